@@ -69,14 +69,11 @@ $(VENV)/.test: $(VENV)/.run
 	touch $@
 
 # PYTHON= wins; otherwise the first of these that runs and is in range.
+CANDIDATES := $(or $(PYTHON),python3 python python3.13 python3.12 python3.11)
+FOUND = $(firstword $(foreach python,$(CANDIDATES),$(shell $(python) -c '$(IN_RANGE)' 2>/dev/null && echo $(python))))
 $(BIN)/python:
-	@found=; for python in $(or $(PYTHON),python3 python python3.13 python3.12 python3.11); do \
-	  if $$python -c '$(IN_RANGE)' 2>/dev/null; then found=$$python; break; fi; \
-	done; \
-	if [ -z "$$found" ]; then \
-	  echo "make: Jetbalance needs Python 3.11 to 3.13; $$($(or $(PYTHON),python3) --version 2>/dev/null || echo 'no $(or $(PYTHON),python3)') is here: use make PYTHON=/path/to/python3.13" >&2; exit 1; \
-	fi; \
-	$$found -m venv --clear $(VENV)
+	$(if $(FOUND),,$(error Jetbalance needs Python 3.11 to 3.13, found none as $(CANDIDATES); give one with PYTHON=/path/to/python3.13))
+	$(FOUND) -m venv --clear $(VENV)
 
 # An explicit PYTHON= that is not the one of the environment makes it anew.
 ifdef PYTHON
