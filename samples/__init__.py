@@ -1,0 +1,7 @@
+"""Dijet samples whose resolution, scale factor and response are known exactly.
+
+In the order events meet them: `streams` (one random stream per sample and chunk), `truth` (particle-level jets),
+`toy` and `pythia` (where they come from), `durable` (chunks that survive a killed job), `response` (the detector),
+`triggers` (prescales and acceptance), `skim`, `precision`, `nanoaod` (the files), `injected` (what was put in),
+`writing` (all of these in a row), `generate` (the command).
+"""

@@ -1,0 +1,128 @@
+"""Fewer events and jets per file: only what can become a dijet, with what was left out counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samples.truth import TruthEvents, event_of_jet, offsets_from_counts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from samples.response import RecoEvents
+    from samples.truth import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class SkimSettings:
+    """Looser than the dijet selection, on the pT-ordered jets as stored."""
+
+    min_delta_phi: float = 2.5
+    third_jet_pt: float = 25.0
+    """GeV; the third jet must be softer than this ..."""
+    third_jet_fraction: float = 0.4
+    """... or than this fraction of pt_avg."""
+    leading_jets: int = 4
+
+    def describe(self) -> str:
+        """Return the cuts in one line."""
+        return (
+            f">= 2 jets, |dphi(1,2)| > {self.min_delta_phi:g}, "
+            f"pT3 < max({self.third_jet_pt:g} GeV, {self.third_jet_fraction:g} pT_avg), "
+            f"the {self.leading_jets} leading jets"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SkimDecision:
+    """Cumulative decisions (n,) of each step, in order."""
+
+    two_jets: NDArray[np.bool_]
+    delta_phi: NDArray[np.bool_]
+    third_jet: NDArray[np.bool_]
+
+
+def decide(reco: RecoEvents, settings: SkimSettings) -> SkimDecision:
+    """Which events become part of the skim."""
+    counts, start = np.diff(reco.offsets), reco.offsets[:-1]
+    two_jets = counts >= 2
+    has_third = counts >= 3
+    delta_phi, third_pt, pt_avg = np.zeros(len(reco)), np.zeros(len(reco)), np.ones(len(reco))
+    first = start[two_jets]
+    difference = np.abs(reco.phi[first] - reco.phi[first + 1])
+    delta_phi[two_jets] = np.minimum(difference, 2.0 * np.pi - difference)
+    pt_avg[two_jets] = 0.5 * (reco.pt[first] + reco.pt[first + 1])
+    third_pt[has_third] = reco.pt[start[has_third] + 2]
+    back_to_back = two_jets & (delta_phi > settings.min_delta_phi)
+    limit = np.maximum(settings.third_jet_pt, settings.third_jet_fraction * pt_avg)
+    return SkimDecision(two_jets, back_to_back, back_to_back & (third_pt < limit))
+
+
+def select_events(
+    reco: RecoEvents, truth: TruthEvents, selected: NDArray[np.bool_], leading_jets: int | None = None
+) -> tuple[RecoEvents, TruthEvents]:
+    """Selected events; with `leading_jets` only so many jets of each.
+
+    Of the truth jets then as many leading ones stay, and those that a kept jet points to; `truth_index` follows.
+    """
+    kept_reco = _jets_of(reco.offsets, selected, leading_jets)
+    kept_truth = _jets_of(truth.offsets, selected, leading_jets)
+    matched = kept_reco & (reco.truth_index >= 0)
+    truth_of_reco = truth.offsets[event_of_jet(reco.offsets)] + reco.truth_index
+    kept_truth[truth_of_reco[matched]] = True
+    kept_before = np.concatenate(([0], np.cumsum(kept_truth)))
+    event = event_of_jet(reco.offsets)
+    moved = np.where(
+        reco.truth_index >= 0, kept_before[truth_of_reco] - kept_before[truth.offsets[event]], -1
+    )
+    new_reco = replace(
+        reco,
+        offsets=_new_offsets(reco.offsets, kept_reco, selected),
+        truth_index=moved[kept_reco],
+        rho=reco.rho[selected],
+        npv=reco.npv[selected],
+        interactions=reco.interactions[selected],
+        pt=reco.pt[kept_reco],
+        eta=reco.eta[kept_reco],
+        phi=reco.phi[kept_reco],
+        mass=reco.mass[kept_reco],
+        area=reco.area[kept_reco],
+        raw_factor=reco.raw_factor[kept_reco],
+        jet_id=reco.jet_id[kept_reco],
+        pu_id=reco.pu_id[kept_reco],
+    )
+    return new_reco, _select_truth(truth, selected, kept_truth)
+
+
+def _select_truth(truth: TruthEvents, selected: NDArray[np.bool_], kept: NDArray[np.bool_]) -> TruthEvents:
+    return TruthEvents(
+        offsets=_new_offsets(truth.offsets, kept, selected),
+        pt=truth.pt[kept],
+        eta=truth.eta[kept],
+        phi=truth.phi[kept],
+        mass=truth.mass[kept],
+        weight=truth.weight[selected],
+        pt_hat=truth.pt_hat[selected],
+    )
+
+
+def _jets_of(offsets: IntArray, selected: NDArray[np.bool_], leading: int | None) -> NDArray[np.bool_]:
+    event = event_of_jet(offsets)
+    kept = selected[event]
+    if leading is not None:
+        kept &= np.arange(len(event)) - offsets[event] < leading
+    return kept
+
+
+def _new_offsets(offsets: IntArray, kept: NDArray[np.bool_], selected: NDArray[np.bool_]) -> IntArray:
+    running = np.concatenate(([0], np.cumsum(kept)))
+    counts = running[offsets[1:]] - running[offsets[:-1]]
+    return offsets_from_counts(counts[selected])
+
+
+def weighted_count(selected: NDArray[np.bool_], weight: FloatArray) -> tuple[int, float]:
+    """Events selected and the sum of their weights."""
+    return int(selected.sum()), float(weight[selected].sum())
