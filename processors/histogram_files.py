@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import zipfile
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -274,7 +275,11 @@ def _root_centres(axis: Any) -> FloatArray:
 
 
 def _axis_title(axis: Any) -> str:
-    return str(axis.label or axis.name)
+    """Label of the axis in the dialect of TeX that ROOT reads: no dollars, # for the backslash, braces everywhere."""
+    title = str(axis.label or axis.name)
+    if "$" not in title:
+        return title
+    return re.sub(r"([_^])(\w)", r"\1{\2}", title).replace("$", "").replace("\\", "#")
 
 
 def _is_category(axis: Any) -> bool:

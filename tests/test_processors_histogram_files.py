@@ -24,8 +24,8 @@ def axes() -> dict[str, Any]:
         "dataset": hist.axis.StrCategory(["QCD/Pt-15", "data"], name="dataset"),
         "eta": hist.axis.Variable([0.0, 0.2, 0.7, 2.5], name="eta", label="|eta| of the probe"),
         "region": hist.axis.StrCategory(["standard", "forward"], name="region", overflow=False),
-        "pt_avg": hist.axis.Variable([40.0, 65.0, 110.0], name="pt_avg", label="pt_avg [GeV]", underflow=False),
-        "alpha": hist.axis.Variable([0.0, 0.1, 0.3], name="alpha", underflow=False),
+        "pt_avg": hist.axis.Variable([40.0, 65.0, 110.0], name="pt_avg", label=r"$p_T^{avg}$ [GeV]", underflow=False),
+        "alpha": hist.axis.Variable([0.0, 0.1, 0.3], name="alpha", label=r"$\alpha$", underflow=False),
         "asymmetry": hist.axis.Regular(10, -2, 2, name="asymmetry", underflow=False, overflow=False),
     }
 
@@ -104,10 +104,10 @@ def test_root_slices_hold_the_selected_bins_with_flow(histograms: Histograms, tm
         got = file["asymmetry/data/forward/alpha_1"]
 
     assert got.classname == "TH3D"
-    assert got.title == "asymmetry: data, forward, 0.1 <= alpha < 0.3"
+    assert got.title == "asymmetry: data, forward, 0.1 <= #alpha < 0.3"
     assert [got.member(f"f{letter}axis").member("fTitle") for letter in "XYZ"] == [
         "|eta| of the probe",
-        "pt_avg [GeV]",
+        "p_{T}^{avg} [GeV]",
         "asymmetry",
     ]
     # The file has flow bins on either side of every axis, the histogram only where it was given them.
