@@ -1,0 +1,421 @@
+"""From samples to numbers: resolution of simulation and data, scale factors and residual response of one jet algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corrections.resolution import (
+    CurveFit,
+    RowWidth,
+    fit_curve,
+    fit_row,
+    goodness,
+    replica_spread,
+    replica_variances,
+    single_model,
+    usable_rows,
+)
+from corrections.residual import fit_residual, relative_responses
+from corrections.results import (
+    DATA,
+    RATIO,
+    SIMULATION,
+    AsymmetryFit,
+    Interval,
+    Measurement,
+    Point,
+    Quantity,
+    ResolutionCurve,
+    Status,
+)
+from corrections.sample import Sample
+from corrections.scale_factors import ScaleFactorFit, fit_scale_factor
+from corrections.stacks import FORWARD, Stack, data_stack, mean_pt, simulation_stack
+from corrections.template_fit import expectation
+from corrections.truth_response import truth_points
+from corrections.widths import truncated_rms
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementSettings:
+    """How widths become resolutions (YAML section `measurement`).
+
+    `core_window` is half the fitted range of A (and of reco/truth) in units of the distribution's half-width;
+    `min_effective` effective events are asked of a simulated distribution and of its template, `min_data` of a
+    distribution of data that takes part in a joint fit; a single width is quoted from `min_effective` events on;
+    `truncation` is the upper quantile of the truncated RMS.
+    """
+
+    core_window: float = 2.5
+    min_effective: float = 40.0
+    min_data: float = 8.0
+    truncation: float = 0.985
+
+    def __post_init__(self) -> None:
+        """Refuse windows and limits that cannot work."""
+        if not self.core_window >= 1:
+            message = f"measurement.core_window is in half-widths and at least 1, got {self.core_window}"
+            raise ValueError(message)
+        if not 0.7 <= self.truncation < 1:  # noqa: PLR2004
+            message = f"measurement.truncation is a quantile in [0.7, 1), got {self.truncation}"
+            raise ValueError(message)
+        if self.min_effective < 5 or self.min_data < 2:  # noqa: PLR2004
+            message = "measurement.min_effective must be at least 5 and measurement.min_data at least 2"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bin:
+    """All that is known of one |eta| bin while it is measured."""
+
+    eta: Interval
+    simulated: Stack
+    data: Stack | None
+    curve: CurveFit | None
+    scale_factor: ScaleFactorFit | None
+    points: tuple[Point, ...]
+    fits: tuple[AsymmetryFit, ...]
+
+
+def measure(
+    simulation: Sample, data: Sample | None, algo: str, settings: MeasurementSettings, threads: int = 1
+) -> Measurement:
+    """Resolution of `simulation`, and scale factors if there is `data`; the residual is added by `with_residual`.
+
+    Needs truth jets in the simulation: without them every width has the status "no_truth".
+    """
+    truth = truth_points(simulation, algo, settings.core_window, settings.min_effective)
+    reference = _measure_bin(simulation, data, algo, settings, None, None)
+
+    def one(eta: int) -> _Bin:
+        return _measure_bin(simulation, data, algo, settings, eta, reference)
+
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        bins = list(pool.map(one, range(simulation.binning.shape[0])))
+    points = [point for b in bins for point in b.points]
+    curves = tuple(_resolution_curve(b, SIMULATION, algo) for b in bins)
+    factors = tuple(_scale_factor_point(b, algo) for b in bins) if data is not None else ()
+    parameters = tuple(p for curve in curves for p in _parameter_points(curve))
+    return Measurement(
+        algo=algo,
+        points=(*points, *truth, *parameters, *factors),
+        curves=curves,
+        fits=tuple(fit for b in bins for fit in b.fits),
+        replicas=simulation.n_replicas,
+    )
+
+
+def with_residual(
+    measurement: Measurement, data: Sample, simulation: Sample, smeared: Sample, settings: MeasurementSettings
+) -> Measurement:
+    """`measurement` with the residual response per |eta| bin; `smeared` is `simulation` smeared by the scale factor."""
+    points = []
+    for eta in range(simulation.binning.shape[0]):
+        responses = [relative_responses(sample, eta) for sample in (data, smeared, simulation)]
+        enough = (data.spectra(eta, FORWARD).effective >= settings.min_data) & (
+            simulation.spectra(eta, FORWARD).effective >= settings.min_effective
+        )
+        points.append(_residual_point(measurement.algo, simulation, eta, responses, enough))
+        points.extend(_response_points(measurement.algo, simulation, data, eta, responses))
+    return replace(measurement, points=(*measurement.points, *points))
+
+
+def _measure_bin(
+    simulation: Sample,
+    data: Sample | None,
+    algo: str,
+    settings: MeasurementSettings,
+    eta: int | None,
+    reference: _Bin | None,
+) -> _Bin:
+    interval = _interval(simulation, eta)
+    stack = simulation_stack(simulation, eta, settings.core_window)
+    usable = usable_rows(stack, settings.min_effective, settings.min_effective)
+    if reference is None or reference.curve is None:
+        usable &= ~stack.is_forward
+    fitted = stack.only(usable)
+    reference_curve = reference.curve if reference else None
+    curve = fit_curve(fitted, reference_curve) if usable.any() else None
+    curve = curve if curve is not None and curve.converged else None
+    measured = data_stack(data, simulation, stack, eta) if data is not None else None
+    factor = None
+    if measured is not None and curve is not None:
+        enough = usable & usable_rows(measured, settings.min_data, 0.0)
+        if enough.any():
+            factor = fit_scale_factor(
+                measured.only(enough),
+                stack.only(enough),
+                curve,
+                reference_curve,
+                reference.scale_factor if reference else None,
+            )
+            factor = factor if factor.converged else None
+    describe = _Describer(algo, interval, simulation, settings, reference_curve)
+    parts = [describe(SIMULATION, stack, None)]
+    if measured is not None:
+        parts.append(describe(DATA, measured, reference.scale_factor if reference else None))
+    return _Bin(
+        interval,
+        fitted,
+        measured,
+        curve,
+        factor,
+        tuple(point for part in parts for point in part[0]) if eta is not None else (),
+        tuple(fit for part in parts for fit in part[1]) if eta is not None else (),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Describer:
+    """Turns the rows of a stack into points and fitted distributions, one width at a time."""
+
+    algo: str
+    eta: Interval
+    simulation: Sample
+    settings: MeasurementSettings
+    reference: CurveFit | None
+
+    def __call__(
+        self, dataset: str, stack: Stack, factor: ScaleFactorFit | None
+    ) -> tuple[list[Point], list[AsymmetryFit]]:
+        points: list[Point] = []
+        fits: list[AsymmetryFit] = []
+        minimum = self.settings.min_effective
+        usable = usable_rows(stack, minimum, minimum)
+        for row in range(len(stack.rows)):
+            width = fit_row(stack, row) if usable[row] else self._unmeasured(stack, row)
+            copies = replica_variances(stack, row, width) if width.status == "ok" else np.zeros(0)
+            points.extend(self._points(dataset, stack, row, width, copies, factor))
+            if stack.distributions.counts[row].any():
+                fits.append(self._fit(dataset, stack, row, width))
+        return points, fits
+
+    def _unmeasured(self, stack: Stack, row: int) -> RowWidth:
+        status = "few_events"
+        if not stack.distributions.counts[row].any():
+            status = "empty"
+        elif not self.simulation.has_truth:
+            status = "no_truth"
+        return RowWidth(np.nan, np.nan, np.nan, np.nan, np.nan, 0, status)
+
+    def _pt(self, stack: Stack, row: int) -> Interval:
+        edges = self.simulation.binning.pt_avg_edges
+        index = stack.rows[row].pt_bin
+        return Interval(float(edges[index]), float(edges[index + 1]))
+
+    def _points(  # noqa: PLR0913
+        self,
+        dataset: str,
+        stack: Stack,
+        row: int,
+        width: RowWidth,
+        copies: FloatArray,
+        factor: ScaleFactorFit | None,
+    ) -> list[Point]:
+        pt = stack.pt[row : row + 1]
+        others = 0.0
+        if stack.is_forward[row] and self.reference is not None:
+            others = float(self.reference.squared(pt)[0]) * (factor.squared if factor else 1.0)
+        squared = (width.variance - others) / stack.probes[row]
+        variance_error = _error(width.variance_error, copies)
+        jer = np.sqrt(squared) if squared > 0 else np.nan
+        status = width.status if squared > 0 or width.status != "ok" else "negative_square"
+        sigma = np.sqrt(width.variance) if width.variance > 0 else np.nan
+        make = self._maker(dataset, stack, row)
+        rms = self._truncated(stack, row) if width.status == "ok" else (np.nan, np.nan)
+        return [
+            make("width", "template", float(sigma), float(variance_error / (2 * sigma)), width.status),
+            make("width", "truncated_rms", *rms, width.status if np.isfinite(rms[0]) else _failed(width.status)),
+            make("jer", "template", float(jer), float(variance_error / stack.probes[row] / (2 * jer)), status),
+        ]
+
+    def _maker(self, dataset: str, stack: Stack, row: int) -> Callable[..., Point]:
+        region, _, pt_mean = stack.rows[row]
+
+        def make(quantity: Quantity, method: str, value: float, stat: float, status: Status) -> Point:
+            pt = self._pt(stack, row)
+            return Point(quantity, dataset, self.algo, method, region, self.eta, pt, pt_mean, value, stat, status)
+
+        return make
+
+    def _truncated(self, stack: Stack, row: int) -> tuple[float, float]:
+        """Truncated RMS of A less that of the truth asymmetry in quadrature."""
+        d, edges = stack.distributions, self.simulation.binning.asymmetry_edges
+        fraction = self.settings.truncation
+        reco = truncated_rms(d.counts[row], stack.variances[row], edges, fraction)
+        truth_scale = d.templates[row].sum() / stack.template_effective[row]
+        truth = truncated_rms(d.templates[row], d.templates[row] * truth_scale, edges, fraction)
+        squared = reco.value**2 - truth.value**2
+        if not squared > 0:
+            return float("nan"), float("nan")
+        value = float(np.sqrt(squared))
+        return value, reco.value * reco.error / value
+
+    def _fit(self, dataset: str, stack: Stack, row: int, width: RowWidth) -> AsymmetryFit:
+        one = stack.single(row)
+        d, edges = one.distributions, self.simulation.binning.asymmetry_edges
+        model = np.zeros_like(d.counts[0])
+        if np.isfinite(width.variance):
+            shape = single_model(one)
+            parameters = np.array([width.variance, width.shift])[: 1 + shape.shift_design.shape[1]]
+            model = expectation(d, shape, parameters)[0]
+        template_total = d.templates[0].sum()
+        template = d.templates[0] * (d.counts[0].sum() / template_total if template_total > 0 else 0.0)
+        sigma = float(np.sqrt(width.variance)) if width.variance > 0 else float("nan")
+        return AsymmetryFit(
+            dataset=dataset,
+            region=stack.rows[row].region,
+            eta=self.eta,
+            pt=self._pt(stack, row),
+            edges=edges,
+            counts=d.counts[0],
+            variances=one.variances[0],
+            template=template,
+            model=model,
+            window=Interval(float(edges[d.first[0]]), float(edges[d.last[0]])),
+            sigma=sigma,
+            sigma_error=width.variance_error / (2 * sigma),
+            shift=width.shift,
+            chi2=width.chi2,
+            ndf=width.ndf,
+            status=width.status,  # type: ignore[arg-type]
+        )
+
+
+def _failed(status: str) -> str:
+    return "not_converged" if status == "ok" else status
+
+
+def _error(analytic: float, copies: FloatArray) -> float:
+    spread = float(replica_spread(copies)) if len(copies) else float("nan")
+    return spread if np.isfinite(spread) else analytic
+
+
+def _interval(sample: Sample, eta: int | None) -> Interval:
+    if eta is None:
+        return Interval(*sample.binning.reference_range)
+    edges = sample.binning.eta_edges
+    return Interval(float(edges[eta]), float(edges[eta + 1]))
+
+
+def _pt_range(sample_edges: FloatArray, stack: Stack) -> Interval:
+    used = [row.pt_bin for row in stack.rows]
+    return Interval(float(sample_edges[min(used)]), float(sample_edges[max(used) + 1]))
+
+
+def _resolution_curve(b: _Bin, dataset: str, algo: str) -> ResolutionCurve:
+    """The curve with its chi^2 against the single widths; its covariance is that of the bootstrap copies if there are any."""
+    if b.curve is None:
+        nothing = Interval(float("nan"), float("nan"))
+        values = (float("nan"),) * 3
+        return ResolutionCurve(
+            dataset, algo, b.eta, values, np.full((3, 3), np.nan), nothing, np.nan, 0, _bin_status(b)
+        )
+    pt = b.simulated.pt
+    n, s, c = map(float, b.curve.squares)
+    used = [p for p in b.points if p.quantity == "jer" and p.dataset == SIMULATION and p.is_measured]
+    measured = np.array([[p.pt_mean, p.value, p.stat] for p in used]).reshape(-1, 3)
+    expected = np.sqrt(np.maximum(b.curve.squared(measured[:, 0]), 0.0))
+    chi2 = float(np.sum(((measured[:, 1] - expected) / measured[:, 2]) ** 2))
+    n_parameters = int(np.count_nonzero(b.curve.squares))
+    return ResolutionCurve(
+        dataset,
+        algo,
+        b.eta,
+        (n, s, c),
+        _curve_covariance(b.curve),
+        Interval(float(pt.min()), float(pt.max())),
+        chi2,
+        max(len(used) - n_parameters, 0),
+        "ok",
+    )
+
+
+def _curve_covariance(curve: CurveFit) -> FloatArray:
+    finite = curve.replicas[np.isfinite(curve.replicas).all(axis=1)]
+    return np.cov(finite.T) if len(finite) >= 10 else curve.covariance  # noqa: PLR2004 - a spread needs a few copies
+
+
+def _bin_status(b: _Bin) -> Status:
+    statuses = {p.status for p in b.points if p.quantity == "width"}
+    for status in ("no_truth", "few_events", "empty"):
+        if status in statuses:
+            return status
+    return "not_converged"
+
+
+def _parameter_points(curve: ResolutionCurve) -> tuple[Point, ...]:
+    errors = np.sqrt(np.maximum(np.diag(curve.covariance), 0.0))
+    values = (curve.noise, curve.stochastic, curve.constant)
+    centre = float(np.sqrt(curve.pt_range.low * curve.pt_range.high))
+    names: tuple[Quantity, ...] = ("N", "S", "C")
+    return tuple(
+        Point(
+            name,
+            curve.dataset,
+            curve.algo,
+            "template",
+            "",
+            curve.eta,
+            curve.pt_range,
+            centre,
+            value,
+            float(error / (2 * abs(value))) if value else float("nan"),
+            curve.status,
+        )
+        for name, value, error in zip(names, values, errors, strict=True)
+    )
+
+
+def _scale_factor_point(b: _Bin, algo: str) -> Point:
+    edges = Interval(float("nan"), float("nan"))
+    mean, value, error = float("nan"), float("nan"), float("nan")
+    status: Status = "few_events" if b.curve is not None else _bin_status(b)
+    if b.scale_factor is not None and b.data is not None:
+        value, error = b.scale_factor.value, b.scale_factor.error
+        edges = Interval(float(b.simulated.pt.min()), float(b.simulated.pt.max()))
+        mean = float(np.sqrt(edges.low * edges.high))
+        status = "ok" if np.isfinite(value) and np.isfinite(error) else "negative_square"
+    return Point("scale_factor", RATIO, algo, "template", "", b.eta, edges, mean, value, error, status)
+
+
+def _residual_point(  # noqa: PLR0913
+    algo: str, simulation: Sample, eta: int, responses: Sequence[object], enough: NDArray[np.bool_]
+) -> Point:
+    interval = _interval(simulation, eta)
+    edges = simulation.binning.pt_avg_edges
+    everything = Interval(float(edges[0]), float(edges[-1]))
+    centre = float(np.sqrt(everything.low * everything.high))
+    common = ("residual", RATIO, algo, "mean_asymmetry")
+    if eta in simulation.binning.reference_bins:
+        return Point(*common, "reference", interval, everything, centre, 1.0, 0.0, "ok")  # type: ignore[arg-type]
+    fit = fit_residual(*responses, enough)  # type: ignore[arg-type]
+    status: Status = "ok" if np.isfinite(fit.value) else "few_events"
+    return Point(*common, "forward", interval, everything, centre, fit.value, fit.error, status)  # type: ignore[arg-type]
+
+
+def _response_points(
+    algo: str, simulation: Sample, data: Sample, eta: int, responses: Sequence[object]
+) -> list[Point]:
+    edges = simulation.binning.pt_avg_edges
+    interval = _interval(simulation, eta)
+    points = []
+    for name, sample, response in ((DATA, data, responses[0]), (SIMULATION, simulation, responses[1])):
+        pt = mean_pt(simulation, sample)[eta, FORWARD]
+        for b in range(len(edges) - 1):
+            value, error = float(response.value[b]), float(response.error[b])  # type: ignore[attr-defined]
+            status: Status = "ok" if np.isfinite(value) else "empty"
+            bounds = Interval(float(edges[b]), float(edges[b + 1]))
+            points.append(
+                Point(
+                    "response", name, algo, "mean_asymmetry", "forward", interval, bounds, float(pt[b]), value, error, status
+                )
+            )
+    return points

@@ -1,0 +1,83 @@
+"""Residual response from the mean asymmetry (eta intercalibration with a central reference).
+
+The response of a probe relative to the reference region is R = (2 + <A>)/(2 - <A>); the correction for data is
+R(simulation)/R(data). Where data are wider than simulation, <A> moves by about half the difference of the squared widths
+times (spectrum power - 2), so the simulation is to be smeared by the scale factor before it is compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corrections.resolution import replica_spread
+from corrections.sample import Sample, Spectra, effective_count
+from corrections.stacks import FORWARD
+from processors.observables import response_from_asymmetry
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """Relative response per bin of pt_avg, (n_pt,) each: value, error, and bootstrap copies (n_replicas, n_pt)."""
+
+    value: FloatArray
+    error: FloatArray
+    replicas: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """Correction factor of one |eta| bin, constant in pT, with its error; nan where no bin could be compared."""
+
+    value: float
+    error: float
+
+
+def relative_responses(sample: Sample, eta: int) -> Responses:
+    """Response of the probe in |eta| bin `eta` to the reference region, from the forward events."""
+    spectra = sample.spectra(eta, FORWARD)
+    edges = sample.binning.asymmetry_edges
+    mean, error = mean_asymmetry(spectra, edges)
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        copies = (spectra.replicas @ centres) / spectra.replicas.sum(axis=-1)
+    value = response_from_asymmetry(mean)
+    # dR/d<A> = 4 / (2 - <A>)^2
+    return Responses(value, error * 4 / (2 - mean) ** 2, response_from_asymmetry(copies))
+
+
+def mean_asymmetry(spectra: Spectra, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean of A and its error per bin of pt_avg, (n_pt,) each; nan below two effective events."""
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    total = spectra.counts.sum(axis=-1)
+    effective = effective_count(total, spectra.variances.sum(axis=-1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = (spectra.counts @ centres) / total
+        variance = (spectra.counts @ centres**2) / total - mean**2
+        error = np.sqrt(np.maximum(variance, 0.0) / effective)
+    enough = effective >= 2  # noqa: PLR2004 - a mean of one event has no error
+    return np.where(enough, mean, np.nan), np.where(enough, error, np.nan)
+
+
+def fit_residual(data: Responses, simulation: Responses, unsmeared: Responses, usable: NDArray[np.bool_]) -> Residual:
+    """Constant response(simulation)/response(data) over the `usable` bins of pt_avg.
+
+    `simulation` is smeared by the scale factor; `unsmeared` is the same simulation as it was, whose bootstrap copies stand
+    for the statistical fluctuations of both.
+    """
+    log_ratio = np.log(simulation.value) - np.log(data.value)
+    variance = (data.error / data.value) ** 2 + (simulation.error / simulation.value) ** 2
+    used = usable & np.isfinite(log_ratio) & (variance > 0)
+    if not used.any():
+        return Residual(np.nan, np.nan)
+    weight = np.where(used, 1 / np.where(used, variance, 1.0), 0.0)
+    value = float(np.exp(np.sum(weight[used] * log_ratio[used]) / weight.sum()))
+    copies = np.log(unsmeared.replicas) - np.log(data.replicas) if len(data.replicas) else np.zeros((0, len(used)))
+    means = np.sum(weight[used] * copies[:, used], axis=1) / weight.sum()
+    spread = float(replica_spread(means))
+    error = spread if np.isfinite(spread) else float(1 / np.sqrt(weight.sum()))
+    return Residual(value, value * error)

@@ -1,0 +1,243 @@
+"""Resolution of the simulation: one width per bin and the N, S, C curve fitted to all bins of an |eta| range at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from corrections.sample import effective_count
+from corrections.stacks import Stack
+from corrections.template_fit import Distributions, JointFit, VarianceModel, expectation, fit_jointly
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+PT_SCALE = 100.0
+REPLICA_STEPS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class RowWidth:
+    """Detector variance of A in one row, fitted alone, with the displacement; nan and a reason where it failed."""
+
+    variance: float
+    variance_error: float
+    shift: float
+    shift_error: float
+    chi2: float
+    ndf: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class CurveFit:
+    """(N|N|, S^2, C^2) of one |eta| bin and the displacement of its forward rows.
+
+    `squares` (3,), `covariance` (3, 3) from the information, `replicas` (n_replicas, 3), `shift` (2,) the terms of
+    a + b (100 GeV)/pT and their bootstrap copies `shift_replicas` (n_replicas, 2).
+    """
+
+    squares: FloatArray
+    covariance: FloatArray
+    replicas: FloatArray
+    shift: FloatArray
+    shift_replicas: FloatArray
+    converged: bool
+
+    def squared(self, pt: FloatArray, replica: int | None = None) -> FloatArray:
+        """(sigma/pT)^2 at `pt` (GeV), of the fit or of a bootstrap copy."""
+        squares = self.squares if replica is None else self.replicas[replica]
+        return curve_basis(pt) @ squares
+
+    def displacement(self, pt: FloatArray, replica: int | None = None) -> FloatArray:
+        """Displacement of A in forward rows at `pt` (GeV)."""
+        shift = self.shift if replica is None else self.shift_replicas[replica]
+        return shift_basis(pt) @ shift
+
+
+def curve_basis(pt: FloatArray) -> FloatArray:
+    """1/pT^2, 1/pT and 1 at `pt` (GeV), (n, 3)."""
+    return np.stack([1 / pt**2, 1 / pt, np.ones_like(pt)], axis=-1)
+
+
+def shift_basis(pt: FloatArray) -> FloatArray:
+    """1 and 100 GeV/pT, (n, 2)."""
+    return np.stack([np.ones_like(pt), PT_SCALE / pt], axis=-1)
+
+
+def usable_rows(stack: Stack, min_effective: float, min_template: float) -> BoolArray:
+    """Rows with enough effective events in the distribution and in the template, and a window, (n_rows,)."""
+    d = stack.distributions
+    effective = effective_count(d.counts.sum(axis=1), stack.variances.sum(axis=1))
+    wide = d.last - d.first > 3  # noqa: PLR2004 - two parameters and the norm
+    return (effective >= min_effective) & (stack.template_effective >= min_template) & wide & np.isfinite(stack.pt)
+
+
+def fit_row(stack: Stack, row: int) -> RowWidth:
+    """Detector variance of one row; the displacement floats in forward rows and is zero by symmetry in standard ones."""
+    one = stack.single(row)
+    model = single_model(one)
+    start = np.concatenate([[start_variance(one.distributions)[0]], np.zeros(model.shift_design.shape[1])])
+    fit = fit_jointly(one.distributions, model, start)
+    if not fit.converged:
+        return RowWidth(np.nan, np.nan, np.nan, np.nan, np.nan, 0, "not_converged")
+    chi2, ndf = goodness(one, model, fit.parameters)
+    has_shift = len(fit.parameters) > 1
+    return RowWidth(
+        float(fit.parameters[0]),
+        float(np.sqrt(fit.covariance[0, 0])),
+        float(fit.parameters[1]) if has_shift else 0.0,
+        float(np.sqrt(fit.covariance[1, 1])) if has_shift else 0.0,
+        chi2,
+        ndf,
+        "ok" if fit.parameters[0] > 0 else "at_limit",
+    )
+
+
+def single_model(one: Stack) -> VarianceModel:
+    """Free variance, free displacement if the row is a forward one."""
+    shift = np.ones((1, 1)) if one.is_forward[0] else np.zeros((1, 0))
+    return VarianceModel(np.zeros(1), np.ones((1, 1)), np.zeros(1), shift)
+
+
+def replica_variances(stack: Stack, row: int, start: RowWidth) -> FloatArray:
+    """Variance of one row refitted on every bootstrap copy, (n_replicas,), nan where a refit fails."""
+    one = stack.single(row)
+    model = single_model(one)
+    parameters = np.array([start.variance, start.shift])[: 1 + model.shift_design.shape[1]]
+    fits = [fit_jointly(one.replica(r), model, parameters, REPLICA_STEPS) for r in range(one.n_replicas)]
+    return np.array([fit.parameters[0] if fit.converged else np.nan for fit in fits])
+
+
+def start_variance(data: Distributions) -> FloatArray:
+    """Rough detector variances: those of the counts less those of the templates inside the windows, kept positive."""
+    start = np.empty(len(data.scale))
+    for b in range(len(start)):
+        inside = slice(data.first[b], data.last[b])
+        reco = _variance(data.counts[b, inside], data.bin_width)
+        start[b] = max(reco - _variance(data.templates[b, inside], data.bin_width), 0.3 * reco, 1e-6)
+    return start
+
+
+def _variance(counts: FloatArray, width: float) -> float:
+    total = counts.sum()
+    if total <= 0:
+        return 0.0
+    position = width * np.arange(len(counts))
+    mean = np.sum(counts * position) / total
+    return float(max(np.sum(counts * (position - mean) ** 2) / total, 0.0))
+
+
+def goodness(one: Stack, model: VarianceModel, parameters: FloatArray) -> tuple[float, int]:
+    """chi^2 of one row and its degrees of freedom, over bins of A in the window with at least 5 effective events expected."""
+    d = one.distributions
+    inside = slice(d.first[0], d.last[0])
+    expected = expectation(d, model, parameters)[0, inside]
+    used = expected / d.scale[0] >= 5  # noqa: PLR2004 - the usual limit for Gaussian errors
+    difference = (d.counts[0, inside] - expected)[used]
+    return float(np.sum(difference**2 / (expected[used] * d.scale[0]))), max(int(used.sum()) - len(parameters) - 1, 0)
+
+
+def fit_curve(stack: Stack, reference: CurveFit | None) -> CurveFit:
+    """Resolution curve of one |eta| bin from all rows of `stack`; `reference` is needed where there are forward rows.
+
+    S^2 and C^2 are kept at or above zero: a term that wants to be negative is left out. N|N| has either sign. With two
+    bins N, with one bin N and S, cannot be told apart from the rest and are zero.
+    """
+    columns = _columns(stack)
+    model = _curve_model(stack, reference, None, columns)
+    start = _curve_start(stack, model)
+    fit = fit_jointly(stack.distributions, model, start)
+    while fit.converged and (dropped := _negative_column(columns, fit)) is not None:
+        columns = tuple(c for c in columns if c != dropped)
+        model = _curve_model(stack, reference, None, columns)
+        fit = fit_jointly(stack.distributions, model, _curve_start(stack, model))
+    squares, covariance, shift = _unpack(fit, columns)
+    copies = [
+        _unpack(
+            fit_jointly(
+                stack.replica(r), _curve_model(stack, reference, r, columns), fit.parameters, REPLICA_STEPS
+            ),
+            columns,
+        )
+        for r in range(stack.n_replicas)
+    ]
+    return CurveFit(
+        squares,
+        covariance,
+        np.array([copy[0] for copy in copies]).reshape(-1, 3),
+        shift,
+        np.array([copy[2] for copy in copies]).reshape(-1, 2),
+        fit.converged,
+    )
+
+
+def _columns(stack: Stack) -> tuple[int, ...]:
+    n_pt = len({row.pt_bin for row in stack.rows})
+    return (0, 1, 2)[max(3 - n_pt, 0) :]
+
+
+def _basis(pt: FloatArray, columns: tuple[int, ...]) -> FloatArray:
+    return curve_basis(pt / PT_SCALE)[:, list(columns)]
+
+
+def _curve_model(
+    stack: Stack, reference: CurveFit | None, replica: int | None, columns: tuple[int, ...]
+) -> VarianceModel:
+    forward = stack.is_forward
+    design = stack.probes[:, None] * _basis(stack.pt, columns)
+    offset = np.zeros(len(forward))
+    if reference is not None:
+        offset = np.where(forward, reference.squared(stack.pt, replica), 0.0)
+    n_forward = len({row.pt_bin for row in stack.rows if row.region == "forward"})
+    shift = (shift_basis(stack.pt) * forward[:, None])[:, : min(n_forward, 2)]
+    return VarianceModel(offset, design, np.zeros(len(forward)), np.ascontiguousarray(shift))
+
+
+def _curve_start(stack: Stack, model: VarianceModel) -> FloatArray:
+    """Weighted least squares on the rough variances, positive by taking only a constant if need be."""
+    target = start_variance(stack.distributions) - model.offset
+    design = model.design / np.maximum(np.abs(target), 1e-4)[:, None]
+    parameters = np.linalg.lstsq(design, target / np.maximum(np.abs(target), 1e-4), rcond=None)[0]
+    if np.any(model.offset + model.design @ parameters <= 0):
+        floor = np.maximum(target, 1e-4)
+        parameters = np.linalg.lstsq(model.design / floor[:, None], np.ones_like(floor), rcond=None)[0]
+    return np.concatenate([parameters, np.zeros(model.shift_design.shape[1])])
+
+
+def _negative_column(columns: tuple[int, ...], fit: JointFit) -> int | None:
+    """The S^2 or C^2 column that came out most negative in units of its error, if any."""
+    errors = np.sqrt(np.diag(fit.covariance))
+    candidates = [
+        (fit.parameters[i] / errors[i], c) for i, c in enumerate(columns) if c > 0 and fit.parameters[i] < 0
+    ]
+    return min(candidates)[1] if candidates and len(columns) > 1 else None
+
+
+def _unpack(fit: JointFit, columns: tuple[int, ...]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Squares in GeV with covariance, and the two terms of the displacement; nan if the fit did not converge."""
+    squares, covariance, shift = np.zeros(3), np.zeros((3, 3)), np.zeros(2)
+    n = len(columns)
+    if not fit.converged:
+        return np.full(3, np.nan), np.full((3, 3), np.nan), np.full(2, np.nan)
+    unit = np.array([PT_SCALE**2, PT_SCALE, 1.0])[list(columns)]
+    squares[list(columns)] = fit.parameters[:n] * unit
+    covariance[np.ix_(columns, columns)] = fit.covariance[:n, :n] * np.outer(unit, unit)
+    shift[: len(fit.parameters) - n] = fit.parameters[n:]
+    return squares, covariance, shift
+
+
+def replica_spread(values: FloatArray) -> FloatArray:
+    """Standard deviation over bootstrap copies (first axis), from the central 68.3 % so that a stray copy cannot rule.
+
+    nan where fewer than 10 copies are finite.
+    """
+    finite = np.isfinite(values).sum(axis=0)
+    if len(values) == 0:
+        return np.full(values.shape[1:], np.nan)
+    with np.errstate(invalid="ignore"):
+        low, high = np.nanquantile(np.where(np.isfinite(values), values, np.nan), norm.cdf([-1, 1]), axis=0)
+    return np.asarray(np.where(finite >= 10, 0.5 * (high - low), np.nan))  # noqa: PLR2004

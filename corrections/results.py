@@ -1,0 +1,169 @@
+"""What the measurement hands on: plain frozen records, no histograms of events and no fit objects.
+
+Energies are in GeV, widths and responses are relative. A quantity that could not be measured keeps its place with a
+value of nan and a `status` that says why; nothing is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+Quantity = Literal["width", "jer", "jer_truth", "response", "scale_factor", "residual", "N", "S", "C"]
+Status = Literal["ok", "empty", "few_events", "not_converged", "at_limit", "negative_square", "no_truth", "no_reference"]
+
+SIMULATION, DATA, RATIO = "simulation", "data", "data/simulation"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A half-open bin [low, high) of |eta| or of pT in GeV."""
+
+    low: float
+    high: float
+
+    @property
+    def centre(self) -> float:
+        """Arithmetic middle of the bin."""
+        return 0.5 * (self.low + self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One measured number.
+
+    Attributes
+    ----------
+    quantity
+        "width" (of the asymmetry after removal of the truth imbalance), "jer" (sigma(pT)/pT), "jer_truth" (width over
+        mean of reco/truth), "response", "scale_factor", "residual", or a parameter "N" (GeV), "S" (sqrt(GeV)), "C".
+    dataset
+        "simulation", "data", "data/simulation" or the name of an alternative simulation.
+    method
+        "template", "truncated_rms", "truth_response", "mean_asymmetry", "combined", ...
+    region
+        "standard", "forward", "reference" or "" where none applies.
+    pt
+        Bin of pt_avg (of truth pT for "jer_truth"), or the whole range for a quantity constant in pT.
+    pt_mean
+        Mean pT at which the value holds (mean matched truth pt_avg where there is truth), GeV.
+    """
+
+    quantity: Quantity
+    dataset: str
+    algo: str
+    method: str
+    region: str
+    eta: Interval
+    pt: Interval
+    pt_mean: float
+    value: float
+    stat: float
+    status: Status
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the value may be used."""
+        return self.status == "ok" and bool(np.isfinite(self.value))
+
+
+@dataclass(frozen=True, slots=True)
+class ResolutionCurve:
+    """sigma(pT)/pT = sqrt(N|N|/pT^2 + S^2/pT + C^2) fitted in one |eta| bin.
+
+    `squares` are (N|N|, S^2, C^2), the parameters in which the square of the curve is linear, `covariance` (3, 3) is
+    theirs; `pt_range` is the range of the fitted points, GeV.
+    """
+
+    dataset: str
+    algo: str
+    eta: Interval
+    squares: tuple[float, float, float]
+    covariance: FloatArray
+    pt_range: Interval
+    chi2: float
+    ndf: int
+    status: Status
+
+    @property
+    def noise(self) -> float:
+        """N in GeV, with the sign of N|N|."""
+        return float(np.sign(self.squares[0]) * np.sqrt(abs(self.squares[0])))
+
+    @property
+    def stochastic(self) -> float:
+        """S in sqrt(GeV)."""
+        return float(np.sqrt(max(self.squares[1], 0.0)))
+
+    @property
+    def constant(self) -> float:
+        """C."""
+        return float(np.sqrt(max(self.squares[2], 0.0)))
+
+    def squared(self, pt: FloatArray) -> FloatArray:
+        """(sigma/pT)^2 at `pt` in GeV; may be negative where a negative N wins."""
+        n, s, c = self.squares
+        return np.asarray(n / pt**2 + s / pt + c, dtype=np.float64)
+
+    def __call__(self, pt: FloatArray) -> FloatArray:
+        """sigma/pT at `pt` in GeV, nan where the square is negative."""
+        squared = self.squared(pt)
+        return np.sqrt(np.where(squared >= 0, squared, np.nan))
+
+    def band(self, pt: FloatArray) -> FloatArray:
+        """One standard deviation of the curve at `pt`, same shape, from the parameter covariance."""
+        gradient = np.stack([1 / pt**2, 1 / pt, np.ones_like(pt)], axis=-1)
+        variance = np.einsum("...i,ij,...j->...", gradient, self.covariance, gradient)
+        return np.asarray(np.sqrt(variance) / (2 * self(pt)), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class AsymmetryFit:
+    """One asymmetry distribution with the fitted curve, as it is drawn.
+
+    `counts`, `variances`, `template` and `model` have one entry per bin of `edges` (n + 1,): sums of weights, of
+    squared weights, truth asymmetry and fitted expectation, the last two normalised to `counts` (zeros if absent).
+    `window` is the fitted range of A, `sigma` the detector width of A, `shift` its displacement.
+    """
+
+    dataset: str
+    region: str
+    eta: Interval
+    pt: Interval
+    edges: FloatArray
+    counts: FloatArray
+    variances: FloatArray
+    template: FloatArray
+    model: FloatArray
+    window: Interval
+    sigma: float
+    sigma_error: float
+    shift: float
+    chi2: float
+    ndf: int
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """All that was measured for one jet algorithm: points, curves and the fitted distributions."""
+
+    algo: str
+    points: tuple[Point, ...]
+    curves: tuple[ResolutionCurve, ...]
+    fits: tuple[AsymmetryFit, ...]
+    replicas: int
+    notes: tuple[str, ...] = field(default=())
+
+    def select(self, quantity: Quantity, dataset: str | None = None, method: str | None = None) -> tuple[Point, ...]:
+        """The points of one quantity, in |eta| and pT order as measured."""
+        return tuple(
+            p
+            for p in self.points
+            if p.quantity == quantity and dataset in (None, p.dataset) and method in (None, p.method)
+        )

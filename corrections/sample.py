@@ -1,0 +1,163 @@
+"""Datasets joined to the samples that are compared, and their asymmetry distributions with the default third-jet cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processors.binning import RESPONSE_BINS, Binning
+from processors.histograms import MOMENTS, DatasetSums, SparseSums
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Spectra:
+    """Distributions of A in bins of pt_avg, third-jet cut applied.
+
+    `counts`, `variances` (n_pt, n_A): sums of weights and of squared weights; `replicas` (n_replicas, n_pt, n_A).
+    """
+
+    counts: FloatArray
+    variances: FloatArray
+    replicas: FloatArray
+
+    def __add__(self, other: Spectra) -> Spectra:
+        """Sum bin by bin."""
+        return Spectra(
+            self.counts + other.counts, self.variances + other.variances, self.replicas + other.replicas
+        )
+
+    @property
+    def effective(self) -> FloatArray:
+        """Effective number of events (sum w)^2 / sum w^2 per bin of pt_avg, (n_pt,); 0 where empty."""
+        return effective_count(self.counts.sum(axis=-1), self.variances.sum(axis=-1))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One side of the comparison: all data, or all nominal simulation, normalised.
+
+    Attributes
+    ----------
+    name
+        "data", "simulation" or the name of an alternative simulation.
+    sums
+        Sums of all its datasets, each weighted by its normalisation.
+    """
+
+    name: str
+    sums: DatasetSums
+    binning: Binning
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether any leading pair was matched to truth jets."""
+        return len(self.sums.truth_asymmetry.bins) > 0
+
+    @property
+    def n_replicas(self) -> int:
+        """Bootstrap replicas of the asymmetry sums."""
+        return int(self.sums.asymmetry.replicas.shape[1])
+
+    def spectra(self, eta: int, region: int) -> Spectra:
+        """Measured asymmetries of one |eta| bin and region (0 standard, 1 forward)."""
+        return _slice(self.sums.asymmetry, self.binning, eta, region)
+
+    def truth_spectra(self, eta: int, region: int) -> Spectra:
+        """Asymmetries of the matched truth jets of the same events."""
+        return _slice(self.sums.truth_asymmetry, self.binning, eta, region)
+
+    def reference_spectra(self) -> tuple[Spectra, Spectra]:
+        """Measured and truth asymmetries of the events with both jets in the reference region."""
+        pairs = [(eta, region) for eta in self.binning.reference_bins for region in (0, 1)]
+        return _sum([self.spectra(*p) for p in pairs]), _sum([self.truth_spectra(*p) for p in pairs])
+
+    def moments(self) -> dict[str, FloatArray]:
+        """Sums over events with the third-jet cut by name, (n_eta, n_region, n_pt) each."""
+        n_eta, n_region, n_pt, _, n_third, _ = self.binning.shape
+        grid = self.sums.moments.reshape(n_eta, n_region, n_pt, n_third, len(MOMENTS))[:, :, :, 1]
+        return {name: grid[..., i] for i, name in enumerate(MOMENTS)}
+
+    def responses(self) -> tuple[FloatArray, FloatArray]:
+        """Sums of weights and of squared weights of reco/truth, (n_eta, n_pt_truth, n_response) each."""
+        shape = (self.binning.shape[0], self.binning.shape[2], RESPONSE_BINS)
+        dense = self.sums.response.dense(shape)
+        return dense[..., 0], dense[..., 1]
+
+
+def join(name: str, parts: Sequence[tuple[DatasetSums, float]], binning: Binning) -> Sample:
+    """Sum of datasets, each multiplied by its normalisation."""
+    scaled = [_scaled(sums, factor) for sums, factor in parts]
+    total = scaled[0]
+    for sums in scaled[1:]:
+        total = total + sums
+    return Sample(name, total, binning)
+
+
+def normalisation(xsec: Mapping[str, float | None], sum_of_weights: Mapping[str, float]) -> dict[str, float]:
+    """Factor of each simulation slice, xsec / sum of weights relative to the first, so that one slice alone gets 1.
+
+    `xsec` in pb; None for all of them leaves the weights as they are. Only ratios matter for what is measured here.
+    """
+    if any(value is None for value in xsec.values()):
+        return dict.fromkeys(xsec, 1.0)
+    factors = {name: float(value or 0.0) / sum_of_weights[name] for name, value in xsec.items()}
+    first = next(iter(factors.values()), 1.0)
+    return {name: factor / first for name, factor in factors.items()}
+
+
+def effective_count(total: Any, variance: Any) -> Any:  # noqa: ANN401
+    """(sum w)^2 / sum w^2, 0 where there is nothing."""
+    return np.divide(np.square(total), variance, out=np.zeros_like(total), where=variance > 0)
+
+
+def _scaled(sums: DatasetSums, factor: float) -> DatasetSums:
+    if factor == 1.0:
+        return sums
+    powers = np.array([factor, factor**2])
+    moments = sums.moments * factor
+    moments[:, MOMENTS.index("weight_squared")] *= factor
+    return replace(
+        sums,
+        asymmetry=_scaled_sparse(sums.asymmetry, factor),
+        truth_asymmetry=_scaled_sparse(sums.truth_asymmetry, factor),
+        response=_scaled_sparse(sums.response, factor),
+        moments=moments,
+        spectrum=sums.spectrum * powers,
+    )
+
+
+def _scaled_sparse(sums: SparseSums, factor: float) -> SparseSums:
+    return SparseSums(sums.bins, sums.sums * np.array([factor, factor**2]), sums.replicas * np.float32(factor))
+
+
+def _slice(sums: SparseSums, binning: Binning, eta: int, region: int) -> Spectra:
+    _, n_region, n_pt, n_alpha, n_third, n_a = binning.shape
+    block = n_pt * n_alpha * n_third * n_a
+    start = (eta * n_region + region) * block
+    rows = slice(*np.searchsorted(sums.bins, [start, start + block]))
+    inside = sums.bins[rows] - start
+    passes = (inside // n_a) % n_third == 1
+    pt, a = inside // (n_alpha * n_third * n_a), inside % n_a
+    target = (pt * n_a + a)[passes]
+    flat = np.zeros((n_pt * n_a, 2))
+    np.add.at(flat, target, sums.sums[rows][passes])
+    replicas = np.zeros((n_pt * n_a, sums.replicas.shape[1]))
+    np.add.at(replicas, target, sums.replicas[rows][passes])
+    return Spectra(
+        flat[:, 0].reshape(n_pt, n_a),
+        flat[:, 1].reshape(n_pt, n_a),
+        np.ascontiguousarray(replicas.T).reshape(-1, n_pt, n_a),
+    )
+
+
+def _sum(parts: Sequence[Spectra]) -> Spectra:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

@@ -1,0 +1,128 @@
+"""Resolution scale factor data/simulation: one parameter per |eta| bin, fitted to all bins of pt_avg together.
+
+The detector variance of A in data is SF^2 times that of the simulation curve (standard rows), or SF^2 times the probe's
+part plus the reference region's own (forward rows). The likelihood sees every bin at once, so that no ratio of two
+fluctuating widths is ever averaged; SF^2 is not bounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corrections.resolution import REPLICA_STEPS, CurveFit, replica_spread
+from corrections.stacks import Stack
+from corrections.template_fit import JointFit, VarianceModel, fit_jointly
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleFactorFit:
+    """Squared scale factor of one |eta| bin.
+
+    `squared` with its analytic variance `squared_variance` (data and simulation curve), bootstrap copies `replicas`
+    (n_replicas,), and whether the fit converged.
+    """
+
+    squared: float
+    squared_variance: float
+    replicas: FloatArray
+    converged: bool
+
+    @property
+    def value(self) -> float:
+        """Scale factor; nan if its square came out negative."""
+        return float(np.sqrt(self.squared)) if self.squared >= 0 else float("nan")
+
+    @property
+    def copies(self) -> FloatArray:
+        """Scale factor of each bootstrap copy, nan where its square is negative."""
+        return np.sqrt(np.where(self.replicas >= 0, self.replicas, np.nan))
+
+    @property
+    def error(self) -> float:
+        """Standard deviation from the bootstrap copies, the analytic one without them."""
+        spread = float(replica_spread(self.copies)) if len(self.replicas) else float("nan")
+        return spread if np.isfinite(spread) else float(np.sqrt(self.squared_variance) / (2 * self.value))
+
+
+def fit_scale_factor(
+    data: Stack,
+    simulated: Stack,
+    curve: CurveFit,
+    reference_curve: CurveFit | None,
+    reference: ScaleFactorFit | None,
+) -> ScaleFactorFit:
+    """Scale factor of one |eta| bin.
+
+    `data` holds the rows of data with the templates of simulation, `simulated` the same rows of simulation, `curve` the
+    simulated resolution of the bin; the last two belong to the reference region and are needed for forward rows only.
+    """
+
+    def model(replica: int | None, reference_squared: float) -> VarianceModel:
+        return _model(data, curve, reference_curve, reference_squared, replica)
+
+    squared = reference.squared if reference is not None else 1.0
+    nominal = model(None, squared)
+    start = np.concatenate([[1.2], np.zeros(nominal.shift_design.shape[1])])
+    fit = fit_jointly(data.distributions, nominal, start)
+    copies = [
+        _first(
+            fit_jointly(
+                data.replica(r),
+                model(r, squared if reference is None else float(reference.replicas[r])),
+                fit.parameters,
+                REPLICA_STEPS,
+            )
+        )
+        for r in range(min(data.n_replicas, len(curve.replicas)) if fit.converged else 0)
+    ]
+    variance = np.nan
+    if fit.converged:
+        variance = fit.covariance[0, 0] + _propagated_variance(data, simulated, curve, reference_curve, reference, fit)
+    return ScaleFactorFit(float(fit.parameters[0]), float(variance), np.array(copies), fit.converged)
+
+
+def _model(
+    data: Stack, curve: CurveFit, reference_curve: CurveFit | None, reference_squared: float, replica: int | None
+) -> VarianceModel:
+    forward = data.is_forward
+    design = data.probes * curve.squared(data.pt, replica)
+    offset, shift = np.zeros(len(forward)), np.zeros(len(forward))
+    if reference_curve is not None and forward.any():
+        offset = np.where(forward, reference_squared * reference_curve.squared(data.pt, replica), 0.0)
+        shift = np.where(forward, curve.displacement(data.pt, replica), 0.0)
+    shift_design = forward.astype(np.float64)[:, None] if forward.any() else np.zeros((len(forward), 0))
+    return VarianceModel(offset, design[:, None], shift, shift_design)
+
+
+def _first(fit: JointFit) -> float:
+    return float(fit.parameters[0]) if fit.converged else float("nan")
+
+
+def _propagated_variance(  # noqa: PLR0913
+    data: Stack,
+    simulated: Stack,
+    curve: CurveFit,
+    reference_curve: CurveFit | None,
+    reference: ScaleFactorFit | None,
+    fit: JointFit,
+) -> float:
+    """Variance of SF^2 from the simulation's own statistics and from the reference region's scale factor."""
+    own = _model(simulated, curve, reference_curve, 1.0, None)
+    simulated_fit = fit_jointly(
+        simulated.distributions, own, np.concatenate([[1.0], np.zeros(own.shift_design.shape[1])])
+    )
+    variance = fit.parameters[0] ** 2 * simulated_fit.covariance[0, 0] if simulated_fit.converged else np.nan
+    if reference is None or not data.is_forward.any():
+        return float(variance)
+    step = np.sqrt(reference.squared_variance)
+    moved = fit_jointly(
+        data.distributions,
+        _model(data, curve, reference_curve, reference.squared + step, None),
+        fit.parameters,
+    )
+    return float(variance + (moved.parameters[0] - fit.parameters[0]) ** 2)

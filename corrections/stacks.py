@@ -1,0 +1,205 @@
+"""The asymmetry distributions of one |eta| bin that are fitted together, and bootstrap copies of them.
+
+Where both jets lie in the same |eta| bin (standard) the detector variance of A is twice the squared resolution; where one
+lies in the reference region (forward) it is the sum of both jets' squared resolutions. Both kinds stand as rows in one
+stack, so that a resolution curve or a scale factor of the bin is fitted to all of them at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corrections.sample import Sample, Spectra
+from corrections.template_fit import Distributions
+from corrections.widths import core_window
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Region = Literal["standard", "forward"]
+
+STANDARD, FORWARD = 0, 1
+
+
+class Row(NamedTuple):
+    """What one row of a stack is: its region, its bin of pt_avg and the mean truth pt_avg there, GeV."""
+
+    region: Region
+    pt_bin: int
+    pt_mean: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Distributions of one |eta| bin, one row per region and bin of pt_avg.
+
+    Attributes
+    ----------
+    rows
+        What each row is.
+    distributions
+        Counts, templates and windows, (n_rows, n_A).
+    variances
+        Sums of squared weights behind the counts, (n_rows, n_A).
+    template_effective
+        Effective number of events in each template, (n_rows,).
+    replicas, template_replicas
+        Bootstrap copies of counts and templates, (n_replicas, n_rows, n_A).
+    """
+
+    rows: tuple[Row, ...]
+    distributions: Distributions
+    variances: FloatArray
+    template_effective: FloatArray
+    replicas: FloatArray
+    template_replicas: FloatArray
+
+    @property
+    def pt(self) -> FloatArray:
+        """Mean truth pt_avg of each row, (n_rows,), GeV."""
+        return np.array([row.pt_mean for row in self.rows])
+
+    @property
+    def is_forward(self) -> BoolArray:
+        """Which rows have the other jet in the reference region, (n_rows,)."""
+        return np.array([row.region == "forward" for row in self.rows], dtype=np.bool_)
+
+    @property
+    def probes(self) -> FloatArray:
+        """How many jets of this |eta| bin a row has: 2 standard, 1 forward, (n_rows,)."""
+        return np.where(self.is_forward, 1.0, 2.0)
+
+    @property
+    def n_replicas(self) -> int:
+        """Bootstrap copies."""
+        return len(self.replicas)
+
+    def replica(self, r: int) -> Distributions:
+        """The distributions of bootstrap copy `r`; windows and weight scale are those of the original."""
+        return self.distributions._replace(counts=self.replicas[r], templates=self.template_replicas[r])
+
+    def only(self, keep: BoolArray) -> Stack:
+        """The rows marked in `keep`."""
+        d = self.distributions
+        return Stack(
+            tuple(row for row, kept in zip(self.rows, keep, strict=True) if kept),
+            Distributions(
+                d.counts[keep], d.templates[keep], d.first[keep], d.last[keep], d.scale[keep], d.bin_width
+            ),
+            self.variances[keep],
+            self.template_effective[keep],
+            self.replicas[:, keep],
+            self.template_replicas[:, keep],
+        )
+
+    def single(self, row: int) -> Stack:
+        """One row alone."""
+        return self.only(np.arange(len(self.rows)) == row)
+
+
+def mean_pt(simulation: Sample, sample: Sample) -> FloatArray:
+    """Mean truth pt_avg of the events of `sample` by (eta, region, pt_avg), GeV; nan where empty.
+
+    For data the reconstructed mean is corrected by the ratio truth/reconstructed of the simulation. Without truth jets it
+    is the reconstructed mean.
+    """
+    moments, simulated = sample.moments(), simulation.moments()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = moments["pt_avg"] / moments["weight"]
+        ratio = (simulated["truth_pt_avg"] / simulated["matched"]) / (simulated["pt_avg"] / simulated["weight"])
+    return np.where(np.isfinite(ratio), mean * ratio, mean)
+
+
+def reference_mean_pt(simulation: Sample, sample: Sample) -> FloatArray:
+    """`mean_pt` of the events with both jets in the reference region, (n_pt,)."""
+    weight = sample.moments()["weight"]
+    bins = list(simulation.binning.reference_bins)
+    mean = np.nan_to_num(mean_pt(simulation, sample)[bins])
+    total = weight[bins].sum(axis=(0, 1))
+    return np.divide((mean * weight[bins]).sum(axis=(0, 1)), total, out=np.full_like(total, np.nan), where=total > 0)
+
+
+def simulation_stack(simulation: Sample, eta: int | None, half_widths: float) -> Stack:
+    """All rows of one |eta| bin of simulation, or of the reference region (None), empty bins included."""
+    if eta is None:
+        reco, truth = simulation.reference_spectra()
+        return _stack(reco, truth, "standard", reference_mean_pt(simulation, simulation), simulation, half_widths)
+    parts = []
+    for region in _regions(simulation, eta):
+        index = FORWARD if region == "forward" else STANDARD
+        pt = mean_pt(simulation, simulation)[eta, index]
+        spectra = simulation.spectra(eta, index), simulation.truth_spectra(eta, index)
+        parts.append(_stack(*spectra, region, pt, simulation, half_widths))
+    return _concatenate(parts)
+
+
+def data_stack(data: Sample, simulation: Sample, simulated: Stack, eta: int | None) -> Stack:
+    """Rows of data that belong to the rows `simulated`: same bins, windows and templates, counts of data."""
+    if eta is None:
+        spectra = {"standard": data.reference_spectra()[0]}
+        pt = {"standard": reference_mean_pt(simulation, data)}
+    else:
+        regions = {"standard": STANDARD, "forward": FORWARD}
+        spectra = {name: data.spectra(eta, i) for name, i in regions.items()}
+        pt = {name: mean_pt(simulation, data)[eta, i] for name, i in regions.items()}
+    picked = [(spectra[row.region], row) for row in simulated.rows]
+    counts = np.array([s.counts[row.pt_bin] for s, row in picked])
+    variances = np.array([s.variances[row.pt_bin] for s, row in picked])
+    replicas = np.stack([s.replicas[:, row.pt_bin] for s, row in picked], axis=1)
+    rows = tuple(row._replace(pt_mean=float(pt[row.region][row.pt_bin])) for row in simulated.rows)
+    n = min(len(replicas), len(simulated.template_replicas))
+    distributions = simulated.distributions._replace(counts=counts, scale=_scale(counts, variances))
+    return replace(
+        simulated,
+        rows=rows,
+        distributions=distributions,
+        variances=variances,
+        replicas=replicas[:n],
+        template_replicas=simulated.template_replicas[:n],
+    )
+
+
+def _regions(sample: Sample, eta: int) -> tuple[Region, ...]:
+    return ("standard",) if eta in sample.binning.reference_bins else ("standard", "forward")
+
+
+def _stack(  # noqa: PLR0913
+    reco: Spectra, truth: Spectra, region: Region, pt: FloatArray, sample: Sample, half_widths: float
+) -> Stack:
+    edges = sample.binning.asymmetry_edges
+    windows = [core_window(c, edges, half_widths, symmetric=region == "standard") for c in reco.counts]
+    rows = tuple(Row(region, b, float(pt[b])) for b in range(len(pt)))
+    first, last = (np.array(side, dtype=np.int64) for side in zip(*windows, strict=True))
+    distributions = Distributions(
+        reco.counts, truth.counts, first, last, _scale(reco.counts, reco.variances), float(edges[1] - edges[0])
+    )
+    n = min(len(reco.replicas), len(truth.replicas))
+    return Stack(rows, distributions, reco.variances, truth.effective, reco.replicas[:n], truth.replicas[:n])
+
+
+def _scale(counts: FloatArray, variances: FloatArray) -> FloatArray:
+    """Mean weight (sum w^2)/(sum w) of each row, 1 where empty."""
+    total, squared = counts.sum(axis=1), variances.sum(axis=1)
+    return np.divide(squared, total, out=np.ones_like(total), where=total > 0)
+
+
+def _concatenate(parts: list[Stack]) -> Stack:
+    if len(parts) == 1:
+        return parts[0]
+    d = [part.distributions for part in parts]
+    joined = Distributions(
+        *(np.concatenate([getattr(x, name) for x in d]) for name in ("counts", "templates", "first", "last", "scale")),
+        d[0].bin_width,
+    )
+    return Stack(
+        tuple(row for part in parts for row in part.rows),
+        joined,
+        np.concatenate([part.variances for part in parts]),
+        np.concatenate([part.template_effective for part in parts]),
+        np.concatenate([part.replicas for part in parts], axis=1),
+        np.concatenate([part.template_replicas for part in parts], axis=1),
+    )

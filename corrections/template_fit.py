@@ -1,0 +1,255 @@
+"""Detector width of an asymmetry distribution: the truth asymmetry convolved with a Gaussian (ATLAS, arXiv:2007.02645).
+
+Several distributions, one per pT bin, are fitted together. In bin b the Gaussian has the variance
+v_b = offset_b + sum_k design_bk theta_k and the displacement u_b = shift_offset_b + sum_j shift_design_bj delta_j, so the
+same likelihood serves a single width (design 1), a resolution curve (design 1/pT^2, 1/pT, 1) and a scale factor
+(design: variance of the simulation). Only bins of A inside a window count, the expectation is normalised there, and the
+number of events is conditioned upon; far tails therefore do not pull.
+
+Weighted counts enter as effective ones: the log-likelihood of bin b is divided by (sum w^2)/(sum w).
+
+The template is a sum of points at the centres of the bins of A. That widens it by w^2/12 (Sheppard's correction, w the bin
+width), which the Gaussian makes up for: `v_b` is the variance without that defect.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processors.compiled import compiled
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# The Gaussian is resolved down to this fraction of a bin width; narrower ones look alike.
+NARROWEST = 0.2
+# Beyond this many standard deviations the Gaussian is taken as zero (1e-15 of it lies there).
+REACH = 8.0
+TOLERANCE = 1e-3
+MAX_STEPS = 60
+
+
+class Distributions(NamedTuple):
+    """Asymmetry distributions to be fitted together.
+
+    `counts` and `templates` (n_bins, n_A) are sums of weights of the measured and of the truth asymmetry; `first`,
+    `last` (n_bins,) the fitted range of A bins, `last` excluded; `scale` (n_bins,) the mean weight (sum w^2)/(sum w);
+    `bin_width` of A.
+    """
+
+    counts: FloatArray
+    templates: FloatArray
+    first: IntArray
+    last: IntArray
+    scale: FloatArray
+    bin_width: float
+
+
+class VarianceModel(NamedTuple):
+    """Linear models of the Gaussian's variance and displacement: offsets (n_bins,), designs (n_bins, n_parameters)."""
+
+    offset: FloatArray
+    design: FloatArray
+    shift_offset: FloatArray
+    shift_design: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class JointFit:
+    """Fitted parameters (variance ones first), their covariance from the expected information, -log L and status."""
+
+    parameters: FloatArray
+    covariance: FloatArray
+    nll: float
+    converged: bool
+
+    def variance_part(self, n: int) -> tuple[FloatArray, FloatArray]:
+        """The first `n` parameters and their covariance block."""
+        return self.parameters[:n], self.covariance[:n, :n]
+
+
+@compiled
+def _cdf(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    return 0.5 * math.erfc(-x / math.sqrt(2.0))
+
+
+@compiled
+def _density(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    return math.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
+
+
+@compiled
+def _smearing_kernel(variance, shift, width, n_side):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Content of the bin d widths away and its derivatives in variance and shift, (3, n), and the first d.
+
+    Bins further than `REACH` standard deviations are left out.
+    """
+    sigma = math.sqrt(variance)
+    low = max(int(math.floor((shift - REACH * sigma) / width)), -n_side)
+    high = min(int(math.ceil((shift + REACH * sigma) / width)), n_side)
+    kernel = np.zeros((3, max(high - low + 1, 0)))
+    previous = ((low - 0.5) * width - shift) / sigma
+    cdf, density = _cdf(previous), _density(previous)
+    for i in range(kernel.shape[1]):
+        edge = ((low + i + 0.5) * width - shift) / sigma
+        next_cdf, next_density = _cdf(edge), _density(edge)
+        kernel[0, i] = next_cdf - cdf
+        kernel[1, i] = -(edge * next_density - previous * density) / (2.0 * variance)
+        kernel[2, i] = -(next_density - density) / sigma
+        previous, cdf, density = edge, next_cdf, next_density
+    return kernel, low
+
+
+@compiled
+def convolve(
+    template: FloatArray, variance: float, shift: float, width: float, first: int, last: int
+) -> FloatArray:
+    """Expected content of bins `first` to `last` and its derivatives in variance and shift, (3, last - first).
+
+    `template` (n_A,) need not be normalised; `variance` is that of the Gaussian that is added to the truth asymmetry.
+    """
+    smallest = (NARROWEST * width) ** 2
+    effective = max(variance - width * width / 12.0, smallest)
+    kernel, low = _smearing_kernel(effective, shift, width, len(template))
+    result = np.zeros((3, last - first))
+    for source in range(len(template)):
+        content = template[source]
+        if content == 0.0:
+            continue
+        start = max(source + low, first)
+        stop = min(source + low + kernel.shape[1], last)
+        for row in range(3):
+            for target in range(start, stop):
+                result[row, target - first] += content * kernel[row, target - source - low]
+    return result
+
+
+@compiled
+def _bin_likelihood(counts, template, variance, shift, width, first, last):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202, PLR0913
+    """-log L, score (2,) and expected information (2, 2) of one distribution in (variance, shift)."""
+    expected = convolve(template, variance, shift, width, first, last)
+    norm = np.zeros(3)
+    for row in range(3):
+        for b in range(last - first):
+            norm[row] += expected[row, b]
+    nll, total = 0.0, 0.0
+    score, information = np.zeros(2), np.zeros((2, 2))
+    if not norm[0] > 0.0:
+        return np.inf, score, information
+    for b in range(last - first):
+        content = counts[first + b]
+        probability = max(expected[0, b] / norm[0], 1e-12)
+        d_variance = expected[1, b] / norm[0] - probability * norm[1] / norm[0]
+        d_shift = expected[2, b] / norm[0] - probability * norm[2] / norm[0]
+        nll -= content * math.log(probability)
+        score[0] += content * d_variance / probability
+        score[1] += content * d_shift / probability
+        information[0, 0] += d_variance * d_variance / probability
+        information[0, 1] += d_variance * d_shift / probability
+        information[1, 1] += d_shift * d_shift / probability
+        total += content
+    information[1, 0] = information[0, 1]
+    return nll, score, information * max(total, 0.0)
+
+
+@compiled
+def _evaluate(data: Distributions, model: VarianceModel, parameters: FloatArray):  # type: ignore[no-untyped-def] # noqa: ANN202
+    """-log L with its score and expected information in the parameters."""
+    n_variance, n_shift = model.design.shape[1], model.shift_design.shape[1]
+    n = n_variance + n_shift
+    nll, score, information = 0.0, np.zeros(n), np.zeros((n, n))
+    jacobian = np.zeros((2, n))
+    for b in range(len(data.scale)):
+        variance, shift = model.offset[b], model.shift_offset[b]
+        for k in range(n_variance):
+            variance += model.design[b, k] * parameters[k]
+            jacobian[0, k] = model.design[b, k]
+        for j in range(n_shift):
+            shift += model.shift_design[b, j] * parameters[n_variance + j]
+            jacobian[1, n_variance + j] = model.shift_design[b, j]
+        part, part_score, part_information = _bin_likelihood(
+            data.counts[b], data.templates[b], variance, shift, data.bin_width, data.first[b], data.last[b]
+        )
+        nll += part / data.scale[b]
+        for i in range(n):
+            for a in range(2):
+                score[i] += jacobian[a, i] * part_score[a] / data.scale[b]
+                for j in range(n):
+                    for c in range(2):
+                        information[i, j] += (
+                            jacobian[a, i] * part_information[a, c] * jacobian[c, j] / data.scale[b]
+                        )
+    return nll, score, information
+
+
+@compiled
+def _maximise(data: Distributions, model: VarianceModel, start: FloatArray, max_steps: int):  # type: ignore[no-untyped-def] # noqa: ANN202
+    """Fisher scoring with step halving: (parameters, information, -log L, converged)."""
+    parameters = start.copy()
+    nll, score, information = _evaluate(data, model, parameters)
+    n = len(parameters)
+    for _ in range(max_steps):
+        scaled = information.copy()
+        for i in range(n):
+            scaled[i, i] *= 1.0 + 1e-9
+            if not scaled[i, i] > 0.0:
+                return parameters, information, nll, False
+        step = np.linalg.solve(scaled, score)
+        distance = 0.0
+        for i in range(n):
+            distance += step[i] * score[i]
+        fraction = 1.0
+        accepted = False
+        for _halving in range(12):
+            trial = parameters + fraction * step
+            trial_nll, trial_score, trial_information = _evaluate(data, model, trial)
+            if trial_nll <= nll + 1e-9 * abs(nll):
+                accepted = True
+                break
+            fraction *= 0.5
+        if not accepted:
+            return parameters, information, nll, distance < TOLERANCE
+        parameters, nll, score, information = trial, trial_nll, trial_score, trial_information
+        if distance < TOLERANCE and fraction == 1.0:
+            return parameters, information, nll, True
+    return parameters, information, nll, False
+
+
+def fit_jointly(data: Distributions, model: VarianceModel, start: FloatArray, max_steps: int = MAX_STEPS) -> JointFit:
+    """Maximum-likelihood parameters by Fisher scoring from `start`.
+
+    Converged means that the expected gain of -log L is below half of `TOLERANCE`. Where the information cannot be
+    inverted the parameters are nan and `converged` is False.
+    """
+    try:
+        parameters, information, nll, converged = _maximise(data, model, start, max_steps)
+        covariance = np.linalg.inv(information)
+    except np.linalg.LinAlgError:
+        empty = np.full(len(start), np.nan)
+        return JointFit(empty, np.full((len(start), len(start)), np.nan), np.nan, converged=False)
+    return JointFit(parameters, covariance, float(nll), bool(converged))
+
+
+def negative_log_likelihood(data: Distributions, model: VarianceModel, parameters: FloatArray) -> float:
+    """-log L of all distributions at `parameters`."""
+    return float(_evaluate(data, model, np.asarray(parameters, dtype=np.float64))[0])
+
+
+def expectation(data: Distributions, model: VarianceModel, parameters: FloatArray) -> FloatArray:
+    """Fitted content of every bin of A, (n_bins, n_A), normalised to the counts inside the window."""
+    n_variance = model.design.shape[1]
+    variance = model.offset + model.design @ parameters[:n_variance]
+    shift = model.shift_offset + model.shift_design @ parameters[n_variance:]
+    n_a = data.counts.shape[1]
+    result = np.zeros_like(data.counts)
+    for b in range(len(variance)):
+        shape = convolve(data.templates[b], variance[b], shift[b], data.bin_width, 0, n_a)[0]
+        inside = slice(data.first[b], data.last[b])
+        norm = shape[inside].sum()
+        result[b] = shape * (data.counts[b, inside].sum() / norm) if norm > 0 else 0.0
+    return result

@@ -1,0 +1,309 @@
+"""The main job: a chunk of events in, sums of asymmetry histograms out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from coffea.processor import ProcessorABC
+from numpy.typing import NDArray
+
+from processors import kernels
+from processors.binning import RESPONSE_BINS, RESPONSE_RANGE, SPECTRUM_EDGES, Binning
+from processors.event_filter import EventFilter, lumi_mask, pileup_weight, trigger_decision
+from processors.fileset import Dataset
+from processors.histograms import DatasetSums, Filled, OrderedSum, SparseSums
+from processors.jet_calibration import JetCalibration, calibrate, scale_jets, smear
+from processors.jet_quality import JetQuality, good_jets, match_truth
+from processors.reading import ReadRequest, read_events
+from processors.record import EventRecord, Jets
+from processors.selection import CUTFLOW_AS_READ, CUTFLOW_USED, DijetSelection
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+# Events that have passed this many of CUTFLOW_USED are back to back, triggered and in a certified block.
+TRIGGERED = CUTFLOW_USED.index("trigger") + 1
+
+
+@dataclass(frozen=True, slots=True)
+class DijetSettings:
+    """Everything that decides which event goes into which bin with which weight."""
+
+    binning: Binning = field(default_factory=Binning)
+    selection: DijetSelection = field(default_factory=DijetSelection)
+    events: EventFilter = field(default_factory=EventFilter)
+    jets: JetQuality = field(default_factory=JetQuality)
+    calibration: JetCalibration = field(default_factory=JetCalibration)
+    replicas: int = 100
+
+
+class DijetProcessor(ProcessorABC):  # type: ignore[misc]
+    """Fills the dijet histograms of one chunk of events.
+
+    Parameters
+    ----------
+    datasets
+        The datasets of the run by name; a chunk names its own in `events.metadata`.
+    settings
+        Cuts, binning and corrections. Files are held by path and opened once per process.
+    """
+
+    def __init__(self, datasets: Mapping[str, Dataset], settings: DijetSettings) -> None:
+        self.datasets = dict(datasets)
+        self.settings = settings
+
+    def process(self, events: Any) -> OrderedSum:  # noqa: ANN401
+        """Sums of one chunk under its index `events.metadata["chunk"]`."""
+        dataset = self.datasets[events.metadata["dataset"]]
+        record = read_events(events, read_request(dataset, self.settings))
+        sums = fill_record(record, dataset, self.settings)
+        return OrderedSum.single(int(events.metadata["chunk"]), Filled({dataset.name: sums}))
+
+    def postprocess(self, accumulator: OrderedSum) -> OrderedSum:
+        """Nothing is left to do after the sum."""
+        return accumulator
+
+
+def fill_record(record: EventRecord, dataset: Dataset, settings: DijetSettings) -> DatasetSums:
+    """All sums of one record of events."""
+    as_read = read_steps(record, settings.selection)
+    record, recalibrated = prepare_jets(record, dataset, settings)
+    good, removed = good_jets(record, settings.jets)
+    pairs = kernels.find_pairs(
+        record.jets.offsets, record.jets.pt, record.jets.phi, good, settings.selection.min_delta_phi
+    )
+    weights = weigh_events(record, dataset, pairs, settings)
+    partners = match_truth_pairs(record, pairs, settings.selection)
+    candidates = find_candidates(record, pairs, partners, weights.passed, settings)
+    return DatasetSums(
+        **fill_candidates(record, candidates, pairs, weights, settings),
+        response=fill_responses(record, pairs, partners, weights, settings),
+        cutflow=cutflow(as_read, record.weight, weights),
+        excluded={**record.excluded, **recalibrated, **removed},
+    )
+
+
+class EventWeights(NamedTuple):
+    """Weights of the events of a chunk and how many of `CUTFLOW_USED` each has passed; arrays (n_events,).
+
+    `base` is generator and pile-up weight, `used` has the prescale as well (0 without a trigger).
+    """
+
+    base: FloatArray
+    used: FloatArray
+    passed: NDArray[np.int8]
+
+
+class Partners(NamedTuple):
+    """Truth partners of the leading jets as indices into the truth jets, -1 for none; empty without truth."""
+
+    first: NDArray[np.int32]
+    second: NDArray[np.int32]
+    pt: NDArray[np.float32]
+
+
+def read_steps(record: EventRecord, selection: DijetSelection) -> NDArray[np.int8]:
+    """Last of `CUTFLOW_AS_READ` that each event passes, (n_events,)."""
+    return kernels.as_read_steps(
+        record.jets.offsets,
+        record.jets.pt,
+        record.jets.phi,
+        selection.min_delta_phi,
+        selection.third_jet_min_pt,
+        selection.third_jet_max_fraction,
+    )
+
+
+def weigh_events(record: EventRecord, dataset: Dataset, pairs: kernels.Pairs, settings: DijetSettings) -> EventWeights:
+    """Certification, pair, azimuth and trigger decisions in the order of the cutflow, with the weights."""
+    base = record.weight * pileup_weight(record, settings.events)
+    certified = lumi_mask(record, dataset.lumi_mask or settings.events.lumi_mask)
+    has_pair = pairs.second >= 0
+    triggered, prescale = trigger_decision(record.triggers, dataset.triggers, pairs.pt_avg)
+    passed = np.zeros(len(record), np.int8)
+    so_far: BoolArray = np.ones(len(record), np.bool_)
+    for decision in (certified, has_pair, pairs.back_to_back, triggered):
+        so_far = so_far & decision
+        passed += so_far
+    return EventWeights(base, base * prescale, passed)
+
+
+def match_truth_pairs(record: EventRecord, pairs: kernels.Pairs, selection: DijetSelection) -> Partners:
+    """Truth jets of the leading jets of back-to-back events."""
+    truth = record.truth
+    if truth is None:
+        none = np.zeros(0, np.int32)
+        return Partners(none, none, np.zeros(0, np.float32))
+    first, second = kernels.match_leading(
+        pairs, record.jets.eta, record.jets.phi, truth.offsets, truth.eta, truth.phi, selection.truth_max_dr
+    )
+    return Partners(first, second, truth.pt)
+
+
+def find_candidates(
+    record: EventRecord, pairs: kernels.Pairs, partners: Partners, passed: NDArray[np.int8], settings: DijetSettings
+) -> kernels.Candidates:
+    """Events that enter the asymmetry histograms; raises `passed` by the steps decided on the way."""
+    binning, selection = settings.binning, settings.selection
+    is_reference = np.zeros(binning.shape[0], np.bool_)
+    is_reference[list(binning.reference_bins)] = True
+    return kernels.find_candidates(
+        pairs,
+        passed,
+        TRIGGERED,
+        record.identity,
+        record.jets.pt,
+        record.jets.eta,
+        *partners,
+        binning.eta_edges,
+        is_reference,
+        binning.pt_avg_edges,
+        binning.alpha_edges,
+        selection.third_jet_min_pt,
+        selection.third_jet_max_fraction,
+    )
+
+
+def fill_candidates(
+    record: EventRecord,
+    candidates: kernels.Candidates,
+    pairs: kernels.Pairs,
+    weights: EventWeights,
+    settings: DijetSettings,
+) -> dict[str, Any]:
+    """Asymmetry sums at both levels, moments and spectrum of the chosen events."""
+    shape = settings.binning.shape
+    weight = weights.used[candidates.event]
+    reco = _asymmetry_bins(candidates.cell, candidates.asymmetry, shape)
+    truth = _asymmetry_bins(candidates.cell, candidates.truth_asymmetry, shape)
+    sums, truth_sums = _sparse_pair(
+        reco, truth, weight, record.identity[candidates.event], settings.replicas, int(np.prod(shape))
+    )
+    pt_avg = pairs.pt_avg[candidates.event]
+    rho = np.zeros(len(weight)) if record.rho is None else record.rho[candidates.event].astype(np.float64)
+    moments = kernels.fill_moments(
+        _without_alpha(candidates.cell, shape),
+        weight,
+        pt_avg,
+        candidates.asymmetry,
+        rho,
+        candidates.truth_pt_avg,
+        shape[0] * shape[1] * shape[2] * shape[4],
+    )
+    default = candidates.cell % 2 == 1
+    return {
+        "asymmetry": sums,
+        "truth_asymmetry": truth_sums,
+        "moments": moments,
+        "spectrum": _spectrum(pt_avg[default], weight[default]),
+    }
+
+
+def fill_responses(
+    record: EventRecord, pairs: kernels.Pairs, partners: Partners, weights: EventWeights, settings: DijetSettings
+) -> SparseSums:
+    """Reco/truth of the matched leading jets with a soft third jet, in bins of |eta| and truth pT."""
+    binning, selection = settings.binning, settings.selection
+    if len(partners.first) == 0:
+        return SparseSums.empty()
+    event, cell, response = kernels.find_responses(
+        pairs,
+        weights.passed,
+        TRIGGERED,
+        record.jets.pt,
+        record.jets.eta,
+        *partners,
+        binning.eta_edges,
+        binning.pt_avg_edges,
+        selection.third_jet_min_pt,
+        selection.third_jet_max_fraction,
+    )
+    n_total = binning.shape[0] * binning.shape[2] * RESPONSE_BINS
+    index = kernels.bin_index(cell, response, *RESPONSE_RANGE, RESPONSE_BINS)
+    bins = kernels.touched_bins(index, n_total)
+    sums = kernels.fill_sums(index, bins, weights.used[event], n_total)
+    return SparseSums(bins, sums, np.zeros((len(bins), 0), np.float32))
+
+
+def cutflow(as_read: NDArray[np.int8], read_weight: FloatArray, weights: EventWeights) -> FloatArray:
+    """Raw and weighted number of events that pass each step of `CUTFLOW_STEPS`, (n_steps, 2)."""
+    n_used = len(CUTFLOW_USED)
+    triggered = weights.passed >= TRIGGERED
+    used = np.where(triggered, weights.used, weights.base)
+    steps = [_at_least(as_read + np.int8(1), len(CUTFLOW_AS_READ), w) for w in (None, read_weight)]
+    later = [_at_least(weights.passed, n_used, w) for w in (None, used)]
+    before = _at_least(np.minimum(weights.passed, TRIGGERED - 1), n_used, weights.base)
+    later[1][: TRIGGERED - 1] = before[: TRIGGERED - 1]
+    return np.concatenate([np.stack(steps, axis=1), np.stack(later, axis=1)])
+
+
+def _at_least(passed: NDArray[np.int8], n_steps: int, weight: FloatArray | None) -> FloatArray:
+    """Number (or sum of weights) of events that passed at least step 1 to `n_steps`, (n_steps,)."""
+    stopped = np.bincount(passed, weights=weight, minlength=n_steps + 1)
+    return np.cumsum(stopped[::-1])[::-1][1:].astype(np.float64)
+
+
+def _asymmetry_bins(cell: NDArray[np.int32], value: FloatArray, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    return kernels.bin_index(cell, value, -2.0, 2.0, shape[-1])
+
+
+def _without_alpha(cell: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    return ((cell // (2 * shape[3])) * 2 + cell % 2).astype(np.int32)
+
+
+def _sparse_pair(
+    reco: NDArray[np.int64],
+    truth: NDArray[np.int64],
+    weight: FloatArray,
+    identity: NDArray[np.uint64],
+    n_replicas: int,
+    n_total: int,
+) -> tuple[SparseSums, SparseSums]:
+    bins, truth_bins = kernels.touched_bins(reco, n_total), kernels.touched_bins(truth, n_total)
+    replicas, truth_replicas = kernels.fill_replicas(
+        reco, truth, bins, truth_bins, weight, identity, n_replicas, n_total
+    )
+    return (
+        SparseSums(bins, kernels.fill_sums(reco, bins, weight, n_total), replicas),
+        SparseSums(truth_bins, kernels.fill_sums(truth, truth_bins, weight, n_total), truth_replicas),
+    )
+
+
+def _spectrum(pt_avg: FloatArray, weight: FloatArray) -> FloatArray:
+    edges = np.asarray(SPECTRUM_EDGES)
+    sums = [np.histogram(pt_avg, edges, weights=w)[0] for w in (weight, weight * weight)]
+    return np.stack(sums, axis=1)
+
+
+def prepare_jets(
+    record: EventRecord, dataset: Dataset, settings: DijetSettings
+) -> tuple[EventRecord, dict[str, int]]:
+    """Jets after the calibration and smearing asked for, ordered anew, with counts of what was left out."""
+    algo = jet_algo(dataset)
+    record, excluded = calibrate(record, settings.calibration, algo)
+    if settings.calibration.smearing is None or record.truth is None:
+        return record, excluded
+    matched = match_truth(record.jets, record.truth, settings.selection.truth_max_dr)
+    jets, _, lost = scale_jets(record.jets, smear(record, matched, settings.calibration, algo))
+    return replace(record, jets=jets), {**excluded, **lost}
+
+
+def jet_algo(dataset: Dataset) -> str:
+    """Name of the jet algorithm of a dataset: its own, else AntiKt4 for PHYSLITE and AK4PF for everything else."""
+    return dataset.jet_algo or ("AntiKt4" if dataset.schema == "physlite" else "AK4PF")
+
+
+def read_request(dataset: Dataset, settings: DijetSettings) -> ReadRequest:
+    """The columns that the settings need of a dataset."""
+    return ReadRequest(
+        jet_collection=dataset.jet_collection,
+        truth_jet_collection=dataset.truth_jet_collection,
+        triggers=tuple(trigger.path for trigger in dataset.triggers),
+        weight=dataset.weight,
+        leptons=settings.jets.lepton_cleaning,
+        truth=dataset.is_mc,
+        branch_map=None,
+    )
