@@ -113,7 +113,7 @@ def _as_type(value: Value, type_name: str) -> Any:  # what correctionlib takes
     return value if isinstance(value, str) else float(value) if type_name == "real" else int(value)
 
 
-def _listed(names: Iterable[str], most: int = 12) -> str:
+def _listed(names: Iterable[str], most: int = 6) -> str:
     names = list(names)
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
