@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 THREADS = "JETBALANCE_THREADS"
 
 # Rows at a time: the activations of a small network stay in a second-level cache.
-BATCH_ROWS = 4096
+BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class OnnxModel:
 
 @cache
 def _opened(path: str, modified: int, threads: int, process: int) -> Any:  # noqa: ARG001  threads die in a fork
-    import onnxruntime  # noqa: PLC0415  takes most of a second
+    import onnxruntime  # takes most of a second
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -42,7 +42,7 @@ def open_corrections(path: str) -> CorrectionSet:
 
 @cache
 def _opened(path: str, modified: int) -> CorrectionSet:  # noqa: ARG001  a changed file is another entry of the cache
-    from correctionlib import CorrectionSet  # noqa: PLC0415  only where a correction is configured
+    from correctionlib import CorrectionSet  # only where a correction is configured
 
     try:
         return CorrectionSet.from_file(path)

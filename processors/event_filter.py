@@ -140,7 +140,7 @@ def check_lumi_mask(path: str) -> None:
 
 @cache
 def _opened_mask(path: str, modified: int) -> Any:  # noqa: ARG001  a changed file is opened again
-    from coffea.lumi_tools import LumiMask  # noqa: PLC0415  compiles its kernels on import
+    from coffea.lumi_tools import LumiMask  # compiles its kernels on import
 
     try:
         return LumiMask(path)
@@ -173,9 +173,9 @@ def _decide(
     """Fill `passed` and `prescale`; triggers by rising threshold, then rising prescale."""
     n_triggers = len(thresholds)
     for i in range(len(pt_avg)):
-        owner = n_triggers - 1
-        while owner >= 0 and not pt_avg[i] >= thresholds[owner]:
-            owner -= 1
+        owner = -1
+        for k in range(n_triggers):  # no early end: counting has no branches to guess wrong
+            owner += pt_avg[i] >= thresholds[k]
         k = owner
         while k >= 0 and thresholds[k] == thresholds[owner]:
             if bits[k, i]:

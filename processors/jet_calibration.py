@@ -221,15 +221,16 @@ def smear_jets(
 
 
 def scale_jets(
-    jets: Jets, factor: Float64Array, matched: Int32Array | None = None
+    jets: Jets, factor: Float64Array, matched: Int32Array | None = None, name: str = "scaled jets"
 ) -> tuple[Jets, Int32Array | None, dict[str, int]]:
     """Jets with pt and mass times `factor` (n,) in falling pT, their matched truth jets, and counts of jets left out.
 
-    `matched` (n,) goes along with the jets. A factor that leaves no finite positive pT removes the jet.
+    `matched` (n,) goes along with the jets. A factor that leaves no finite positive pT removes the jet; `name` is the
+    word for them in the counts.
     """
     extra = dict(jets.extra) if matched is None else {**jets.extra, _MATCHED: matched}
     pt, mass = ((values * factor).astype(np.float32) for values in (jets.pt, jets.mass))
-    ordered = order_jets(Columns(jets.offsets, pt, jets.eta, jets.phi, mass, extra))
+    ordered = order_jets(Columns(jets.offsets, pt, jets.eta, jets.phi, mass, extra), name)
     if matched is None:
         return ordered.jets, None, dict(ordered.excluded)
     kept = {key: values for key, values in ordered.jets.extra.items() if key != _MATCHED}
@@ -364,7 +365,7 @@ def _raw_factor(record: EventRecord) -> Float64Array:
 
 
 def _scaled_record(record: EventRecord, factor: Float64Array) -> tuple[EventRecord, dict[str, int]]:
-    jets, _, lost = scale_jets(record.jets, factor)
+    jets, _, lost = scale_jets(record.jets, factor, name="calibrated jets")
     return replace(record, jets=jets), lost
 
 

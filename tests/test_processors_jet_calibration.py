@@ -219,7 +219,7 @@ def test_jets_a_correction_turns_over_are_left_out_and_counted(jerc_file: str) -
 
     np.testing.assert_allclose(corrected.jets.pt, [100], rtol=1e-6)
     assert corrected.jets.offsets.tolist() == [0, 1]
-    assert counts == {"jets with pt <= 0": 1}
+    assert counts == {"calibrated jets with pt <= 0": 1}
 
 
 def test_columns_and_rho_the_file_lacks_are_named(jerc_file: str) -> None:
