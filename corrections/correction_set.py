@@ -1,0 +1,342 @@
+"""Results to correctionlib JSON (schema version 2), in the layout of CMS jet_jerc files; the only file that knows the schema.
+
+JetEta is signed and goes through its absolute value, so that the correction is even to the last digit. Nothing raises and
+nothing falls back to a default in somebody's job: |eta| and pT are clamped to the measured range.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import correctionlib
+import correctionlib.schemav2 as cs
+import numpy as np
+
+from corrections.coverage import Covered, cover
+from corrections.results import SIMULATION, Interval, Measurement, Point, Quantity, ResolutionCurve
+
+VERSION = 1
+RESOLUTION_FORMULA = (
+    "sqrt([2]/(min(max(x,[0]),[1])*min(max(x,[0]),[1]))+[3]/min(max(x,[0]),[1])+[4])"  # N|N|/pT^2 + S^2/pT + C^2
+)
+INPUT_DESCRIPTIONS = {
+    "JetEta": ("real", "pseudorapidity of the jet, signed"),
+    "JetPt": ("real", "transverse momentum of the jet in GeV"),
+    "Rho": ("real", "median energy density of the event in GeV per unit area"),
+    "systematic": ("string", "nom, up, down, or {source}_up and {source}_down; the value itself, not a shift"),
+    "GenPt": ("real", "transverse momentum of the matched truth jet in GeV, -1 if there is none"),
+    "EventID": ("int", "number of the event"),
+    "JER": ("real", "relative resolution"),
+    "JERSF": ("real", "resolution scale factor"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """Names of the corrections (YAML section `tags`), two parts joined by one underscore each.
+
+    More parts would keep coffea's reader of text files from understanding the names.
+    """
+
+    jer: str = "Dijet2026_JRV1"
+    jec: str = "Dijet2026_V1"
+
+    def __post_init__(self) -> None:
+        """Refuse tags that have not two parts."""
+        for name, tag in (("jer", self.jer), ("jec", self.jec)):
+            if not re.fullmatch(r"[A-Za-z0-9-]+_[A-Za-z0-9-]+", tag):
+                message = f"tags.{name} needs two parts joined by one underscore, like Dijet2026_JRV1; got {tag!r}"
+                raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a JSON holds: names of its corrections, what is missing and why, and bins that borrow from a neighbour."""
+
+    names: tuple[str, ...]
+    not_written: Mapping[str, str]
+    neighbours: tuple[str, ...]
+
+
+class NotWritableError(ValueError):
+    """A number that may not be published: not finite, or not positive where it must be."""
+
+
+def write_correction_set(measurements: Sequence[Measurement], tags: Tags, path: Path, mean_rho: float) -> Written:
+    """Write the JSON of all algorithms to `path` (gzip), read back before it is put in place.
+
+    Parameters
+    ----------
+    measurements
+        One for each jet algorithm.
+    tags
+        Parts of the names.
+    path
+        Ends in .json.gz; what was there is replaced only by a complete file.
+    mean_rho
+        Mean rho of the measured sample, GeV; said in the descriptions.
+
+    Raises
+    ------
+    NotWritableError
+        Where a value is not finite; the message names the correction and the |eta| bin.
+    """
+    parts = [_algorithm(measurement, tags, mean_rho) for measurement in measurements]
+    corrections = [c for part in parts for c in part.corrections]
+    compound = [c for part in parts for c in part.compound]
+    document = cs.CorrectionSet(
+        schema_version=2,
+        description="Jet energy resolution, scale factor and residual response from dijet balance.",
+        corrections=[*corrections, smearing()],
+        compound_corrections=compound or None,
+    )
+    text = document.model_dump_json(exclude_unset=True, indent=1)
+    _read_back(text, corrections)
+    _publish(text, path)
+    return Written(
+        names=tuple(c.name for c in [*corrections, *compound]) + ("JERSmear",),
+        not_written={name: why for part in parts for name, why in part.not_written.items()},
+        neighbours=tuple(note for part in parts for note in part.neighbours),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    corrections: list[cs.Correction]
+    compound: list[cs.CompoundCorrection]
+    not_written: dict[str, str]
+    neighbours: list[str]
+
+
+def _algorithm(measurement: Measurement, tags: Tags, mean_rho: float) -> _Part:
+    part = _Part([], [], {}, [])
+    curves = covered_curves(measurement)
+    factors = covered_points(measurement, "scale_factor")
+    residuals = covered_points(measurement, "residual")
+    algo = measurement.algo
+    resolution = f"{tags.jer}_{{}}_PtResolution_{algo}"
+    _add(part, resolution.format("MC"), curves, lambda n, c: pt_resolution(n, c, None, mean_rho), "no resolution")
+    both = curves if factors is not None else None
+    _add(part, resolution.format("DATA"), both, lambda n, c: pt_resolution(n, c, factors, mean_rho), "no scale factor")
+    _add(part, f"{tags.jer}_MC_ScaleFactor_{algo}", factors, scale_factor, "no scale factor")
+    _add(part, f"{tags.jec}_DATA_L2L3Residual_{algo}", residuals, residual, "no residual response")
+    part.corrections.append(unit_residual(f"{tags.jec}_MC_L2L3Residual_{algo}"))
+    _add(part, f"{tags.jec}_MC_Total_{algo}", residuals, total_uncertainty, "no residual response")
+    written = {c.name for c in part.corrections}
+    for kind in ("MC", "DATA"):
+        name = f"{tags.jec}_{kind}_L2L3Residual_{algo}"
+        compound = f"{tags.jec}_{kind}_L1L2L3Res_{algo}"
+        if name in written:
+            part.compound.append(stacked(compound, name))
+        else:
+            part.not_written[compound] = part.not_written[name]
+    return part
+
+
+def _add(part: _Part, name: str, covered: Any, make: Any, reason: str) -> None:  # noqa: ANN401
+    if covered is None:
+        part.not_written[name] = f"{reason} could be measured in any |eta| bin"
+        return
+    part.corrections.append(make(name, covered))
+    if covered.neighbours:
+        part.neighbours.append(f"{name}: {covered.note()}")
+
+
+def covered_curves(measurement: Measurement) -> Covered[ResolutionCurve] | None:
+    curves = [curve for curve in measurement.curves if curve.dataset == SIMULATION]
+    return cover([c.eta for c in curves], [c if c.status == "ok" and _is_positive(c) else None for c in curves])
+
+
+def _is_positive(curve: ResolutionCurve) -> bool:
+    pt = np.geomspace(curve.pt_range.low, curve.pt_range.high, 100)
+    return bool(np.all(curve.squared(pt) > 0))
+
+
+def covered_points(measurement: Measurement, quantity: Quantity) -> Covered[Point] | None:
+    points = measurement.select(quantity)
+    measured = [p if p.is_measured and math.isfinite(p.stat) and p.value > 0 else None for p in points]
+    return cover([p.eta for p in points], measured)
+
+
+def pt_resolution(
+    name: str, curves: Covered[ResolutionCurve], factors: Covered[Point] | None, mean_rho: float
+) -> cs.Correction:
+    """sigma(pT)/pT of simulation, or of data when multiplied by the scale `factors`."""
+    scales = [1.0] * len(curves.bins) if factors is None else [p.value for p in factors.values]
+    content = []
+    for curve, scale, eta in zip(curves.values, scales, curves.bins, strict=True):
+        squares = [scale**2 * square for square in curve.squares]
+        parameters = [curve.pt_range.low, curve.pt_range.high, *squares]
+        _refuse(name, eta, parameters)
+        content.append(
+            cs.Formula(
+                nodetype="formula",
+                expression=RESOLUTION_FORMULA,
+                parser="TFormula",
+                variables=["JetPt"],
+                parameters=parameters,
+            )
+        )
+    times = "" if factors is None else " times the data/simulation scale factor"
+    notes = [curves.note(), "" if factors is None else factors.note()]
+    description = (
+        f"Relative jet pT resolution sqrt(N|N|/pT^2 + S^2/pT + C^2) of simulation{times}, from dijet balance with the truth "
+        f"asymmetry unfolded by a template fit; width over mean response of the Gaussian core. Rho is not used: the value "
+        f"is the mean over the pile-up of the sample (mean rho {mean_rho:.1f} GeV). |eta| and JetPt are clamped to "
+        f"the measured range. {' '.join(note for note in notes if note)}"
+    )
+    return _correction(name, description, ("JetEta", "JetPt", "Rho"), "resolution", _over_eta(curves, content))
+
+
+def scale_factor(name: str, factors: Covered[Point]) -> cs.Correction:
+    """Data/simulation resolution scale factor, constant in pT."""
+    content = []
+    for point, eta in zip(factors.values, factors.bins, strict=True):
+        values = {"nom": point.value, "up": point.value + point.stat, "down": point.value - point.stat}
+        values |= {"stat_up": values["up"], "stat_down": values["down"]}
+        _refuse(name, eta, values.values())
+        content.append(
+            cs.Category(
+                nodetype="category",
+                input="systematic",
+                content=[cs.CategoryItem(key=key, value=value) for key, value in values.items()],
+            )
+        )
+    description = (
+        "Resolution scale factor data/simulation from dijet balance, constant in JetPt; not clipped at 1. up and down are "
+        f"values and hold the statistical uncertainty. |eta| is clamped to the measured range. {factors.note()}"
+    )
+    return _correction(name, description, ("JetEta", "JetPt", "systematic"), "scale_factor", _over_eta(factors, content))
+
+
+def residual(name: str, residuals: Covered[Point]) -> cs.Correction:
+    """Factor for jets in data."""
+    for point, eta in zip(residuals.values, residuals.bins, strict=True):
+        _refuse(name, eta, [point.value])
+    description = (
+        "Residual response correction for jets in data, response(simulation)/response(data) relative to the reference region, "
+        f"constant in JetPt; 1 in the reference region. |eta| is clamped to the measured range. {residuals.note()}"
+    )
+    content = [p.value for p in residuals.values]
+    return _correction(name, description, ("JetEta", "JetPt"), "correction", _over_eta(residuals, content))
+
+
+def unit_residual(name: str) -> cs.Correction:
+    """The residual of simulation, which is 1 by definition."""
+    return _correction(name, "1: simulation needs no residual correction.", ("JetEta", "JetPt"), "correction", 1.0)
+
+
+def total_uncertainty(name: str, residuals: Covered[Point]) -> cs.Correction:
+    """Relative uncertainty of the residual."""
+    content = [p.stat / p.value for p in residuals.values]
+    for value, eta in zip(content, residuals.bins, strict=True):
+        _refuse(name, eta, [value])
+    description = (
+        "Relative uncertainty of the residual response correction (statistical), constant in JetPt; 0 in the reference "
+        f"region, to which it is relative. |eta| is clamped to the measured range. {residuals.note()}"
+    )
+    return _correction(name, description, ("JetEta", "JetPt"), "uncertainty", _over_eta(residuals, content))
+
+
+def stacked(name: str, level: str) -> cs.CompoundCorrection:
+    """The compound correction that coffea and others look for, with one level."""
+    return cs.CompoundCorrection(
+        name=name,
+        description=f"All levels of the correction for calibrated jets: {level} alone.",
+        inputs=[_variable(i) for i in ("JetEta", "JetPt")],
+        output=cs.Variable(name="correction", type="real", description="factor on the jet four-momentum"),
+        inputs_update=["JetPt"],
+        input_op="*",
+        output_op="*",
+        stack=[level],
+    )
+
+
+def smearing() -> cs.Correction:
+    """Factor that smears simulated jets to the resolution of data (recipe of cms-nanoAOD/correctionlib issue 130).
+
+    With a matched truth jet 1 + (SF - 1)(pT - truth pT)/pT, otherwise 1 + sqrt(max(SF^2 - 1, 0)) JER g with g normal and a
+    function of jet and event only. Never negative.
+    """
+    random = cs.Transform(
+        nodetype="transform",
+        input="GenPt",
+        rule=cs.HashPRNG(nodetype="hashprng", inputs=["JetPt", "JetEta", "Rho", "EventID"], distribution="normal"),
+        content=_formula("max(1+sqrt(max(x*x-1,0))*y*z,0)", ["JERSF", "JER", "GenPt"]),
+    )
+    matched = _formula("max(1+(x-1)*(y-z)/y,0)", ["JERSF", "JetPt", "GenPt"])
+    data = cs.Binning(nodetype="binning", input="GenPt", edges=[-1, 0, 1], flow="clamp", content=[random, matched])
+    description = (
+        "Factor on simulated jets that brings their resolution to that of data. GenPt is the pT of the truth jet within half "
+        "the jet radius and three resolutions, or -1; without one the factor is random, the same for the same jet and event."
+    )
+    inputs = ("JetPt", "JetEta", "GenPt", "Rho", "EventID", "JER", "JERSF")
+    return _correction("JERSmear", description, inputs, "smear", data)
+
+
+def _formula(expression: str, variables: list[str]) -> cs.Formula:
+    return cs.Formula(nodetype="formula", expression=expression, parser="TFormula", variables=variables)
+
+
+def _over_eta(covered: Covered[Any], content: list[Any]) -> cs.Transform:
+    return cs.Transform(
+        nodetype="transform",
+        input="JetEta",
+        rule=_formula("abs(x)", ["JetEta"]),
+        content=cs.Binning(
+            nodetype="binning", input="JetEta", edges=covered.edges, content=content, flow="clamp"
+        ),
+    )
+
+
+def _correction(name: str, description: str, inputs: tuple[str, ...], output: str, data: Any) -> cs.Correction:  # noqa: ANN401
+    return cs.Correction(
+        name=name,
+        description=description.strip(),
+        version=VERSION,
+        inputs=[_variable(i) for i in inputs],
+        output=cs.Variable(name=output, type="real"),
+        data=data,
+    )
+
+
+def _variable(name: str) -> cs.Variable:
+    kind, description = INPUT_DESCRIPTIONS[name]
+    return cs.Variable(name=name, type=kind, description=description)  # type: ignore[arg-type]
+
+
+def _refuse(name: str, eta: Interval, values: Any) -> None:  # noqa: ANN401
+    if not all(math.isfinite(value) for value in values):
+        message = f"{name} has a value that is not finite at |eta| {eta.low:g}-{eta.high:g}: {list(values)}"
+        raise NotWritableError(message)
+
+
+def _read_back(text: str, corrections: Sequence[cs.Correction]) -> None:
+    """Load the text with the evaluator and ask every correction for finite values over its range and beyond."""
+    loaded = correctionlib.CorrectionSet.from_string(text)
+    for correction in corrections:
+        names = [variable.name for variable in correction.inputs]
+        for eta in (-6.0, *np.linspace(-5.2, 5.2, 53), 6.0):
+            for pt in (1.0, 10.0, 50.0, 300.0, 2000.0, 1e5):
+                values = {"JetEta": float(eta), "JetPt": pt, "Rho": 20.0, "systematic": "nom"}
+                result = loaded[correction.name].evaluate(*(values[name] for name in names))
+                if not math.isfinite(result):
+                    message = f"{correction.name} gives {result} at JetEta {eta:g}, JetPt {pt:g}"
+                    raise NotWritableError(message)
+
+
+def _publish(text: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # mtime 0: the same results give the same bytes
+    temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+    temporary.replace(path)
+
+

@@ -1,0 +1,49 @@
+"""Text twins of resolution and scale factor for tools that do not read JSON (format of the CMS JRDatabase).
+
+Rows are in signed eta. The columns of a scale factor are nominal, down, up in this order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from corrections.correction_set import Tags, covered_curves, covered_points
+from corrections.coverage import Covered
+from corrections.results import Measurement
+
+RESOLUTION_HEADER = "{2 JetEta Rho 1 JetPt sqrt([0]/(x*x)+[1]*pow(x,[3])+[2]) Resolution}"
+FACTOR_HEADER = "{1 JetEta 0 None ScaleFactor}"
+MAX_RHO = 1000.0
+
+
+def write_text_files(measurement: Measurement, tags: Tags, folder: Path) -> tuple[Path, ...]:
+    """Write `{tag}_MC_PtResolution_{algo}.jr.txt` and `{tag}_MC_SF_{algo}.jersf.txt`, those that can be written."""
+    written = []
+    curves = covered_curves(measurement)
+    if curves is not None:
+        rows = [
+            (f"0 {MAX_RHO:g} 6 {c.pt_range.low!r} {c.pt_range.high!r} " + " ".join(map(repr, (*c.squares, -1.0))))
+            for c in curves.values
+        ]
+        path = folder / f"{tags.jer}_MC_PtResolution_{measurement.algo}.jr.txt"
+        written.append(_write(path, RESOLUTION_HEADER, _signed(curves, rows)))
+    factors = covered_points(measurement, "scale_factor")
+    if factors is not None:
+        rows = [f"3 {p.value!r} {p.value - p.stat!r} {p.value + p.stat!r}" for p in factors.values]
+        path = folder / f"{tags.jer}_MC_SF_{measurement.algo}.jersf.txt"
+        written.append(_write(path, FACTOR_HEADER, _signed(factors, rows)))
+    return tuple(written)
+
+
+def _signed(covered: Covered[object], rows: list[str]) -> Iterable[str]:
+    """Rows for negative eta, mirrored, then those for positive eta."""
+    pairs = list(zip(covered.bins, rows, strict=True))
+    yield from (f"{-eta.high:g} {-eta.low:g} {row}" for eta, row in reversed(pairs))
+    yield from (f"{eta.low:g} {eta.high:g} {row}" for eta, row in pairs)
+
+
+def _write(path: Path, header: str, rows: Iterable[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
