@@ -40,6 +40,8 @@ REASONS = (
 )
 _VETO_MAP, _LEPTON = 4, 5
 
+_NOT_NEGATIVE = ("min_pt", "max_abs_eta", "pileup_id_max_pt", "lepton_dr", "lepton_min_pt", "lepton_max_isolation")
+
 # Veto maps end at |eta| = 5.191 and |phi| = pi, some of them with an error beyond; float32 rounds pi upwards.
 _MAP_ETA, _MAP_PHI = 5.19, 3.1415
 _NO_COLUMN: tuple[AnyArray, int] = (np.empty(0, np.uint8), 0)
@@ -85,8 +87,9 @@ class JetQuality:
     veto_map
         Regions of the detector to leave out.
     lepton_cleaning
-        Removes jets within `lepton_dr` of an electron or muon of at least `lepton_min_pt`, for lepton-triggered data,
-        whose leptons are jets too.
+        Removes jets within `lepton_dr` of an electron or muon, for lepton-triggered data, whose leptons are jets too.
+        The lepton has at least `lepton_min_pt` and, where the file has them, passes identification (`is_identified`)
+        and a relative isolation below `lepton_max_isolation`, so that jets with a lepton inside stay.
     """
 
     min_pt: float = 10.0
@@ -98,12 +101,13 @@ class JetQuality:
     lepton_cleaning: bool = False
     lepton_dr: float = 0.4
     lepton_min_pt: float = 10.0
+    lepton_max_isolation: float = 0.25
 
     def __post_init__(self) -> None:
         """Refuse unknown choices and cuts below zero."""
         _check_choice("jets.identification", self.identification, get_args(Identification))
         _check_choice("jets.pileup_id", self.pileup_id, get_args(PileupIdentification))
-        for name in ("min_pt", "max_abs_eta", "pileup_id_max_pt", "lepton_dr", "lepton_min_pt"):
+        for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise InputError(f"jets.{name} must not be negative, got {getattr(self, name)}")
 
@@ -265,10 +269,20 @@ def _remove_near_leptons(record: EventRecord, settings: JetQuality, good: BoolAr
         )
     jets, n_removed = record.jets, 0
     for leptons in collections:
-        is_used = leptons.pt >= settings.lepton_min_pt
+        is_used = _good_leptons(leptons, settings)
         directions = (jets.eta, jets.phi, leptons.eta, leptons.phi)
         n_removed += _clean(jets.offsets, leptons.offsets, directions, is_used, settings.lepton_dr, good)
     return n_removed
+
+
+def _good_leptons(leptons: Jets, settings: JetQuality) -> BoolArray:
+    """Which leptons are no part of a jet, (n,), as far as the file tells."""
+    good = leptons.pt >= settings.lepton_min_pt
+    if "is_identified" in leptons.extra:
+        good &= leptons.extra["is_identified"].astype(np.bool_)
+    if "isolation" in leptons.extra:
+        good &= leptons.extra["isolation"] < settings.lepton_max_isolation
+    return good
 
 
 @compiled

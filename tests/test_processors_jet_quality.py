@@ -215,6 +215,17 @@ def test_jets_near_leptons_are_removed() -> None:
     assert counts == {"jets near a lepton": 1}
 
 
+def test_leptons_inside_jets_leave_their_jet_alone() -> None:
+    jets = make_jets([[(50, eta, 0) for eta in (-2, 0, 2)]])
+    muons = make_jets(
+        [[(30, eta, 0) for eta in (-2, 0, 2)]], is_identified=[True, False, True], isolation=[0.1, 0.1, 0.3]
+    )
+
+    good, _ = good_jets(make_record(jets, muons=muons), JetQuality(lepton_cleaning=True))
+
+    assert good.tolist() == [False, True, True]
+
+
 def test_cleaning_without_leptons_in_the_file_is_refused() -> None:
     with pytest.raises(InputError, match="neither electrons nor muons"):
         good_jets(make_record(make_jets([[]])), JetQuality(lepton_cleaning=True))
