@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     Columns = Mapping[str, ak.Array]
 
+_MANTISSA_BITS = {"area": 6, "rawFactor": 6}
+"""What no measurement looks at closely; everything else gets 10 bits."""
 BASKET_EVENTS = 100_000
 """Events per basket; larger ones compress better and need more memory to read."""
 
@@ -144,7 +146,7 @@ class NanoFile:
         if len(columns["event"]) > 0:
             self._tree.extend(columns)
 
-    def _make(self, name: str, columns: Columns) -> Any:  # noqa: ANN401  uproot's trees have no common type
+    def _make(self, name: str, columns: Columns) -> Any:
         types = {key: ak.type(column).content for key, column in columns.items()}
         return self._file.mkrntuple(name, types) if self._rntuple else self._file.mktree(name, types)
 
@@ -165,5 +167,6 @@ def _jagged(offsets: IntArray, columns: Mapping[str, NDArray[Any]]) -> ak.Array:
 
 def _reduce(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {
-        name: round_mantissa(column) if column.dtype == np.float32 else column for name, column in columns.items()
+        name: round_mantissa(column, _MANTISSA_BITS.get(name, 10)) if column.dtype == np.float32 else column
+        for name, column in columns.items()
     }

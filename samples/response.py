@@ -1,13 +1,14 @@
 """A parametric detector: truth jets in, reconstructed jets out, with everything known that analyses try to measure.
 
-Simulation: R = 1 + delta. Data: R = r (1 + s delta), with the response r and the scale factor s known per |eta|, so that
-width over mean scales by s exactly, core and tails alike. delta is Gaussian with the width
+Simulation: R = 1 + delta. Data: R = r (1 + s delta), with the response r and the scale factor s known per |eta|, so
+that width over mean scales by s exactly, core and tails alike. delta is Gaussian with the width
 
     sigma / pT = sqrt((N0^2 + N_rho^2 rho) / pT^2 + S^2 / pT + C^2)
 
-at the truth pT, and a known fraction of the jets has it several times wider. The parameters are taken at the truth |eta|.
+at the truth pT, and a known fraction of the jets has it several times wider. The parameters are taken at the truth
+|eta|.
 
-Any other detector (one made of layers and particles, say) fits in its place: it takes truth events and gives `RecoEvents`.
+Any other detector (one made of layers and particles, say) fits in its place: it takes truth events, gives `RecoEvents`.
 """
 
 from __future__ import annotations
@@ -185,9 +186,7 @@ def _pileup_jets(
     }
 
 
-def _noise_jets(
-    n_events: int, settings: DetectorSettings, rng: np.random.Generator
-) -> dict[str, NDArray[np.generic]]:
+def _noise_jets(n_events: int, settings: DetectorSettings, rng: np.random.Generator) -> dict[str, NDArray[np.generic]]:
     event = np.flatnonzero(rng.uniform(size=n_events) < settings.noise_jets)
     pt = np.exp(rng.uniform(np.log(20.0), np.log(500.0), len(event)))
     return {

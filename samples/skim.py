@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samples.response import RecoEvents
-    from samples.truth import FloatArray, IntArray
+    from samples.truth import IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,7 @@ def select_events(
     kept_truth[truth_of_reco[matched]] = True
     kept_before = np.concatenate(([0], np.cumsum(kept_truth)))
     event = event_of_jet(reco.offsets)
-    moved = np.where(
-        reco.truth_index >= 0, kept_before[truth_of_reco] - kept_before[truth.offsets[event]], -1
-    )
+    moved = np.where(reco.truth_index >= 0, kept_before[truth_of_reco] - kept_before[truth.offsets[event]], -1)
     new_reco = replace(
         reco,
         offsets=_new_offsets(reco.offsets, kept_reco, selected),
@@ -121,8 +119,3 @@ def _new_offsets(offsets: IntArray, kept: NDArray[np.bool_], selected: NDArray[n
     running = np.concatenate(([0], np.cumsum(kept)))
     counts = running[offsets[1:]] - running[offsets[:-1]]
     return offsets_from_counts(counts[selected])
-
-
-def weighted_count(selected: NDArray[np.bool_], weight: FloatArray) -> tuple[int, float]:
-    """Events selected and the sum of their weights."""
-    return int(selected.sum()), float(weight[selected].sum())

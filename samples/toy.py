@@ -97,9 +97,7 @@ def _draw_pt(n_events: int, rng: np.random.Generator, settings: ToySettings) -> 
     return np.exp(rng.uniform(low, high, n_events))
 
 
-def _momenta(
-    pt_hat: FloatArray, rng: np.random.Generator, settings: ToySettings
-) -> tuple[FloatArray, FloatArray]:
+def _momenta(pt_hat: FloatArray, rng: np.random.Generator, settings: ToySettings) -> tuple[FloatArray, FloatArray]:
     """Transverse momenta (n, 4) of jet, jet, first and second emission; their sum is zero up to soft activity."""
     n_events = len(pt_hat)
     scale = settings.emission_fraction * pt_hat + settings.emission_offset

@@ -73,7 +73,7 @@ def owner(pt_avg: FloatArray, menu: TriggerMenu) -> NDArray[np.intp]:
 
 
 def weight_over_prescale(weight: FloatArray, pt_avg: FloatArray, menu: TriggerMenu) -> FloatArray:
-    """w / p of the owning trigger, (n,); 0 for events without one."""
+    """Weight over prescale of the owning trigger, (n,); 0 for events without one."""
     index = owner(pt_avg, menu)
     return np.where(index >= 0, weight / menu.prescales[index], 0.0)
 
@@ -113,9 +113,10 @@ def record(
     probability = k * weight[:, np.newaxis] / menu.prescales
     reached = pt_avg[:, np.newaxis] >= menu.turn_on * np.asarray(menu.thresholds)
     owned_by = owner(pt_avg, menu)
-    bits = reached & (drawn[:, np.newaxis] < probability) & (owned_by >= 0)[:, np.newaxis]
+    bits: NDArray[np.bool_] = reached & (drawn[:, np.newaxis] < probability) & (owned_by >= 0)[:, np.newaxis]
     owned = np.take_along_axis(bits, np.maximum(owned_by, 0)[:, np.newaxis], axis=1)[:, 0]
-    return TriggerDecision(bits.any(axis=1), owned, bits, k * weight_over_prescale(weight, pt_avg, menu))
+    recorded: NDArray[np.bool_] = np.any(bits, axis=1)
+    return TriggerDecision(recorded, owned, bits, k * weight_over_prescale(weight, pt_avg, menu))
 
 
 def unprescaled_bits(pt_avg: FloatArray, menu: TriggerMenu) -> NDArray[np.bool_]:

@@ -52,7 +52,10 @@ def offsets_from_counts(counts: IntArray) -> IntArray:
 
 def order_by_pt(event: IntArray, pt: FloatArray) -> IntArray:
     """Permutation that brings jets into event order and, within an event, into falling pT."""
-    return np.lexsort((-pt, event))
+    if len(pt) == 0:
+        return np.zeros(0, dtype=np.int64)
+    # one floating-point key sorts several times faster than lexsort
+    return np.argsort(event - pt / (2.0 * pt.max()), kind="stable")
 
 
 def first_events(events: TruthEvents, n_events: int) -> TruthEvents:

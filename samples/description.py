@@ -1,13 +1,18 @@
-"""What was put into a sample, as JSON beside it: the answers that a measurement must give back."""
+"""What a sample is (fileset.json) and what was put into it (injected.json), which a measurement must give back."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from samples.counts import SampleCounts
     from samples.response import DetectorSettings
+    from samples.skim import SkimSettings
     from samples.triggers import TriggerMenu
 
 REFERENCE_REGION = (0.2, 0.7)
@@ -58,3 +63,40 @@ def describe_triggers(menu: TriggerMenu) -> list[dict[str, Any]]:
         {"path": path, "pt_avg_min": threshold, "prescale": float(prescale)}
         for path, threshold, prescale in zip(menu.paths, menu.thresholds, menu.prescales, strict=True)
     ]
+
+
+def describe_fileset(
+    counts: Mapping[str, SampleCounts], process: str, menu: TriggerMenu, skim: SkimSettings | None
+) -> dict[str, Any]:
+    """Fileset in coffea's form, paths relative to it; where events were skimmed away, their numbers say so."""
+    return {
+        name: {
+            "files": {f"{name}.root": "Events"},
+            "metadata": {
+                "is_mc": name != "data",
+                "schema": "nanoaod",
+                "jet_collection": "Jet",
+                "jet_algo": "AK4PF",
+                "process": process,
+                **_metadata_of_kind(name, menu),
+                **({} if skim is None else {"skim": _describe_skim(value, skim)}),
+            },
+        }
+        for name, value in counts.items()
+    }
+
+
+def _metadata_of_kind(name: str, menu: TriggerMenu) -> dict[str, Any]:
+    if name == "data":
+        return {"label": "Data", "triggers": describe_triggers(menu)}
+    return {
+        "label": "Simulation" if name == "simulation" else "Alternative simulation",
+        "role": "nominal" if name == "simulation" else "alternative",
+        "weight": "genWeight",
+        "truth_jet_collection": "GenJet",
+    }
+
+
+def _describe_skim(counts: SampleCounts, skim: SkimSettings) -> dict[str, Any]:
+    """Cuts and events before and after them, for a cutflow that starts where the sample started."""
+    return {"cuts": skim.describe(), "steps": asdict(counts.steps), "weighted": asdict(counts.weighted)}

@@ -1,0 +1,236 @@
+"""`analysis.py generate`: one call from a number of events to a sample with its fileset."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from samples.durable import ChunkFolder, ChunkTask
+from samples.errors import SampleError
+from samples.progress import show_progress
+from samples.streams import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from samples.pythia import PythiaSettings
+    from samples.truth import TruthEvents
+    from samples.writing import GeneratedSample, SampleOptions
+
+PROCESSES = ("dijet", "toy")
+CHUNK_EVENTS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkJob:
+    """What a worker does."""
+
+    folder: ChunkFolder
+    settings: PythiaSettings
+    seed: int
+    task: ChunkTask
+
+
+def generate(
+    process: str,
+    events: int,
+    seed: int,
+    output: Path,
+    data_tune: str | None = None,
+    workers: int | None = None,
+    *,
+    skim: bool = False,
+    reduced_precision: bool = False,
+    rntuple: bool = False,
+    data_events: int | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> GeneratedSample:
+    """Write simulation and data of `events` generated events each into `output`.
+
+    Parameters
+    ----------
+    process : "dijet" (Pythia 8) or "toy" (closed form, seconds).
+    events : generated events of the simulation, and of the data (`data_events` if given) before the triggers.
+    seed : the same seed gives the same content, for any number of workers and after a resumed job.
+    output : new or empty folder, or one with an unfinished job of the same arguments, which is resumed.
+    data_tune : tune of the data and of an alternative simulation that is then written as well.
+    workers : processes; all cores if not given.
+    skim, reduced_precision, rntuple : see `samples.writing.SampleOptions`.
+
+    Raises `samples.errors.SampleError`, with a message of one line, before any work is done.
+    """
+    _check(process, events, data_events, seed, workers, data_tune)
+    _prepare(output, overwrite=overwrite)
+    from samples.toy import write_toy
+    from samples.writing import SampleOptions
+
+    options = SampleOptions(skim=skim, reduced_precision=reduced_precision, rntuple=rntuple)
+    if process == "toy":
+        return write_toy(output, events, seed, n_data=data_events, options=options)
+    n_data = events if data_events is None else data_events
+    return _generate_dijets(output, (events, n_data), seed, data_tune, workers or os.cpu_count() or 1, options, quiet)
+
+
+def _check(
+    process: str, events: int, data_events: int | None, seed: int, workers: int | None, data_tune: str | None
+) -> None:
+    from samples.pythia import require_generator, tune_number
+
+    if process not in PROCESSES:
+        message = f"unknown process {process!r}; known are {', '.join(PROCESSES)}"
+        raise SampleError(message)
+    for name, value, least in (("events", events, 1), ("data events", data_events, 1), ("workers", workers, 1)):
+        if value is not None and value < least:
+            message = f"the number of {name} must be at least {least}, not {value}"
+            raise SampleError(message)
+    if seed < 0:
+        message = f"the seed must be 0 or larger, not {seed}"
+        raise SampleError(message)
+    if data_tune is not None:
+        if process == "toy":
+            message = "--data-tune is for the process dijet; the toy has no tunes"
+            raise SampleError(message)
+        tune_number(data_tune)
+    if process == "dijet":
+        require_generator()
+
+
+def _prepare(output: Path, *, overwrite: bool) -> None:
+    if output.exists() and not output.is_dir():
+        message = f"the output {output} is a file; give a folder"
+        raise SampleError(message)
+    if not output.exists():
+        return
+    strangers = [entry.name for entry in output.iterdir() if entry.name != CHUNK_FOLDER]
+    unfinished = (output / CHUNK_FOLDER).exists()
+    if strangers and not unfinished and not overwrite:
+        message = f"the output folder {output} is not empty (it has {min(strangers)}); give another or --overwrite"
+        raise SampleError(message)
+
+
+CHUNK_FOLDER = ".chunks"
+
+
+def _generate_dijets(
+    output: Path,
+    n_events: tuple[int, int],
+    seed: int,
+    data_tune: str | None,
+    workers: int,
+    options: SampleOptions,
+    quiet: bool,  # noqa: FBT001
+) -> GeneratedSample:
+    from samples.pythia import PythiaSettings, tune_number
+    from samples.writing import write_sample
+
+    nominal = PythiaSettings()
+    other = nominal if data_tune is None else replace(nominal, tune=tune_number(data_tune))
+    settings = {Stream.SIMULATION: nominal, Stream.DATA: other}
+    sizes = {Stream.SIMULATION: n_events[0], Stream.DATA: n_events[1]}
+    if data_tune is not None:
+        settings[Stream.ALTERNATIVE], sizes[Stream.ALTERNATIVE] = other, n_events[0]
+    folder = ChunkFolder(output / CHUNK_FOLDER)
+    facts = _facts(nominal, other)
+    folder.open({"seed": seed, **facts})
+    jobs = [ChunkJob(folder, settings[task.stream], seed, task) for task in plan_chunks(sizes)]
+    run_jobs(jobs, workers, quiet=quiet)
+    stored = {stream: _StoredChunks(folder, _tasks(stream, size)) for stream, size in sizes.items()}
+    sample = write_sample(
+        output,
+        seed=seed,
+        process="dijet",
+        simulation=stored[Stream.SIMULATION],
+        data=stored[Stream.DATA],
+        # the detector is drawn anew for the pilot; with the same tune the simulation has what the data have
+        pilot=stored.get(Stream.ALTERNATIVE, stored[Stream.SIMULATION]),
+        alternative=stored.get(Stream.ALTERNATIVE),
+        options=options,
+        facts=facts,
+    )
+    shutil.rmtree(folder.path)
+    return sample
+
+
+def _facts(nominal: PythiaSettings, other: PythiaSettings) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {
+        "generator": f"pythia8mc {version('pythia8mc')}, fastjet {version('fastjet')}",
+        "simulation_settings": asdict(nominal),
+        "data_settings": asdict(other),
+        "chunk_events": CHUNK_EVENTS,
+    }
+
+
+def plan_chunks(sizes: dict[Stream, int]) -> list[ChunkTask]:
+    """Chunks of all streams, in an order in which the streams grow in proportion: one can stop anywhere."""
+    tasks = [(task, len(tasks)) for tasks in (_tasks(stream, size) for stream, size in sizes.items()) for task in tasks]
+    return [task for task, _ in sorted(tasks, key=lambda item: ((item[0].chunk + 0.5) / item[1], item[0].stream))]
+
+
+def _tasks(stream: Stream, n_events: int) -> list[ChunkTask]:
+    starts = range(0, n_events, CHUNK_EVENTS)
+    return [ChunkTask(stream, chunk, min(CHUNK_EVENTS, n_events - start)) for chunk, start in enumerate(starts)]
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredChunks:
+    """Chunks of one stream; every pass over them reads them again, one at a time."""
+
+    folder: ChunkFolder
+    tasks: Sequence[ChunkTask]
+
+    def __iter__(self) -> Iterator[TruthEvents]:
+        return (self.folder.load(task) for task in self.tasks)
+
+
+def run_jobs(jobs: Sequence[ChunkJob], workers: int, *, quiet: bool = False) -> None:
+    """Generate the chunks that are not there yet; an interrupt leaves whole chunks only."""
+    missing = [job for job in jobs if not job.folder.has(job.task)]
+    n_events, n_missing = (sum(job.task.n_events for job in part) for part in (jobs, missing))
+    if not missing:
+        return
+    with show_progress(n_events, n_events - n_missing, quiet=quiet) as advance:
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(workers, len(missing)), context, initializer=_start_worker)
+        try:
+            _drain(pool, missing, advance)
+        except BaseException:
+            # without this an interrupt would wait for the running chunks
+            for process in multiprocessing.active_children():
+                process.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
+
+
+def _drain(pool: ProcessPoolExecutor, jobs: Sequence[ChunkJob], advance: Callable[[int], None]) -> None:
+    pending = {pool.submit(run_job, job) for job in jobs}
+    while pending:
+        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            advance(future.result())
+
+
+def run_job(job: ChunkJob) -> int:
+    """Generate and store one chunk; returns its number of events."""
+    from samples.pythia import generate_chunk
+
+    task = job.task
+    job.folder.save(task, generate_chunk(job.settings, job.seed, task.stream, task.chunk, task.n_events))
+    return task.n_events
+
+
+def _start_worker() -> None:
+    """Leave interrupts to the parent and throw away the banners that Pythia and fastjet print."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.close(silent)
