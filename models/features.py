@@ -43,6 +43,8 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
         "charged_em_fraction": Feature("", "energy fraction of electrons"),
         "neutral_em_fraction": Feature("", "energy fraction of photons"),
         "muon_fraction": Feature("", "energy fraction of muons"),
+        "charged_multiplicity": Feature("", "charged constituents"),
+        "neutral_multiplicity": Feature("", "neutral constituents"),
         "n_constituents": Feature("", "constituents"),
     }
 )

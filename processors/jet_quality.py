@@ -7,12 +7,13 @@ this order; the first that fails is counted. Nothing is taken out of the record:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from processors.compiled import compiled
-from processors.correction_files import check_inputs, evaluate
+from processors.correction_files import check_inputs, evaluate, input_names
 from processors.errors import InputError
 from processors.record import BoolArray, Float32Array, Int32Array, Int64Array
 
@@ -29,6 +30,19 @@ PileupIdentification = Literal["none", "loose", "medium", "tight"]
 IDENTIFICATION_BITS: Mapping[str, int] = {"none": 0, "auto": 2, "tight": 2, "tight_lepton_veto": 4}
 # NanoAOD Jet_puId of 2017 and 2018; 2016 has loose and tight exchanged, only "tight" (all bits) suits every year.
 PILEUP_BITS: Mapping[str, int] = {"none": 0, "loose": 4, "medium": 6, "tight": 7}
+
+# Inputs of a jetid.json.gz by our names of the columns.
+_FRACTIONS: Mapping[str, str] = {
+    "chHEF": "charged_hadron_fraction",
+    "neHEF": "neutral_hadron_fraction",
+    "chEmEF": "charged_em_fraction",
+    "neEmEF": "neutral_em_fraction",
+    "muEF": "muon_fraction",
+    "chMultiplicity": "charged_multiplicity",
+    "neMultiplicity": "neutral_multiplicity",
+}
+_MULTIPLICITY, _MULTIPLICITIES = "multiplicity", ("chMultiplicity", "neMultiplicity")
+_IDENTIFICATION_ETA = 4.99
 
 REASONS = (
     "jets below the minimum pt",
@@ -55,8 +69,9 @@ Directions = tuple[Float32Array, Float32Array, Float32Array, Float32Array]
 class VetoMap:
     """Jet veto map of the JME convention (YAML section `jets.veto_map`): inputs type, eta, phi; above 0 is vetoed.
 
-    `file` is a correctionlib JSON, `correction` the name in it and `type` the kind of map. Jets of at least `min_pt`
-    GeV that passed everything else are looked up. `scope` "jets" removes the jet, "events" all jets of its event.
+    `file` is a correctionlib JSON, `correction` the name in it and `type` the kind of map, "jetvetomap_all" for the
+    widest. Jets of at least `min_pt` GeV that passed everything else are looked up. `scope` "jets" removes the jet,
+    "events" all jets of its event.
     """
 
     file: str
@@ -71,6 +86,17 @@ class VetoMap:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentificationCorrection:
+    """Identification as CMS publishes it for files without Jet_jetId (YAML section `jets.identification_correction`).
+
+    `file` is a jetid.json.gz of JME, `correction` the name in it; a jet whose value is above 0 passes.
+    """
+
+    file: str
+    correction: str = "AK4PUPPI_Tight"
+
+
+@dataclass(frozen=True, slots=True)
 class JetQuality:
     """What a usable jet is (YAML section `jets`), energies in GeV.
 
@@ -81,6 +107,8 @@ class JetQuality:
     identification
         "auto" asks for the tight bit of CMS where the file has it and for nothing elsewhere; "tight" and
         "tight_lepton_veto" refuse a file without identification; "none" asks for nothing.
+    identification_correction
+        Takes the place of the column that `identification` looks at, for NanoAOD from version 15 on.
     pileup_id
         Asked of jets below `pileup_id_max_pt`. "none" by default: the meaning of the bits changes with the year and
         PUPPI jets have none, so no choice suits all files. Anything else refuses a file without it.
@@ -95,6 +123,7 @@ class JetQuality:
     min_pt: float = 10.0
     max_abs_eta: float = 5.2
     identification: Identification = "auto"
+    identification_correction: IdentificationCorrection | None = None
     pileup_id: PileupIdentification = "none"
     pileup_id_max_pt: float = 50.0
     veto_map: VetoMap | None = None
@@ -152,29 +181,32 @@ def linked_truth(jets: Jets, truth: Jets) -> Int32Array | None:
 
 def needed_columns(settings: JetQuality) -> tuple[str, ...]:
     """Jet columns (names of `Jets.extra`) the settings cannot do without."""
-    needs = {"jet_id": settings.identification not in ("auto", "none"), "pu_id": settings.pileup_id != "none"}
-    return tuple(name for name, is_needed in needs.items() if is_needed)
+    needed = ("pu_id",) if settings.pileup_id != "none" else ()
+    if settings.identification_correction is not None:
+        return (*_fraction_columns(settings.identification_correction), *needed)
+    return needed if settings.identification in ("auto", "none") else ("jet_id", *needed)
 
 
 def wanted_columns(settings: JetQuality) -> tuple[str, ...]:
     """Jet columns worth reading where the file has them: the needed ones and those "auto" looks for."""
-    automatic = ("jet_id",) if settings.identification == "auto" else ()
-    return automatic + needed_columns(settings)
+    is_automatic = settings.identification == "auto" and settings.identification_correction is None
+    return (*(("jet_id",) if is_automatic else ()), *needed_columns(settings))
 
 
 def files(settings: JetQuality) -> tuple[str, ...]:
     """Paths of the files the result depends on."""
-    return () if settings.veto_map is None else (settings.veto_map.file,)
+    sources = (settings.identification_correction, settings.veto_map)
+    return tuple(source.file for source in sources if source is not None)
 
 
 def check(settings: JetQuality) -> None:
-    """Refuse settings whose veto map is missing, lacks the map or has no such type."""
-    veto_map = settings.veto_map
-    if veto_map is None:
-        return
-    point = np.zeros(1)
-    check_inputs(veto_map.file, veto_map.correction, _map_inputs(veto_map, point, point))
-    evaluate(veto_map.file, veto_map.correction, _map_inputs(veto_map, point, point))
+    """Refuse settings whose files are missing or lack what is asked of them."""
+    identification, veto_map = settings.identification_correction, settings.veto_map
+    if identification is not None:
+        check_inputs(identification.file, identification.correction, (*_FRACTIONS, "eta", _MULTIPLICITY))
+    if veto_map is not None:
+        point = np.zeros(1)
+        evaluate(veto_map.file, veto_map.correction, _map_inputs(veto_map, point, point))
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -184,11 +216,32 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def _identification(record: EventRecord, settings: JetQuality) -> tuple[AnyArray, int]:
     """Column and the bits a jet needs; no bits where nothing is asked for."""
+    if settings.identification_correction is not None:
+        return _evaluated_identification(record, settings.identification_correction).view(np.uint8), 1
     bits = IDENTIFICATION_BITS[settings.identification]
     is_absent = settings.identification == "auto" and "jet_id" not in record.jets.extra
     if is_absent or not bits:
         return _NO_COLUMN
     return _bits(_column(record, "jet_id", f"jets.identification={settings.identification}"), bits)
+
+
+def _evaluated_identification(record: EventRecord, source: IdentificationCorrection) -> BoolArray:
+    """Which jets pass an identification that is a function of their energy fractions, (n_jets,)."""
+    setting = "jets.identification_correction"
+    inputs: dict[str, Callable[[], Value]] = {
+        name: partial(_column, record, column, setting) for name, column in _FRACTIONS.items()
+    }
+    # The values do not change beyond |eta| = 3, the binning may end at 5.
+    inputs["eta"] = lambda: np.clip(record.jets.eta, -_IDENTIFICATION_ETA, _IDENTIFICATION_ETA)
+    charged, neutral = (partial(_column, record, _FRACTIONS[name], setting) for name in _MULTIPLICITIES)
+    inputs[_MULTIPLICITY] = lambda: charged().astype(np.int64) + neutral()
+    return evaluate(source.file, source.correction, inputs) > 0
+
+
+def _fraction_columns(source: IdentificationCorrection) -> tuple[str, ...]:
+    names = input_names(source.file, source.correction)
+    multiplicities = _MULTIPLICITIES if _MULTIPLICITY in names else ()
+    return tuple(dict.fromkeys(_FRACTIONS[name] for name in (*names, *multiplicities) if name in _FRACTIONS))
 
 
 def _pileup_identification(record: EventRecord, settings: JetQuality) -> tuple[AnyArray, int]:
@@ -200,13 +253,13 @@ def _pileup_identification(record: EventRecord, settings: JetQuality) -> tuple[A
 
 def _column(record: EventRecord, name: str, setting: str) -> AnyArray:
     if name not in record.jets.extra:
-        raise InputError(f"{record.file} has no jet column {name!r}, which {setting} needs; set it to none")
+        raise InputError(f"{record.file} has no jet column {name!r}, which {setting} needs; leave it out")
     return record.jets.extra[name]
 
 
 def _bits(column: AnyArray, bits: int) -> tuple[AnyArray, int]:
-    """Integers for the kernel and the bits to ask for; a column that says yes or no has a single bit."""
-    return (column.view(np.uint8), 1) if column.dtype == np.bool_ else (column, bits)
+    """Integers for the kernel and the bits to ask for; bool, and char in ATLAS files, say yes or no in a single bit."""
+    return (column.view(np.uint8), 1) if column.dtype in (np.bool_, np.int8) else (column, bits)
 
 
 @compiled

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from processors import jet_quality
 from processors.errors import InputError
-from processors.jet_quality import JetQuality, VetoMap, good_jets, linked_truth, match_truth
+from processors.jet_quality import (
+    IdentificationCorrection,
+    JetQuality,
+    VetoMap,
+    good_jets,
+    linked_truth,
+    match_truth,
+)
 from processors.record import EventRecord, Jets
 
 if TYPE_CHECKING:
@@ -134,6 +141,63 @@ def test_a_chunk_without_jets_has_an_empty_answer() -> None:
 def test_unknown_choices_and_negative_cuts_are_refused(arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=f"jets.{named}"):
         JetQuality(**arguments)
+
+
+def test_a_char_of_atlas_says_yes_or_no() -> None:
+    jets = make_jets([[(40, 0, 0), (30, 0, 0)]], pu_id=[np.int8(1), np.int8(0)])
+
+    good, _ = good_jets(make_record(jets), JetQuality(pileup_id="tight"))
+
+    assert good.tolist() == [True, False]
+
+
+@pytest.fixture
+def identification_file(tmp_path: Path) -> str:
+    """Passes jets with neHEF < 0.9 and more than one constituent; refuses |eta| of 5 and above."""
+    fraction = cs.Binning(nodetype="binning", input="neHEF", edges=[0.0, 0.9, 2.0], content=[1.0, 0.0], flow="error")
+    number = cs.Binning(
+        nodetype="binning", input="multiplicity", edges=[0.0, 1.5, 999.0], content=[0.0, fraction], flow="error"
+    )
+    region = cs.Binning(nodetype="binning", input="eta", edges=[-5.0, 5.0], content=[number], flow="error")
+    kinds = {"eta": "real", "neHEF": "real", "chMultiplicity": "int", "neMultiplicity": "int", "multiplicity": "int"}
+    correction = cs.Correction(
+        name="AK4PUPPI_Tight",
+        version=1,
+        inputs=[cs.Variable.model_validate({"name": name, "type": kind}) for name, kind in kinds.items()],
+        output=cs.Variable(name="jetid", type="real"),
+        data=region,
+    )
+    path = tmp_path / "jetid.json"
+    path.write_text(cs.CorrectionSet(schema_version=2, corrections=[correction]).model_dump_json(exclude_unset=True))
+    return str(path)
+
+
+FRACTIONS: dict[str, list[Any]] = {
+    "neutral_hadron_fraction": [np.float32(0.5), np.float32(0.95), np.float32(0.1), np.float32(0.1)],
+    "charged_multiplicity": [np.uint8(200), np.uint8(2), np.uint8(1), np.uint8(0)],
+    "neutral_multiplicity": [np.uint8(200), np.uint8(1), np.uint8(1), np.uint8(1)],
+}
+
+
+def test_identification_may_come_from_a_correction(identification_file: str) -> None:
+    # 400 constituents do not fit into a byte; the third jet is beyond the binning
+    jets = make_jets([[(40, 0, 0), (30, 0, 0), (30, -5.1, 0), (20, 0, 0)]], jet_id=[0, 6, 0, 6], **FRACTIONS)
+    quality = JetQuality(identification_correction=IdentificationCorrection(identification_file))
+
+    jet_quality.check(quality)
+    good, counts = good_jets(make_record(jets), quality)
+
+    assert good.tolist() == [True, False, True, False]
+    assert counts == {"jets failing identification": 2}
+    assert set(jet_quality.wanted_columns(quality)) == set(FRACTIONS)
+    assert jet_quality.files(quality) == (identification_file,)
+
+
+def test_fractions_the_file_lacks_are_named(identification_file: str) -> None:
+    quality = JetQuality(identification_correction=IdentificationCorrection(identification_file))
+
+    with pytest.raises(InputError, match="'neutral_hadron_fraction', which jets"):
+        good_jets(make_record(make_jets([[(40, 0, 0)]])), quality)
 
 
 @pytest.fixture
