@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from corrections.results import DATA, SIMULATION
 from corrections.sample import Sample, join, normalisation
-from processors.binning import Binning
-from processors.fileset import Dataset
-from processors.histograms import DatasetSums, Filled
 from processors.selection import CUTFLOW_STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from processors.binning import Binning
+    from processors.fileset import Dataset
+    from processors.histograms import DatasetSums, Filled
 
 
 @dataclass(frozen=True, slots=True)

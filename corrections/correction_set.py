@@ -1,7 +1,7 @@
-"""Results to correctionlib JSON (schema version 2), in the layout of CMS jet_jerc files; the only file that knows the schema.
+"""Results to correctionlib JSON (schema version 2), laid out like CMS jet_jerc files; only this file knows the schema.
 
-JetEta is signed and goes through its absolute value, so that the correction is even to the last digit. Nothing raises and
-nothing falls back to a default in somebody's job: |eta| and pT are clamped to the measured range.
+JetEta is signed and goes through its absolute value, so that the correction is even to the last digit. Nothing raises
+and nothing falls back to a default in somebody's job: |eta| and pT are clamped to the measured range.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ import gzip
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import correctionlib
 import correctionlib.schemav2 as cs
@@ -21,6 +19,10 @@ import numpy as np
 
 from corrections.coverage import Covered, cover
 from corrections.results import SIMULATION, Interval, Measurement, Point, Quantity, ResolutionCurve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 VERSION = 1
 RESOLUTION_FORMULA = (
@@ -101,7 +103,7 @@ def write_correction_set(measurements: Sequence[Measurement], tags: Tags, path: 
     _read_back(text, corrections)
     _publish(text, path)
     return Written(
-        names=tuple(c.name for c in [*corrections, *compound]) + ("JERSmear",),
+        names=(*(c.name for c in corrections), *(c.name for c in compound), "JERSmear"),
         not_written={name: why for part in parts for name, why in part.not_written.items()},
         neighbours=tuple(note for part in parts for note in part.neighbours),
     )
@@ -140,7 +142,7 @@ def _algorithm(measurement: Measurement, tags: Tags, mean_rho: float) -> _Part:
     return part
 
 
-def _add(part: _Part, name: str, covered: Any, make: Any, reason: str) -> None:  # noqa: ANN401
+def _add(part: _Part, name: str, covered: Any, make: Any, reason: str) -> None:
     if covered is None:
         part.not_written[name] = f"{reason} could be measured in any |eta| bin"
         return
@@ -150,6 +152,7 @@ def _add(part: _Part, name: str, covered: Any, make: Any, reason: str) -> None: 
 
 
 def covered_curves(measurement: Measurement) -> Covered[ResolutionCurve] | None:
+    """The simulated resolution in all |eta| bins; a curve that is not positive over its range counts as unmeasured."""
     curves = [curve for curve in measurement.curves if curve.dataset == SIMULATION]
     return cover([c.eta for c in curves], [c if c.status == "ok" and _is_positive(c) else None for c in curves])
 
@@ -160,6 +163,7 @@ def _is_positive(curve: ResolutionCurve) -> bool:
 
 
 def covered_points(measurement: Measurement, quantity: Quantity) -> Covered[Point] | None:
+    """The points of a quantity that is constant in pT in all |eta| bins; None if there is no measured one."""
     points = measurement.select(quantity)
     measured = [p if p.is_measured and math.isfinite(p.stat) and p.value > 0 else None for p in points]
     return cover([p.eta for p in points], measured)
@@ -187,10 +191,10 @@ def pt_resolution(
     times = "" if factors is None else " times the data/simulation scale factor"
     notes = [curves.note(), "" if factors is None else factors.note()]
     description = (
-        f"Relative jet pT resolution sqrt(N|N|/pT^2 + S^2/pT + C^2) of simulation{times}, from dijet balance with the truth "
-        f"asymmetry unfolded by a template fit; width over mean response of the Gaussian core. Rho is not used: the value "
-        f"is the mean over the pile-up of the sample (mean rho {mean_rho:.1f} GeV). |eta| and JetPt are clamped to "
-        f"the measured range. {' '.join(note for note in notes if note)}"
+        f"Relative jet pT resolution sqrt(N|N|/pT^2 + S^2/pT + C^2) of simulation{times}, from dijet balance with the "
+        f"truth asymmetry unfolded by a template fit; width over mean response of the Gaussian core. Rho is not used: "
+        f"the value is the mean over the pile-up of the sample (mean rho {mean_rho:.1f} GeV). |eta| and JetPt are "
+        f"clamped to the measured range. {' '.join(note for note in notes if note)}"
     )
     return _correction(name, description, ("JetEta", "JetPt", "Rho"), "resolution", _over_eta(curves, content))
 
@@ -210,10 +214,12 @@ def scale_factor(name: str, factors: Covered[Point]) -> cs.Correction:
             )
         )
     description = (
-        "Resolution scale factor data/simulation from dijet balance, constant in JetPt; not clipped at 1. up and down are "
-        f"values and hold the statistical uncertainty. |eta| is clamped to the measured range. {factors.note()}"
+        "Resolution scale factor data/simulation from dijet balance, constant in JetPt; not clipped at 1. up and down "
+        f"are values and hold the statistical uncertainty. |eta| is clamped to the measured range. {factors.note()}"
     )
-    return _correction(name, description, ("JetEta", "JetPt", "systematic"), "scale_factor", _over_eta(factors, content))
+    return _correction(
+        name, description, ("JetEta", "JetPt", "systematic"), "scale_factor", _over_eta(factors, content)
+    )
 
 
 def residual(name: str, residuals: Covered[Point]) -> cs.Correction:
@@ -221,8 +227,9 @@ def residual(name: str, residuals: Covered[Point]) -> cs.Correction:
     for point, eta in zip(residuals.values, residuals.bins, strict=True):
         _refuse(name, eta, [point.value])
     description = (
-        "Residual response correction for jets in data, response(simulation)/response(data) relative to the reference region, "
-        f"constant in JetPt; 1 in the reference region. |eta| is clamped to the measured range. {residuals.note()}"
+        "Residual response correction for jets in data, response(simulation)/response(data) relative to the reference "
+        f"region, constant in JetPt; 1 in the reference region. |eta| is clamped to the measured range. "
+        f"{residuals.note()}"
     )
     content = [p.value for p in residuals.values]
     return _correction(name, description, ("JetEta", "JetPt"), "correction", _over_eta(residuals, content))
@@ -262,8 +269,8 @@ def stacked(name: str, level: str) -> cs.CompoundCorrection:
 def smearing() -> cs.Correction:
     """Factor that smears simulated jets to the resolution of data (recipe of cms-nanoAOD/correctionlib issue 130).
 
-    With a matched truth jet 1 + (SF - 1)(pT - truth pT)/pT, otherwise 1 + sqrt(max(SF^2 - 1, 0)) JER g with g normal and a
-    function of jet and event only. Never negative.
+    With a matched truth jet 1 + (SF - 1)(pT - truth pT)/pT, otherwise 1 + sqrt(max(SF^2 - 1, 0)) JER g with g normal
+    and a function of jet and event only. Never negative.
     """
     random = cs.Transform(
         nodetype="transform",
@@ -274,8 +281,9 @@ def smearing() -> cs.Correction:
     matched = _formula("max(1+(x-1)*(y-z)/y,0)", ["JERSF", "JetPt", "GenPt"])
     data = cs.Binning(nodetype="binning", input="GenPt", edges=[-1, 0, 1], flow="clamp", content=[random, matched])
     description = (
-        "Factor on simulated jets that brings their resolution to that of data. GenPt is the pT of the truth jet within half "
-        "the jet radius and three resolutions, or -1; without one the factor is random, the same for the same jet and event."
+        "Factor on simulated jets that brings their resolution to that of data. GenPt is the pT of the truth jet within "
+        "half the jet radius and three resolutions, or -1; without one the factor is random, the same for the "
+        "same jet and event."
     )
     inputs = ("JetPt", "JetEta", "GenPt", "Rho", "EventID", "JER", "JERSF")
     return _correction("JERSmear", description, inputs, "smear", data)
@@ -291,12 +299,12 @@ def _over_eta(covered: Covered[Any], content: list[Any]) -> cs.Transform:
         input="JetEta",
         rule=_formula("abs(x)", ["JetEta"]),
         content=cs.Binning(
-            nodetype="binning", input="JetEta", edges=covered.edges, content=content, flow="clamp"
+            nodetype="binning", input="JetEta", edges=list(covered.edges), content=content, flow="clamp"
         ),
     )
 
 
-def _correction(name: str, description: str, inputs: tuple[str, ...], output: str, data: Any) -> cs.Correction:  # noqa: ANN401
+def _correction(name: str, description: str, inputs: tuple[str, ...], output: str, data: Any) -> cs.Correction:
     return cs.Correction(
         name=name,
         description=description.strip(),
@@ -312,7 +320,7 @@ def _variable(name: str) -> cs.Variable:
     return cs.Variable(name=name, type=kind, description=description)  # type: ignore[arg-type]
 
 
-def _refuse(name: str, eta: Interval, values: Any) -> None:  # noqa: ANN401
+def _refuse(name: str, eta: Interval, values: Any) -> None:
     if not all(math.isfinite(value) for value in values):
         message = f"{name} has a value that is not finite at |eta| {eta.low:g}-{eta.high:g}: {list(values)}"
         raise NotWritableError(message)
@@ -338,5 +346,3 @@ def _publish(text: str, path: Path) -> None:
     # mtime 0: the same results give the same bytes
     temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
     temporary.replace(path)
-
-

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from corrections.results import Interval
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corrections.results import Interval
 
 Value = TypeVar("Value")
 
@@ -20,9 +22,9 @@ class Covered(Generic[Value]):
     neighbours: tuple[tuple[Interval, Interval], ...]
 
     @property
-    def edges(self) -> list[float]:
+    def edges(self) -> tuple[float, ...]:
         """Edges in |eta|."""
-        return [self.bins[0].low, *(b.high for b in self.bins)]
+        return (self.bins[0].low, *(b.high for b in self.bins))
 
     def note(self) -> str:
         """One sentence that names the borrowed bins, empty if there are none."""

@@ -1,26 +1,25 @@
-"""From samples to numbers: resolution of simulation and data, scale factors and residual response of one jet algorithm."""
+"""From samples to numbers: resolutions, scale factors and residual response of one jet algorithm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corrections.residual import Responses, fit_residual, relative_responses
 from corrections.resolution import (
     CurveFit,
     RowWidth,
     fit_curve,
     fit_row,
-    goodness,
     replica_spread,
     replica_variances,
     single_model,
     usable_rows,
 )
-from corrections.residual import fit_residual, relative_responses
 from corrections.results import (
     DATA,
     RATIO,
@@ -33,12 +32,16 @@ from corrections.results import (
     ResolutionCurve,
     Status,
 )
-from corrections.sample import Sample
 from corrections.scale_factors import ScaleFactorFit, fit_scale_factor
 from corrections.stacks import FORWARD, Stack, data_stack, mean_pt, simulation_stack
 from corrections.template_fit import expectation
 from corrections.truth_response import truth_points
 from corrections.widths import truncated_rms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from corrections.sample import Sample
 
 FloatArray = NDArray[np.float64]
 
@@ -63,10 +66,10 @@ class MeasurementSettings:
         if not self.core_window >= 1:
             message = f"measurement.core_window is in half-widths and at least 1, got {self.core_window}"
             raise ValueError(message)
-        if not 0.7 <= self.truncation < 1:  # noqa: PLR2004
+        if not 0.7 <= self.truncation < 1:
             message = f"measurement.truncation is a quantile in [0.7, 1), got {self.truncation}"
             raise ValueError(message)
-        if self.min_effective < 5 or self.min_data < 2:  # noqa: PLR2004
+        if self.min_effective < 5 or self.min_data < 2:
             message = "measurement.min_effective must be at least 5 and measurement.min_data at least 2"
             raise ValueError(message)
 
@@ -210,7 +213,7 @@ class _Describer:
         index = stack.rows[row].pt_bin
         return Interval(float(edges[index]), float(edges[index + 1]))
 
-    def _points(  # noqa: PLR0913
+    def _points(
         self,
         dataset: str,
         stack: Stack,
@@ -311,7 +314,7 @@ def _pt_range(sample_edges: FloatArray, stack: Stack) -> Interval:
 
 
 def _resolution_curve(b: _Bin, dataset: str, algo: str) -> ResolutionCurve:
-    """The curve with its chi^2 against the single widths; its covariance is that of the bootstrap copies if there are any."""
+    """The curve with its chi^2 against the single widths and, if there are any, the covariance of the replicas."""
     if b.curve is None:
         nothing = Interval(float("nan"), float("nan"))
         values = (float("nan"),) * 3
@@ -340,7 +343,7 @@ def _resolution_curve(b: _Bin, dataset: str, algo: str) -> ResolutionCurve:
 
 def _curve_covariance(curve: CurveFit) -> FloatArray:
     finite = curve.replicas[np.isfinite(curve.replicas).all(axis=1)]
-    return np.cov(finite.T) if len(finite) >= 10 else curve.covariance  # noqa: PLR2004 - a spread needs a few copies
+    return np.cov(finite.T) if len(finite) >= 10 else curve.covariance
 
 
 def _bin_status(b: _Bin) -> Status:
@@ -386,23 +389,24 @@ def _scale_factor_point(b: _Bin, algo: str) -> Point:
     return Point("scale_factor", RATIO, algo, "template", "", b.eta, edges, mean, value, error, status)
 
 
-def _residual_point(  # noqa: PLR0913
-    algo: str, simulation: Sample, eta: int, responses: Sequence[object], enough: NDArray[np.bool_]
+def _residual_point(
+    algo: str, simulation: Sample, eta: int, responses: Sequence[Responses], enough: NDArray[np.bool_]
 ) -> Point:
     interval = _interval(simulation, eta)
     edges = simulation.binning.pt_avg_edges
     everything = Interval(float(edges[0]), float(edges[-1]))
     centre = float(np.sqrt(everything.low * everything.high))
-    common = ("residual", RATIO, algo, "mean_asymmetry")
+    common: tuple[Quantity, str, str, str] = ("residual", RATIO, algo, "mean_asymmetry")
     if eta in simulation.binning.reference_bins:
-        return Point(*common, "reference", interval, everything, centre, 1.0, 0.0, "ok")  # type: ignore[arg-type]
-    fit = fit_residual(*responses, enough)  # type: ignore[arg-type]
+        return Point(*common, "reference", interval, everything, centre, 1.0, 0.0, "ok")
+    data, smeared, unsmeared = responses
+    fit = fit_residual(data, smeared, unsmeared, enough)
     status: Status = "ok" if np.isfinite(fit.value) else "few_events"
-    return Point(*common, "forward", interval, everything, centre, fit.value, fit.error, status)  # type: ignore[arg-type]
+    return Point(*common, "forward", interval, everything, centre, fit.value, fit.error, status)
 
 
 def _response_points(
-    algo: str, simulation: Sample, data: Sample, eta: int, responses: Sequence[object]
+    algo: str, simulation: Sample, data: Sample, eta: int, responses: Sequence[Responses]
 ) -> list[Point]:
     edges = simulation.binning.pt_avg_edges
     interval = _interval(simulation, eta)
@@ -410,12 +414,22 @@ def _response_points(
     for name, sample, response in ((DATA, data, responses[0]), (SIMULATION, simulation, responses[1])):
         pt = mean_pt(simulation, sample)[eta, FORWARD]
         for b in range(len(edges) - 1):
-            value, error = float(response.value[b]), float(response.error[b])  # type: ignore[attr-defined]
+            value, error = float(response.value[b]), float(response.error[b])
             status: Status = "ok" if np.isfinite(value) else "empty"
             bounds = Interval(float(edges[b]), float(edges[b + 1]))
             points.append(
                 Point(
-                    "response", name, algo, "mean_asymmetry", "forward", interval, bounds, float(pt[b]), value, error, status
+                    "response",
+                    name,
+                    algo,
+                    "mean_asymmetry",
+                    "forward",
+                    interval,
+                    bounds,
+                    float(pt[b]),
+                    value,
+                    error,
+                    status,
                 )
             )
     return points

@@ -1,8 +1,8 @@
 """Residual response from the mean asymmetry (eta intercalibration with a central reference).
 
 The response of a probe relative to the reference region is R = (2 + <A>)/(2 - <A>); the correction for data is
-R(simulation)/R(data). Where data are wider than simulation, <A> moves by about half the difference of the squared widths
-times (spectrum power - 2), so the simulation is to be smeared by the scale factor before it is compared.
+R(simulation)/R(data). Where data are wider than simulation, <A> moves by about half the difference of the squared
+widths times (spectrum power - 2), so the simulation is to be smeared by the scale factor before it is compared.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ def mean_asymmetry(spectra: Spectra, edges: FloatArray) -> tuple[FloatArray, Flo
         mean = (spectra.counts @ centres) / total
         variance = (spectra.counts @ centres**2) / total - mean**2
         error = np.sqrt(np.maximum(variance, 0.0) / effective)
-    enough = effective >= 2  # noqa: PLR2004 - a mean of one event has no error
+    enough = effective >= 2
     return np.where(enough, mean, np.nan), np.where(enough, error, np.nan)
 
 
 def fit_residual(data: Responses, simulation: Responses, unsmeared: Responses, usable: NDArray[np.bool_]) -> Residual:
     """Constant response(simulation)/response(data) over the `usable` bins of pt_avg.
 
-    `simulation` is smeared by the scale factor; `unsmeared` is the same simulation as it was, whose bootstrap copies stand
-    for the statistical fluctuations of both.
+    `simulation` is smeared by the scale factor; `unsmeared` is the same simulation as it was, whose bootstrap copies
+    stand for the statistical fluctuations of both.
     """
     log_ratio = np.log(simulation.value) - np.log(data.value)
     variance = (data.error / data.value) ** 2 + (simulation.error / simulation.value) ** 2

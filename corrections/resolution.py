@@ -1,16 +1,19 @@
-"""Resolution of the simulation: one width per bin and the N, S, C curve fitted to all bins of an |eta| range at once."""
+"""Resolution of the simulation: one width per bin, and the N, S, C curve fitted to all bins of an |eta| range."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
 from corrections.sample import effective_count
-from corrections.stacks import Stack
 from corrections.template_fit import Distributions, JointFit, VarianceModel, expectation, fit_jointly
+
+if TYPE_CHECKING:
+    from corrections.stacks import Stack
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -72,12 +75,15 @@ def usable_rows(stack: Stack, min_effective: float, min_template: float) -> Bool
     """Rows with enough effective events in the distribution and in the template, and a window, (n_rows,)."""
     d = stack.distributions
     effective = effective_count(d.counts.sum(axis=1), stack.variances.sum(axis=1))
-    wide = d.last - d.first > 3  # noqa: PLR2004 - two parameters and the norm
-    return (effective >= min_effective) & (stack.template_effective >= min_template) & wide & np.isfinite(stack.pt)
+    wide = d.last - d.first > 3
+    enough: BoolArray = (
+        (effective >= min_effective) & (stack.template_effective >= min_template) & wide & np.isfinite(stack.pt)
+    )
+    return enough
 
 
 def fit_row(stack: Stack, row: int) -> RowWidth:
-    """Detector variance of one row; the displacement floats in forward rows and is zero by symmetry in standard ones."""
+    """Detector variance of one row; the displacement floats in forward rows, standard ones are symmetric."""
     one = stack.single(row)
     model = single_model(one)
     start = np.concatenate([[start_variance(one.distributions)[0]], np.zeros(model.shift_design.shape[1])])
@@ -132,11 +138,11 @@ def _variance(counts: FloatArray, width: float) -> float:
 
 
 def goodness(one: Stack, model: VarianceModel, parameters: FloatArray) -> tuple[float, int]:
-    """chi^2 of one row and its degrees of freedom, over bins of A in the window with at least 5 effective events expected."""
+    """chi^2 of one row with its degrees of freedom, over bins of the window that expect at least 5 effective events."""
     d = one.distributions
     inside = slice(d.first[0], d.last[0])
     expected = expectation(d, model, parameters)[0, inside]
-    used = expected / d.scale[0] >= 5  # noqa: PLR2004 - the usual limit for Gaussian errors
+    used = expected / d.scale[0] >= 5
     difference = (d.counts[0, inside] - expected)[used]
     return float(np.sum(difference**2 / (expected[used] * d.scale[0]))), max(int(used.sum()) - len(parameters) - 1, 0)
 
@@ -158,9 +164,7 @@ def fit_curve(stack: Stack, reference: CurveFit | None) -> CurveFit:
     squares, covariance, shift = _unpack(fit, columns)
     copies = [
         _unpack(
-            fit_jointly(
-                stack.replica(r), _curve_model(stack, reference, r, columns), fit.parameters, REPLICA_STEPS
-            ),
+            fit_jointly(stack.replica(r), _curve_model(stack, reference, r, columns), fit.parameters, REPLICA_STEPS),
             columns,
         )
         for r in range(stack.n_replicas)
@@ -211,9 +215,7 @@ def _curve_start(stack: Stack, model: VarianceModel) -> FloatArray:
 def _negative_column(columns: tuple[int, ...], fit: JointFit) -> int | None:
     """The S^2 or C^2 column that came out most negative in units of its error, if any."""
     errors = np.sqrt(np.diag(fit.covariance))
-    candidates = [
-        (fit.parameters[i] / errors[i], c) for i, c in enumerate(columns) if c > 0 and fit.parameters[i] < 0
-    ]
+    candidates = [(fit.parameters[i] / errors[i], c) for i, c in enumerate(columns) if c > 0 and fit.parameters[i] < 0]
     return min(candidates)[1] if candidates and len(columns) > 1 else None
 
 
@@ -240,4 +242,4 @@ def replica_spread(values: FloatArray) -> FloatArray:
         return np.full(values.shape[1:], np.nan)
     with np.errstate(invalid="ignore"):
         low, high = np.nanquantile(np.where(np.isfinite(values), values, np.nan), norm.cdf([-1, 1]), axis=0)
-    return np.asarray(np.where(finite >= 10, 0.5 * (high - low), np.nan))  # noqa: PLR2004
+    return np.asarray(np.where(finite >= 10, 0.5 * (high - low), np.nan))

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 Quantity = Literal["width", "jer", "jer_truth", "response", "scale_factor", "residual", "N", "S", "C"]
-Status = Literal["ok", "empty", "few_events", "not_converged", "at_limit", "negative_square", "no_truth", "no_reference"]
+Status = Literal[
+    "ok", "empty", "few_events", "not_converged", "at_limit", "negative_square", "no_truth", "no_reference"
+]
 
 SIMULATION, DATA, RATIO = "simulation", "data", "data/simulation"
 

@@ -1,16 +1,18 @@
-"""Datasets joined to the samples that are compared, and their asymmetry distributions with the default third-jet cut."""
+"""Datasets joined to the samples that are compared; their asymmetry distributions with the default third-jet cut."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processors.binning import RESPONSE_BINS, Binning
 from processors.histograms import MOMENTS, DatasetSums, SparseSums
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 FloatArray = NDArray[np.float64]
 
@@ -28,14 +30,12 @@ class Spectra:
 
     def __add__(self, other: Spectra) -> Spectra:
         """Sum bin by bin."""
-        return Spectra(
-            self.counts + other.counts, self.variances + other.variances, self.replicas + other.replicas
-        )
+        return Spectra(self.counts + other.counts, self.variances + other.variances, self.replicas + other.replicas)
 
     @property
     def effective(self) -> FloatArray:
         """Effective number of events (sum w)^2 / sum w^2 per bin of pt_avg, (n_pt,); 0 where empty."""
-        return effective_count(self.counts.sum(axis=-1), self.variances.sum(axis=-1))
+        return np.asarray(effective_count(self.counts.sum(axis=-1), self.variances.sum(axis=-1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def normalisation(xsec: Mapping[str, float | None], sum_of_weights: Mapping[str,
     return {name: factor / first for name, factor in factors.items()}
 
 
-def effective_count(total: Any, variance: Any) -> Any:  # noqa: ANN401
+def effective_count(total: Any, variance: Any) -> Any:
     """(sum w)^2 / sum w^2, 0 where there is nothing."""
     return np.divide(np.square(total), variance, out=np.zeros_like(total), where=variance > 0)
 

@@ -8,13 +8,16 @@ fluctuating widths is ever averaged; SF^2 is not bounded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corrections.resolution import REPLICA_STEPS, CurveFit, replica_spread
-from corrections.stacks import Stack
 from corrections.template_fit import JointFit, VarianceModel, fit_jointly
+
+if TYPE_CHECKING:
+    from corrections.stacks import Stack
 
 FloatArray = NDArray[np.float64]
 
@@ -103,7 +106,7 @@ def _first(fit: JointFit) -> float:
     return float(fit.parameters[0]) if fit.converged else float("nan")
 
 
-def _propagated_variance(  # noqa: PLR0913
+def _propagated_variance(
     data: Stack,
     simulated: Stack,
     curve: CurveFit,

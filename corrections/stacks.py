@@ -1,21 +1,23 @@
 """The asymmetry distributions of one |eta| bin that are fitted together, and bootstrap copies of them.
 
-Where both jets lie in the same |eta| bin (standard) the detector variance of A is twice the squared resolution; where one
-lies in the reference region (forward) it is the sum of both jets' squared resolutions. Both kinds stand as rows in one
-stack, so that a resolution curve or a scale factor of the bin is fitted to all of them at once.
+Where both jets lie in the same |eta| bin (standard) the detector variance of A is twice the squared resolution; where
+one lies in the reference region (forward) it is the sum of both jets' squared resolutions. Both kinds stand as rows in
+one stack, so that a resolution curve or a scale factor of the bin is fitted to all of them at once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corrections.sample import Sample, Spectra
 from corrections.template_fit import Distributions
 from corrections.widths import core_window
+
+if TYPE_CHECKING:
+    from corrections.sample import Sample, Spectra
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -87,9 +89,7 @@ class Stack:
         d = self.distributions
         return Stack(
             tuple(row for row, kept in zip(self.rows, keep, strict=True) if kept),
-            Distributions(
-                d.counts[keep], d.templates[keep], d.first[keep], d.last[keep], d.scale[keep], d.bin_width
-            ),
+            Distributions(d.counts[keep], d.templates[keep], d.first[keep], d.last[keep], d.scale[keep], d.bin_width),
             self.variances[keep],
             self.template_effective[keep],
             self.replicas[:, keep],
@@ -104,8 +104,8 @@ class Stack:
 def mean_pt(simulation: Sample, sample: Sample) -> FloatArray:
     """Mean truth pt_avg of the events of `sample` by (eta, region, pt_avg), GeV; nan where empty.
 
-    For data the reconstructed mean is corrected by the ratio truth/reconstructed of the simulation. Without truth jets it
-    is the reconstructed mean.
+    For data the reconstructed mean is corrected by the ratio truth/reconstructed of the simulation. Without truth jets
+    it is the reconstructed mean.
     """
     moments, simulated = sample.moments(), simulation.moments()
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -120,7 +120,8 @@ def reference_mean_pt(simulation: Sample, sample: Sample) -> FloatArray:
     bins = list(simulation.binning.reference_bins)
     mean = np.nan_to_num(mean_pt(simulation, sample)[bins])
     total = weight[bins].sum(axis=(0, 1))
-    return np.divide((mean * weight[bins]).sum(axis=(0, 1)), total, out=np.full_like(total, np.nan), where=total > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((mean * weight[bins]).sum(axis=(0, 1)) / total)
 
 
 def simulation_stack(simulation: Sample, eta: int | None, half_widths: float) -> Stack:
@@ -167,9 +168,7 @@ def _regions(sample: Sample, eta: int) -> tuple[Region, ...]:
     return ("standard",) if eta in sample.binning.reference_bins else ("standard", "forward")
 
 
-def _stack(  # noqa: PLR0913
-    reco: Spectra, truth: Spectra, region: Region, pt: FloatArray, sample: Sample, half_widths: float
-) -> Stack:
+def _stack(reco: Spectra, truth: Spectra, region: Region, pt: FloatArray, sample: Sample, half_widths: float) -> Stack:
     edges = sample.binning.asymmetry_edges
     windows = [core_window(c, edges, half_widths, symmetric=region == "standard") for c in reco.counts]
     rows = tuple(Row(region, b, float(pt[b])) for b in range(len(pt)))
@@ -184,7 +183,7 @@ def _stack(  # noqa: PLR0913
 def _scale(counts: FloatArray, variances: FloatArray) -> FloatArray:
     """Mean weight (sum w^2)/(sum w) of each row, 1 where empty."""
     total, squared = counts.sum(axis=1), variances.sum(axis=1)
-    return np.divide(squared, total, out=np.ones_like(total), where=total > 0)
+    return np.where(total > 0, squared / np.where(total > 0, total, 1.0), 1.0)
 
 
 def _concatenate(parts: list[Stack]) -> Stack:
@@ -192,7 +191,11 @@ def _concatenate(parts: list[Stack]) -> Stack:
         return parts[0]
     d = [part.distributions for part in parts]
     joined = Distributions(
-        *(np.concatenate([getattr(x, name) for x in d]) for name in ("counts", "templates", "first", "last", "scale")),
+        np.concatenate([x.counts for x in d]),
+        np.concatenate([x.templates for x in d]),
+        np.concatenate([x.first for x in d]),
+        np.concatenate([x.last for x in d]),
+        np.concatenate([x.scale for x in d]),
         d[0].bin_width,
     )
     return Stack(

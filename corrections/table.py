@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
-from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from corrections.results import Interval, Point, Quantity, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 COLUMNS = (
     "quantity",

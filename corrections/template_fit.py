@@ -1,15 +1,15 @@
 """Detector width of an asymmetry distribution: the truth asymmetry convolved with a Gaussian (ATLAS, arXiv:2007.02645).
 
 Several distributions, one per pT bin, are fitted together. In bin b the Gaussian has the variance
-v_b = offset_b + sum_k design_bk theta_k and the displacement u_b = shift_offset_b + sum_j shift_design_bj delta_j, so the
-same likelihood serves a single width (design 1), a resolution curve (design 1/pT^2, 1/pT, 1) and a scale factor
+v_b = offset_b + sum_k design_bk theta_k and the displacement u_b = shift_offset_b + sum_j shift_design_bj delta_j, so
+the same likelihood serves a single width (design 1), a resolution curve (design 1/pT^2, 1/pT, 1) and a scale factor
 (design: variance of the simulation). Only bins of A inside a window count, the expectation is normalised there, and the
 number of events is conditioned upon; far tails therefore do not pull.
 
 Weighted counts enter as effective ones: the log-likelihood of bin b is divided by (sum w^2)/(sum w).
 
-The template is a sum of points at the centres of the bins of A. That widens it by w^2/12 (Sheppard's correction, w the bin
-width), which the Gaussian makes up for: `v_b` is the variance without that defect.
+The template is a sum of points at the centres of the bins of A. That widens it by w^2/12 (Sheppard's correction, w the
+bin width), which the Gaussian makes up for: `v_b` is the variance without that defect.
 """
 
 from __future__ import annotations
@@ -74,24 +74,24 @@ class JointFit:
 
 
 @compiled
-def _cdf(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _cdf(x: float) -> float:
     return 0.5 * math.erfc(-x / math.sqrt(2.0))
 
 
 @compiled
-def _density(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _density(x: float) -> float:
     return math.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
 
 
 @compiled
-def _smearing_kernel(variance, shift, width, n_side):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _smearing_kernel(variance: float, shift: float, width: float, n_side: int) -> tuple[FloatArray, int]:
     """Content of the bin d widths away and its derivatives in variance and shift, (3, n), and the first d.
 
     Bins further than `REACH` standard deviations are left out.
     """
     sigma = math.sqrt(variance)
-    low = max(int(math.floor((shift - REACH * sigma) / width)), -n_side)
-    high = min(int(math.ceil((shift + REACH * sigma) / width)), n_side)
+    low = max(math.floor((shift - REACH * sigma) / width), -n_side)
+    high = min(math.ceil((shift + REACH * sigma) / width), n_side)
     kernel = np.zeros((3, max(high - low + 1, 0)))
     previous = ((low - 0.5) * width - shift) / sigma
     cdf, density = _cdf(previous), _density(previous)
@@ -106,9 +106,7 @@ def _smearing_kernel(variance, shift, width, n_side):  # type: ignore[no-untyped
 
 
 @compiled
-def convolve(
-    template: FloatArray, variance: float, shift: float, width: float, first: int, last: int
-) -> FloatArray:
+def convolve(template: FloatArray, variance: float, shift: float, width: float, first: int, last: int) -> FloatArray:
     """Expected content of bins `first` to `last` and its derivatives in variance and shift, (3, last - first).
 
     `template` (n_A,) need not be normalised; `variance` is that of the Gaussian that is added to the truth asymmetry.
@@ -130,7 +128,9 @@ def convolve(
 
 
 @compiled
-def _bin_likelihood(counts, template, variance, shift, width, first, last):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202, PLR0913
+def _bin_likelihood(
+    counts: FloatArray, template: FloatArray, variance: float, shift: float, width: float, first: int, last: int
+) -> tuple[float, FloatArray, FloatArray]:
     """-log L, score (2,) and expected information (2, 2) of one distribution in (variance, shift)."""
     expected = convolve(template, variance, shift, width, first, last)
     norm = np.zeros(3)
@@ -158,7 +158,9 @@ def _bin_likelihood(counts, template, variance, shift, width, first, last):  # t
 
 
 @compiled
-def _evaluate(data: Distributions, model: VarianceModel, parameters: FloatArray):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _evaluate(
+    data: Distributions, model: VarianceModel, parameters: FloatArray
+) -> tuple[float, FloatArray, FloatArray]:
     """-log L with its score and expected information in the parameters."""
     n_variance, n_shift = model.design.shape[1], model.shift_design.shape[1]
     n = n_variance + n_shift
@@ -181,14 +183,14 @@ def _evaluate(data: Distributions, model: VarianceModel, parameters: FloatArray)
                 score[i] += jacobian[a, i] * part_score[a] / data.scale[b]
                 for j in range(n):
                     for c in range(2):
-                        information[i, j] += (
-                            jacobian[a, i] * part_information[a, c] * jacobian[c, j] / data.scale[b]
-                        )
+                        information[i, j] += jacobian[a, i] * part_information[a, c] * jacobian[c, j] / data.scale[b]
     return nll, score, information
 
 
 @compiled
-def _maximise(data: Distributions, model: VarianceModel, start: FloatArray, max_steps: int):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _maximise(
+    data: Distributions, model: VarianceModel, start: FloatArray, max_steps: int
+) -> tuple[FloatArray, FloatArray, float, bool]:
     """Fisher scoring with step halving: (parameters, information, -log L, converged)."""
     parameters = start.copy()
     nll, score, information = _evaluate(data, model, parameters)
@@ -228,7 +230,7 @@ def fit_jointly(data: Distributions, model: VarianceModel, start: FloatArray, ma
     """
     try:
         parameters, information, nll, converged = _maximise(data, model, start, max_steps)
-        covariance = np.linalg.inv(information)
+        covariance = np.asarray(np.linalg.inv(information), dtype=np.float64)
     except np.linalg.LinAlgError:
         empty = np.full(len(start), np.nan)
         return JointFit(empty, np.full((len(start), len(start)), np.nan), np.nan, converged=False)

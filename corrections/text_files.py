@@ -5,12 +5,16 @@ Rows are in signed eta. The columns of a scale factor are nominal, down, up in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from corrections.correction_set import Tags, covered_curves, covered_points
-from corrections.coverage import Covered
-from corrections.results import Measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from corrections.coverage import Covered
+    from corrections.results import Measurement
 
 RESOLUTION_HEADER = "{2 JetEta Rho 1 JetPt sqrt([0]/(x*x)+[1]*pow(x,[3])+[2]) Resolution}"
 FACTOR_HEADER = "{1 JetEta 0 None ScaleFactor}"
@@ -36,7 +40,7 @@ def write_text_files(measurement: Measurement, tags: Tags, folder: Path) -> tupl
     return tuple(written)
 
 
-def _signed(covered: Covered[object], rows: list[str]) -> Iterable[str]:
+def _signed(covered: Covered[Any], rows: list[str]) -> Iterable[str]:
     """Rows for negative eta, mirrored, then those for positive eta."""
     pairs = list(zip(covered.bins, rows, strict=True))
     yield from (f"{-eta.high:g} {-eta.low:g} {row}" for eta, row in reversed(pairs))

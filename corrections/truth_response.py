@@ -29,7 +29,7 @@ def truth_points(sample: Sample, algo: str, half_widths: float, min_effective: f
     )
 
 
-def _bin_points(  # noqa: PLR0913
+def _bin_points(
     sample: Sample,
     algo: str,
     place: tuple[int, int],

@@ -36,9 +36,7 @@ def quantile(counts: FloatArray, edges: FloatArray, fractions: FloatArray) -> Fl
     return np.asarray(np.interp(fractions, cumulative[rising] / cumulative[-1], edges[rising]))
 
 
-def core_window(
-    counts: FloatArray, edges: FloatArray, half_widths: float, *, symmetric: bool
-) -> tuple[int, int]:
+def core_window(counts: FloatArray, edges: FloatArray, half_widths: float, *, symmetric: bool) -> tuple[int, int]:
     """Range of bins within `half_widths` times the 68.3 % half-width around the median; (0, 0) if empty.
 
     With `symmetric` the window is centred at zero, where the distribution is known to be symmetric by construction.
@@ -63,7 +61,7 @@ def truncated_rms(counts: FloatArray, variances: FloatArray, edges: FloatArray, 
     """
     low, high = quantile(counts, edges, np.array([1 - fraction, fraction]))
     effective = float(effective_count(counts.sum(), variances.sum()))
-    if not high > low or effective <= 2:  # noqa: PLR2004 - two events have no width to speak of
+    if not high > low or effective <= 2:
         return Width(np.nan, np.nan)
     lower, upper = np.clip(edges[:-1], low, high), np.clip(edges[1:], low, high)
     share = np.maximum(counts, 0.0) * (upper - lower) / np.diff(edges)
@@ -94,7 +92,7 @@ def gaussian_core(
     first, last = core_window(counts, edges, half_widths, symmetric=False)
     width, n_bins = edges[1] - edges[0], len(edges) - 1
     total, variance = counts.sum(), variances.sum()
-    if last - first < 4 or effective_count(total, variance) < 20:  # noqa: PLR2004 - too little for two parameters
+    if last - first < 4 or effective_count(total, variance) < 20:
         return nothing
     origin = n_bins // 2
     spike = np.zeros((1, n_bins))
@@ -105,7 +103,12 @@ def gaussian_core(
     parameters = np.array([((high - low) / 2) ** 2, median - anchor])
     for _ in range(rounds):
         window = Distributions(
-            np.maximum(counts, 0.0)[None], spike, np.array([first]), np.array([last]), np.array([variance / total]), width
+            np.maximum(counts, 0.0)[None],
+            spike,
+            np.array([first]),
+            np.array([last]),
+            np.array([variance / total]),
+            width,
         )
         fit = fit_jointly(window, model, parameters)
         # the spike is a point: the correction for a binned template does not apply

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from coffea.processor import ProcessorABC
@@ -13,13 +12,18 @@ from numpy.typing import NDArray
 from processors import kernels
 from processors.binning import RESPONSE_BINS, RESPONSE_RANGE, SPECTRUM_EDGES, Binning
 from processors.event_filter import EventFilter, lumi_mask, pileup_weight, trigger_decision
-from processors.fileset import Dataset
+from processors.formats import BranchMap, ReadRequest
 from processors.histograms import DatasetSums, Filled, OrderedSum, SparseSums
-from processors.jet_calibration import JetCalibration, calibrate, scale_jets, smear
-from processors.jet_quality import JetQuality, good_jets, match_truth
-from processors.reading import ReadRequest, read_events
-from processors.record import EventRecord, Jets
+from processors.jet_calibration import JetCalibration, calibrate, cone_radius, needed_columns, scale_jets, smear
+from processors.jet_quality import JetQuality, good_jets, match_truth, wanted_columns
+from processors.reading import read_events
 from processors.selection import CUTFLOW_AS_READ, CUTFLOW_USED, DijetSelection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from processors.fileset import Dataset
+    from processors.record import EventRecord, Jets
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -38,9 +42,10 @@ class DijetSettings:
     jets: JetQuality = field(default_factory=JetQuality)
     calibration: JetCalibration = field(default_factory=JetCalibration)
     replicas: int = 100
+    branches: BranchMap | None = None
 
 
-class DijetProcessor(ProcessorABC):  # type: ignore[misc]
+class DijetProcessor(ProcessorABC):
     """Fills the dijet histograms of one chunk of events.
 
     Parameters
@@ -55,7 +60,7 @@ class DijetProcessor(ProcessorABC):  # type: ignore[misc]
         self.datasets = dict(datasets)
         self.settings = settings
 
-    def process(self, events: Any) -> OrderedSum:  # noqa: ANN401
+    def process(self, events: Any) -> OrderedSum:
         """Sums of one chunk under its index `events.metadata["chunk"]`."""
         dataset = self.datasets[events.metadata["dataset"]]
         record = read_events(events, read_request(dataset, self.settings))
@@ -69,18 +74,20 @@ class DijetProcessor(ProcessorABC):  # type: ignore[misc]
 
 def fill_record(record: EventRecord, dataset: Dataset, settings: DijetSettings) -> DatasetSums:
     """All sums of one record of events."""
-    as_read = read_steps(record, settings.selection)
+    cut = third_jet_cut(settings.selection)
+    as_read = kernels.as_read_steps(leading(record.jets), settings.selection.min_delta_phi, cut)
     record, recalibrated = prepare_jets(record, dataset, settings)
     good, removed = good_jets(record, settings.jets)
-    pairs = kernels.find_pairs(
-        record.jets.offsets, record.jets.pt, record.jets.phi, good, settings.selection.min_delta_phi
-    )
+    jets = leading(record.jets)
+    pairs = kernels.find_pairs(jets, good, settings.selection.min_delta_phi)
     weights = weigh_events(record, dataset, pairs, settings)
     partners = match_truth_pairs(record, pairs, settings.selection)
-    candidates = find_candidates(record, pairs, partners, weights.passed, settings)
+    candidates = kernels.find_candidates(
+        pairs, partners, weights.passed, TRIGGERED, record.identity, jets, grid(settings.binning), cut
+    )
     return DatasetSums(
         **fill_candidates(record, candidates, pairs, weights, settings),
-        response=fill_responses(record, pairs, partners, weights, settings),
+        response=fill_responses(jets, pairs, partners, weights, settings),
         cutflow=cutflow(as_read, record.weight, weights),
         excluded={**record.excluded, **recalibrated, **removed},
     )
@@ -89,7 +96,7 @@ def fill_record(record: EventRecord, dataset: Dataset, settings: DijetSettings) 
 class EventWeights(NamedTuple):
     """Weights of the events of a chunk and how many of `CUTFLOW_USED` each has passed; arrays (n_events,).
 
-    `base` is generator and pile-up weight, `used` has the prescale as well (0 without a trigger).
+    `base` is generator and pile-up weight, `used` has the prescale as well.
     """
 
     base: FloatArray
@@ -97,74 +104,44 @@ class EventWeights(NamedTuple):
     passed: NDArray[np.int8]
 
 
-class Partners(NamedTuple):
-    """Truth partners of the leading jets as indices into the truth jets, -1 for none; empty without truth."""
-
-    first: NDArray[np.int32]
-    second: NDArray[np.int32]
-    pt: NDArray[np.float32]
+def leading(jets: Jets) -> kernels.Leading:
+    """The columns of `jets` that the kernels read."""
+    return kernels.Leading(jets.offsets, jets.pt, jets.eta, jets.phi)
 
 
-def read_steps(record: EventRecord, selection: DijetSelection) -> NDArray[np.int8]:
-    """Last of `CUTFLOW_AS_READ` that each event passes, (n_events,)."""
-    return kernels.as_read_steps(
-        record.jets.offsets,
-        record.jets.pt,
-        record.jets.phi,
-        selection.min_delta_phi,
-        selection.third_jet_min_pt,
-        selection.third_jet_max_fraction,
-    )
+def third_jet_cut(selection: DijetSelection) -> kernels.ThirdJetCut:
+    """The third-jet cut for the kernels."""
+    return kernels.ThirdJetCut(selection.third_jet_min_pt, selection.third_jet_max_fraction)
+
+
+def grid(binning: Binning) -> kernels.Grid:
+    """The edges for the kernels."""
+    is_reference = np.zeros(binning.shape[0], np.bool_)
+    is_reference[list(binning.reference_bins)] = True
+    return kernels.Grid(binning.eta_edges, is_reference, binning.pt_avg_edges, binning.alpha_edges)
 
 
 def weigh_events(record: EventRecord, dataset: Dataset, pairs: kernels.Pairs, settings: DijetSettings) -> EventWeights:
     """Certification, pair, azimuth and trigger decisions in the order of the cutflow, with the weights."""
     base = record.weight * pileup_weight(record, settings.events)
     certified = lumi_mask(record, dataset.lumi_mask or settings.events.lumi_mask)
-    has_pair = pairs.second >= 0
     triggered, prescale = trigger_decision(record.triggers, dataset.triggers, pairs.pt_avg)
     passed = np.zeros(len(record), np.int8)
     so_far: BoolArray = np.ones(len(record), np.bool_)
-    for decision in (certified, has_pair, pairs.back_to_back, triggered):
-        so_far = so_far & decision
+    for decision in (certified, pairs.second >= 0, pairs.back_to_back, triggered):
+        so_far &= decision
         passed += so_far
     return EventWeights(base, base * prescale, passed)
 
 
-def match_truth_pairs(record: EventRecord, pairs: kernels.Pairs, selection: DijetSelection) -> Partners:
+def match_truth_pairs(record: EventRecord, pairs: kernels.Pairs, selection: DijetSelection) -> kernels.Partners:
     """Truth jets of the leading jets of back-to-back events."""
     truth = record.truth
     if truth is None:
         none = np.zeros(0, np.int32)
-        return Partners(none, none, np.zeros(0, np.float32))
-    first, second = kernels.match_leading(
-        pairs, record.jets.eta, record.jets.phi, truth.offsets, truth.eta, truth.phi, selection.truth_max_dr
-    )
-    return Partners(first, second, truth.pt)
-
-
-def find_candidates(
-    record: EventRecord, pairs: kernels.Pairs, partners: Partners, passed: NDArray[np.int8], settings: DijetSettings
-) -> kernels.Candidates:
-    """Events that enter the asymmetry histograms; raises `passed` by the steps decided on the way."""
-    binning, selection = settings.binning, settings.selection
-    is_reference = np.zeros(binning.shape[0], np.bool_)
-    is_reference[list(binning.reference_bins)] = True
-    return kernels.find_candidates(
-        pairs,
-        passed,
-        TRIGGERED,
-        record.identity,
-        record.jets.pt,
-        record.jets.eta,
-        *partners,
-        binning.eta_edges,
-        is_reference,
-        binning.pt_avg_edges,
-        binning.alpha_edges,
-        selection.third_jet_min_pt,
-        selection.third_jet_max_fraction,
-    )
+        return kernels.Partners(none, none, np.zeros(0, np.float32))
+    partners = kernels.match_leading(pairs, leading(record.jets), leading(truth), selection.truth_max_dr)
+    return kernels.Partners(*partners, truth.pt)
 
 
 def fill_candidates(
@@ -177,10 +154,12 @@ def fill_candidates(
     """Asymmetry sums at both levels, moments and spectrum of the chosen events."""
     shape = settings.binning.shape
     weight = weights.used[candidates.event]
-    reco = _asymmetry_bins(candidates.cell, candidates.asymmetry, shape)
-    truth = _asymmetry_bins(candidates.cell, candidates.truth_asymmetry, shape)
+    index = [
+        kernels.bin_index(candidates.cell, value, -2.0, 2.0, shape[-1])
+        for value in (candidates.asymmetry, candidates.truth_asymmetry)
+    ]
     sums, truth_sums = _sparse_pair(
-        reco, truth, weight, record.identity[candidates.event], settings.replicas, int(np.prod(shape))
+        index, weight, record.identity[candidates.event], settings.replicas, int(np.prod(shape))
     )
     pt_avg = pairs.pt_avg[candidates.event]
     rho = np.zeros(len(weight)) if record.rho is None else record.rho[candidates.event].astype(np.float64)
@@ -203,28 +182,23 @@ def fill_candidates(
 
 
 def fill_responses(
-    record: EventRecord, pairs: kernels.Pairs, partners: Partners, weights: EventWeights, settings: DijetSettings
+    jets: kernels.Leading,
+    pairs: kernels.Pairs,
+    partners: kernels.Partners,
+    weights: EventWeights,
+    settings: DijetSettings,
 ) -> SparseSums:
     """Reco/truth of the matched leading jets with a soft third jet, in bins of |eta| and truth pT."""
-    binning, selection = settings.binning, settings.selection
+    binning = settings.binning
     if len(partners.first) == 0:
         return SparseSums.empty()
-    event, cell, response = kernels.find_responses(
-        pairs,
-        weights.passed,
-        TRIGGERED,
-        record.jets.pt,
-        record.jets.eta,
-        *partners,
-        binning.eta_edges,
-        binning.pt_avg_edges,
-        selection.third_jet_min_pt,
-        selection.third_jet_max_fraction,
+    found = kernels.find_responses(
+        pairs, partners, weights.passed, TRIGGERED, jets, grid(binning), third_jet_cut(settings.selection)
     )
     n_total = binning.shape[0] * binning.shape[2] * RESPONSE_BINS
-    index = kernels.bin_index(cell, response, *RESPONSE_RANGE, RESPONSE_BINS)
+    index = kernels.bin_index(found.cell, found.response, *RESPONSE_RANGE, RESPONSE_BINS)
     bins = kernels.touched_bins(index, n_total)
-    sums = kernels.fill_sums(index, bins, weights.used[event], n_total)
+    sums = kernels.fill_sums(index, bins, weights.used[found.event], n_total)
     return SparseSums(bins, sums, np.zeros((len(bins), 0), np.float32))
 
 
@@ -246,25 +220,21 @@ def _at_least(passed: NDArray[np.int8], n_steps: int, weight: FloatArray | None)
     return np.cumsum(stopped[::-1])[::-1][1:].astype(np.float64)
 
 
-def _asymmetry_bins(cell: NDArray[np.int32], value: FloatArray, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    return kernels.bin_index(cell, value, -2.0, 2.0, shape[-1])
-
-
 def _without_alpha(cell: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
     return ((cell // (2 * shape[3])) * 2 + cell % 2).astype(np.int32)
 
 
 def _sparse_pair(
-    reco: NDArray[np.int64],
-    truth: NDArray[np.int64],
+    index: list[NDArray[np.int64]],
     weight: FloatArray,
     identity: NDArray[np.uint64],
     n_replicas: int,
     n_total: int,
 ) -> tuple[SparseSums, SparseSums]:
+    reco, truth = index
     bins, truth_bins = kernels.touched_bins(reco, n_total), kernels.touched_bins(truth, n_total)
     replicas, truth_replicas = kernels.fill_replicas(
-        reco, truth, bins, truth_bins, weight, identity, n_replicas, n_total
+        (reco, truth), (bins, truth_bins), weight, identity, n_replicas, n_total
     )
     return (
         SparseSums(bins, kernels.fill_sums(reco, bins, weight, n_total), replicas),
@@ -278,15 +248,15 @@ def _spectrum(pt_avg: FloatArray, weight: FloatArray) -> FloatArray:
     return np.stack(sums, axis=1)
 
 
-def prepare_jets(
-    record: EventRecord, dataset: Dataset, settings: DijetSettings
-) -> tuple[EventRecord, dict[str, int]]:
+def prepare_jets(record: EventRecord, dataset: Dataset, settings: DijetSettings) -> tuple[EventRecord, dict[str, int]]:
     """Jets after the calibration and smearing asked for, ordered anew, with counts of what was left out."""
     algo = jet_algo(dataset)
     record, excluded = calibrate(record, settings.calibration, algo)
-    if settings.calibration.smearing is None or record.truth is None:
+    if settings.calibration.smearing is None or not record.is_mc:
         return record, excluded
-    matched = match_truth(record.jets, record.truth, settings.selection.truth_max_dr)
+    matched = np.full(len(record.jets), -1, np.int32)
+    if record.truth is not None:
+        matched = match_truth(record.jets, record.truth, 0.5 * cone_radius(algo))
     jets, _, lost = scale_jets(record.jets, smear(record, matched, settings.calibration, algo))
     return replace(record, jets=jets), {**excluded, **lost}
 
@@ -297,13 +267,20 @@ def jet_algo(dataset: Dataset) -> str:
 
 
 def read_request(dataset: Dataset, settings: DijetSettings) -> ReadRequest:
-    """The columns that the settings need of a dataset."""
+    """The columns that the settings need of a dataset, and no others."""
+    jets = wanted_columns(settings.jets)
+    corrections = needed_columns(settings.calibration, jet_algo(dataset), is_mc=dataset.is_mc)
+    pile_up = () if settings.events.pileup_weights is None else ("true_interactions",)
     return ReadRequest(
+        is_mc=dataset.is_mc,
+        schema=dataset.schema,
         jet_collection=dataset.jet_collection,
         truth_jet_collection=dataset.truth_jet_collection,
-        triggers=tuple(trigger.path for trigger in dataset.triggers),
         weight=dataset.weight,
-        leptons=settings.jets.lepton_cleaning,
+        triggers=tuple(trigger.path for trigger in dataset.triggers),
+        jet_columns=tuple(dict.fromkeys((*jets, *corrections))),
+        event_columns=("rho", *pile_up),
         truth=dataset.is_mc,
-        branch_map=None,
+        leptons=settings.jets.lepton_cleaning,
+        branch_map=settings.branches,
     )

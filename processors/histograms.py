@@ -1,12 +1,12 @@
 """What a chunk of events leaves behind, how it adds up, and the histograms with named axes it becomes.
 
-A chunk keeps only the bins it touched. Chunks add in a fixed pairwise tree over their index, so the sum is the same, bit
-for bit, in whatever order and in whichever process they arrive. This page is the contract downstream:
+A chunk keeps only the bins it touched. Chunks add in a fixed pairwise tree over their index, so the sum is the same,
+bit for bit, in whatever order and in whichever process they arrive. This page is the contract downstream:
 
 asymmetry, truth_asymmetry
-    dataset, eta (|eta| of the probe), region, pt_avg (GeV, reconstructed), alpha (last bin: above the last edge), third_jet
-    ("pass": the default third-jet cut), asymmetry. The truth one is the asymmetry of the truth jets matched to the
-    reconstructed leading jets, in the bin of the reconstructed event.
+    dataset, eta (|eta| of the probe), region, pt_avg (GeV, reconstructed), alpha (last bin: above the last edge),
+    third_jet ("pass": the default third-jet cut), asymmetry. The truth one is the asymmetry of the truth jets matched
+    to the reconstructed leading jets, in the bin of the reconstructed event.
 response
     dataset, eta, pt_truth (GeV), response: reco/truth of the matched leading jets, default third-jet cut.
 moments
@@ -17,9 +17,8 @@ spectrum
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any
 
 import hist
 import numpy as np
@@ -27,6 +26,9 @@ from numpy.typing import NDArray
 
 from processors.binning import REGIONS, RESPONSE_BINS, RESPONSE_RANGE, SPECTRUM_EDGES, THIRD_JET, Binning
 from processors.selection import CUTFLOW_STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -41,12 +43,6 @@ MOMENTS = (
     "matched",
     "truth_pt_avg",
 )
-
-
-class Summable(Protocol):
-    """What can be added to its like."""
-
-    def __add__(self, other: Self) -> Self: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +89,7 @@ class SparseSums:
         return grid.reshape(*shape, 2)
 
 
-def _scatter(
-    n: int, *parts: tuple[IntArray, NDArray[Any]]
-) -> NDArray[Any]:
+def _scatter(n: int, *parts: tuple[IntArray, NDArray[Any]]) -> NDArray[Any]:
     total = np.zeros((n, parts[0][1].shape[1]), dtype=parts[0][1].dtype)
     for rows, values in parts:
         total[rows] += values
@@ -161,13 +155,11 @@ class Filled:
         datasets = {}
         for key in [name for name in arrays if name.endswith("/name")]:
             i = key.split("/")[0]
-            sparse = {
-                part: SparseSums(*(arrays[f"{i}/{part}/{column}"] for column in ("bins", "sums", "replicas")))
-                for part in ("asymmetry", "truth_asymmetry", "response")
-            }
-            dense = {part: arrays[f"{i}/{part}"] for part in ("moments", "spectrum", "cutflow")}
+            parts: dict[str, Any] = {part: arrays[f"{i}/{part}"] for part in ("moments", "spectrum", "cutflow")}
+            for part in ("asymmetry", "truth_asymmetry", "response"):
+                parts[part] = SparseSums(*(arrays[f"{i}/{part}/{column}"] for column in ("bins", "sums", "replicas")))
             counts = zip(arrays[f"{i}/reasons"].tolist(), arrays[f"{i}/excluded"].tolist(), strict=True)
-            datasets[str(arrays[key])] = DatasetSums(**sparse, **dense, excluded=dict(counts))
+            datasets[str(arrays[key])] = DatasetSums(**parts, excluded=dict(counts))
         return cls(datasets)
 
 
@@ -183,8 +175,8 @@ def _sum_of(first: DatasetSums | None, second: DatasetSums | None) -> DatasetSum
 class OrderedSum:
     """A sum over numbered chunks whose value does not depend on the order of addition.
 
-    Chunk i is the leaf (0, i) of a binary tree; the nodes (level, 2k) and (level, 2k + 1) become (level + 1, k) as soon as
-    both are there. What is kept is at most about log2(n) nodes when chunks arrive roughly in order.
+    Chunk i is the leaf (0, i) of a binary tree; the nodes (level, 2k) and (level, 2k + 1) become (level + 1, k) as soon
+    as both are there. What is kept is at most about log2(n) nodes when chunks arrive roughly in order.
     """
 
     nodes: Mapping[tuple[int, int], Filled]
@@ -255,19 +247,17 @@ def response_axes(binning: Binning) -> tuple[Any, ...]:
     return (
         hist.axis.Variable(binning.eta_edges, name="eta", label=r"$|\eta|$", flow=False),
         hist.axis.Variable(binning.pt_avg_edges, name="pt_truth", label=r"$p_T^{truth}$ [GeV]", flow=False),
-        hist.axis.Regular(
-            RESPONSE_BINS, *RESPONSE_RANGE, name="response", label=r"$p_T/p_T^{truth}$", flow=False
-        ),
+        hist.axis.Regular(RESPONSE_BINS, *RESPONSE_RANGE, name="response", label=r"$p_T/p_T^{truth}$", flow=False),
     )
 
 
-def _dataset_axis(names: list[str]) -> Any:  # noqa: ANN401
+def _dataset_axis(names: list[str]) -> Any:
     return hist.axis.StrCategory(names, name="dataset", label="dataset", flow=False)
 
 
 def _weighted(names: list[str], axes: tuple[Any, ...], parts: list[SparseSums]) -> hist.Hist[Any]:
     histogram: hist.Hist[Any] = hist.Hist(_dataset_axis(names), *axes, storage=hist.storage.Weight())
-    view = histogram.view(flow=True)
+    view: Any = histogram.view(flow=True)
     for i, part in enumerate(parts):
         flat = part.dense(view.shape[1:])
         view.value[i], view.variance[i] = flat[..., 0], flat[..., 1]
@@ -289,7 +279,7 @@ def _moments(names: list[str], binning: Binning, parts: list[FloatArray]) -> his
 def _spectrum(names: list[str], parts: list[FloatArray]) -> hist.Hist[Any]:
     axis = hist.axis.Variable(SPECTRUM_EDGES, name="pt_avg", label=r"$p_T^{avg}$ [GeV]", flow=False)
     histogram: hist.Hist[Any] = hist.Hist(_dataset_axis(names), axis, storage=hist.storage.Weight())
-    view = histogram.view(flow=True)
+    view: Any = histogram.view(flow=True)
     for i, part in enumerate(parts):
         view.value[i], view.variance[i] = part[:, 0], part[:, 1]
     return histogram

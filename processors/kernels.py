@@ -1,8 +1,8 @@
 """Compiled loops over the events of a chunk: pair finding, binning and the weighted fill with bootstrap replicas.
 
 All of them take flat arrays, compute in double precision and never look at the order in which chunks arrive. Random
-choices come from a counter-based hash (splitmix64, Steele et al., OOPSLA 2014) of the event's identity, so they do not
-depend on chunking, worker count or executor.
+choices come from a counter-based hash (`processors.record.splitmix64`) of the event's identity, so they do not depend
+on chunking, worker count or executor.
 """
 
 from __future__ import annotations
@@ -18,26 +18,66 @@ from processors.observables import asymmetry, delta_phi, pt_avg, third_jet_limit
 from processors.record import splitmix64
 
 FloatArray = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
+Int32Array = NDArray[np.int32]
+Int8Array = NDArray[np.int8]
+BoolArray = NDArray[np.bool_]
+IdentityArray = NDArray[np.uint64]
 Array = NDArray[Any]
 
 PROBE_CHOICE = np.uint64(0x70726F6265000000)
 BOOTSTRAP = np.uint64(0x626F6F7473000000)
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+STRIDE = np.uint64(0x9E3779B97F4A7C15)
 
 # Poisson(1) count of each 16-bit random number: the inverse of its cumulative distribution, exact to 2^-17.
 _POISSON_CDF = np.cumsum([math.exp(-1) / math.factorial(k) for k in range(8)])
 POISSON_COUNT = np.searchsorted(np.round(65536 * _POISSON_CDF), np.arange(65536), side="right").astype(np.uint8)
 
+STANDARD, FORWARD, NO_REGION = 0, 1, -1
+
+
+class Leading(NamedTuple):
+    """The jets of a chunk as the kernels see them: `offsets` (n_events + 1,), the rest (n_jets,), falling pT."""
+
+    offsets: IntArray
+    pt: Float32Array
+    eta: Float32Array
+    phi: Float32Array
+
 
 class Pairs(NamedTuple):
     """The leading jets of each event of a chunk; arrays (n_events,), jet indices into the flat arrays or -1."""
 
-    first: NDArray[np.int32]
-    second: NDArray[np.int32]
-    third: NDArray[np.int32]
+    first: Int32Array
+    second: Int32Array
+    third: Int32Array
     pt_avg: FloatArray
-    back_to_back: NDArray[np.bool_]
+    back_to_back: BoolArray
+
+
+class Partners(NamedTuple):
+    """Truth jets of the leading jets, (n_events,) indices into `pt` or -1; all empty where there is no truth."""
+
+    first: Int32Array
+    second: Int32Array
+    pt: Float32Array
+
+
+class Grid(NamedTuple):
+    """Edges of |eta|, pt_avg and alpha, and which |eta| bins belong to the reference region."""
+
+    eta: FloatArray
+    is_reference: BoolArray
+    pt: FloatArray
+    alpha: FloatArray
+
+
+class ThirdJetCut(NamedTuple):
+    """pT3 < max(min_pt, max_fraction pt_avg), GeV."""
+
+    min_pt: float
+    max_fraction: float
 
 
 class Candidates(NamedTuple):
@@ -47,15 +87,23 @@ class Candidates(NamedTuple):
     `truth_asymmetry` is nan and `truth_pt_avg` 0 where a jet has no truth partner.
     """
 
-    event: NDArray[np.int32]
-    cell: NDArray[np.int32]
+    event: Int32Array
+    cell: Int32Array
     asymmetry: FloatArray
     truth_asymmetry: FloatArray
     truth_pt_avg: FloatArray
 
 
+class Responses(NamedTuple):
+    """Matched leading jets, arrays (n,): event, cell over (|eta|, truth pT) in C order, and reco/truth."""
+
+    event: Int32Array
+    cell: Int32Array
+    response: FloatArray
+
+
 @compiled
-def _leading(offsets, pt, good, event):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _leading_jets(offsets: IntArray, good: BoolArray, event: int) -> tuple[int, int, int]:
     first, second, third = -1, -1, -1
     for jet in range(offsets[event], offsets[event + 1]):
         if not good[jet]:
@@ -71,61 +119,49 @@ def _leading(offsets, pt, good, event):  # type: ignore[no-untyped-def] # noqa: 
 
 
 @compiled
-def _as_read_step(offsets, pt, phi, event, min_delta_phi, third_min_pt, third_fraction):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202, PLR0913
-    start, stop = offsets[event], offsets[event + 1]
-    if stop - start < 2:
-        return 0
-    if not delta_phi(float(phi[start]), float(phi[start + 1])) > min_delta_phi:
-        return 1
-    mean_pt = pt_avg(float(pt[start]), float(pt[start + 1]))
-    if stop - start > 2 and not pt[start + 2] < third_jet_limit(mean_pt, third_min_pt, third_fraction):
-        return 2
-    return 3
-
-
-@compiled
-def find_pairs(
-    offsets: IntArray,
-    pt: Array,
-    phi: Array,
-    good: NDArray[np.bool_],
-    min_delta_phi: float,
-) -> Pairs:
+def find_pairs(jets: Leading, good: BoolArray, min_delta_phi: float) -> Pairs:
     """Leading good jets of each event, whether they are back to back, and their pt_avg (nan without a pair).
 
-    Jets are ordered in pT within an event; `good` (n_jets,) marks those that take part; `offsets` (n_events + 1,).
+    `good` (n_jets,) marks the jets that take part.
     """
-    n_events = len(offsets) - 1
+    n_events = len(jets.offsets) - 1
     first = np.empty(n_events, np.int32)
     second = np.empty(n_events, np.int32)
     third = np.empty(n_events, np.int32)
     mean_pt = np.empty(n_events, np.float64)
     back_to_back = np.empty(n_events, np.bool_)
     for event in range(n_events):
-        a, b, c = _leading(offsets, pt, good, event)
+        a, b, c = _leading_jets(jets.offsets, good, event)
         first[event], second[event], third[event] = a, b, c
         if b < 0:
             mean_pt[event] = np.nan
             back_to_back[event] = False
         else:
-            mean_pt[event] = pt_avg(float(pt[a]), float(pt[b]))
-            back_to_back[event] = delta_phi(float(phi[a]), float(phi[b])) > min_delta_phi
+            mean_pt[event] = pt_avg(float(jets.pt[a]), float(jets.pt[b]))
+            back_to_back[event] = delta_phi(float(jets.phi[a]), float(jets.phi[b])) > min_delta_phi
     return Pairs(first, second, third, mean_pt, back_to_back)
 
 
 @compiled
-def as_read_steps(
-    offsets: IntArray, pt: Array, phi: Array, min_delta_phi: float, third_min_pt: float, third_fraction: float
-) -> NDArray[np.int8]:
-    """Last of the steps all, two_jets, delta_phi, third_jet (0 to 3) that each event passes, jets as read."""
-    steps = np.empty(len(offsets) - 1, np.int8)
+def as_read_steps(jets: Leading, min_delta_phi: float, cut: ThirdJetCut) -> Int8Array:
+    """Last of the steps all, two_jets, delta_phi, third_jet (0 to 3) that each event passes, all jets counted."""
+    steps = np.zeros(len(jets.offsets) - 1, np.int8)
     for event in range(len(steps)):
-        steps[event] = _as_read_step(offsets, pt, phi, event, min_delta_phi, third_min_pt, third_fraction)
+        a = jets.offsets[event]
+        n_jets = jets.offsets[event + 1] - a
+        if n_jets < 2:
+            continue
+        steps[event] = 1
+        if not delta_phi(float(jets.phi[a]), float(jets.phi[a + 1])) > min_delta_phi:
+            continue
+        mean_pt = pt_avg(float(jets.pt[a]), float(jets.pt[a + 1]))
+        soft = n_jets == 2 or jets.pt[a + 2] < third_jet_limit(mean_pt, cut.min_pt, cut.max_fraction)
+        steps[event] = 3 if soft else 2
     return steps
 
 
 @compiled
-def _bin(edges, value):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _bin(edges: FloatArray, value: float) -> int:
     """Index of the half-open bin that holds `value`; -1 below, n_bins at or above the last edge."""
     low, high = 0, len(edges)
     while low < high:
@@ -138,11 +174,18 @@ def _bin(edges, value):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
 
 
 @compiled
-def _nearest_truth(eta, phi, truth_offsets, truth_eta, truth_phi, event, max_dr):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202, PLR0913
+def _inner_bin(edges: FloatArray, value: float) -> int:
+    """Index of the half-open bin that holds `value`, -1 outside of all bins."""
+    index = _bin(edges, value)
+    return -1 if index >= len(edges) - 1 else index
+
+
+@compiled
+def _nearest_truth(eta: float, phi: float, truth: Leading, event: int, max_dr: float) -> int:
     best, best_dr2 = -1, max_dr * max_dr
-    for jet in range(truth_offsets[event], truth_offsets[event + 1]):
-        d_eta = float(truth_eta[jet]) - eta
-        d_phi = delta_phi(float(truth_phi[jet]), phi)
+    for jet in range(truth.offsets[event], truth.offsets[event + 1]):
+        d_eta = float(truth.eta[jet]) - eta
+        d_phi = delta_phi(float(truth.phi[jet]), phi)
         dr2 = d_eta * d_eta + d_phi * d_phi
         if dr2 < best_dr2:
             best, best_dr2 = jet, dr2
@@ -150,15 +193,7 @@ def _nearest_truth(eta, phi, truth_offsets, truth_eta, truth_phi, event, max_dr)
 
 
 @compiled
-def match_leading(  # noqa: PLR0913
-    pairs: Pairs,
-    eta: Array,
-    phi: Array,
-    truth_offsets: IntArray,
-    truth_eta: Array,
-    truth_phi: Array,
-    max_dr: float,
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def match_leading(pairs: Pairs, jets: Leading, truth: Leading, max_dr: float) -> tuple[Int32Array, Int32Array]:
     """Truth partners of the first and second jet of each event: nearest within `max_dr`, -1 for none, (n_events,) each.
 
     Events without a back-to-back pair are not looked at; two leading jets never share a partner.
@@ -170,64 +205,53 @@ def match_leading(  # noqa: PLR0913
         if not pairs.back_to_back[event]:
             continue
         a, b = pairs.first[event], pairs.second[event]
-        first[event] = _nearest_truth(
-            float(eta[a]), float(phi[a]), truth_offsets, truth_eta, truth_phi, event, max_dr
-        )
-        second[event] = _nearest_truth(
-            float(eta[b]), float(phi[b]), truth_offsets, truth_eta, truth_phi, event, max_dr
-        )
+        first[event] = _nearest_truth(float(jets.eta[a]), float(jets.phi[a]), truth, event, max_dr)
+        second[event] = _nearest_truth(float(jets.eta[b]), float(jets.phi[b]), truth, event, max_dr)
         if first[event] == second[event]:
             second[event] = -1
     return first, second
 
 
 @compiled
-def _assign(bin_a, bin_b, in_reference_a, in_reference_b, coin):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """(region, whether the first jet is the probe); region -1 where no assignment is possible."""
+def _assign(bin_a: int, bin_b: int, is_reference: BoolArray, coin: bool) -> tuple[int, bool]:  # noqa: FBT001
+    """Region of a pair and whether its first jet is the probe; bins are -1 outside of all |eta| bins."""
     if bin_a >= 0 and bin_a == bin_b:
-        return 0, coin
+        return STANDARD, coin
+    in_reference_a = bin_a >= 0 and is_reference[bin_a]
+    in_reference_b = bin_b >= 0 and is_reference[bin_b]
     if in_reference_a and in_reference_b:
-        return 1, coin
+        return FORWARD, coin
     if in_reference_a and bin_b >= 0:
-        return 1, False
+        return FORWARD, False
     if in_reference_b and bin_a >= 0:
-        return 1, True
-    return -1, False
+        return FORWARD, True
+    return NO_REGION, False
 
 
 @compiled
-def _eta_bin(eta_edges, eta):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Bin of |eta|, -1 outside of all bins."""
-    index = _bin(eta_edges, abs(float(eta)))
-    return -1 if index >= len(eta_edges) - 1 else index
+def probe_is_first(identity: int) -> bool:
+    """The coin that picks the probe where both jets qualify, a function of the event alone."""
+    return bool((splitmix64(identity + PROBE_CHOICE) >> np.uint64(63)) == np.uint64(1))
 
 
 @compiled
-def find_candidates(  # type: ignore[no-untyped-def] # noqa: PLR0913, PLR0915, ANN201
+def find_candidates(
     pairs: Pairs,
-    passed: NDArray[np.int8],
+    partners: Partners,
+    passed: Int8Array,
     first_step: int,
-    identity: NDArray[np.uint64],
-    pt: Array,
-    eta: Array,
-    truth_first: NDArray[np.int32],
-    truth_second: NDArray[np.int32],
-    truth_pt: Array,
-    eta_edges: FloatArray,
-    is_reference: NDArray[np.bool_],
-    pt_edges: FloatArray,
-    alpha_edges: FloatArray,
-    third_min_pt: float,
-    third_fraction: float,
-):
-    """Dijets with their histogram cell and asymmetries, as `Candidates`.
+    identity: IdentityArray,
+    jets: Leading,
+    grid: Grid,
+    cut: ThirdJetCut,
+) -> Candidates:
+    """Dijets with their histogram cell and asymmetries.
 
     `passed` (n_events,) is the number of steps an event has passed; those with fewer than `first_step` are passed
-    over, and it is raised here by the steps pt_avg_range, eta_region, alpha_range and good_third_jet. `is_reference`
-    marks the |eta| bins of the reference region; `truth_first` has length 0 where there is no truth.
+    over, and it is raised here by the steps pt_avg_range, eta_region, alpha_range and good_third_jet.
     """
     n_events = len(pairs.first)
-    n_pt, n_alpha = len(pt_edges) - 1, len(alpha_edges) - 1
+    n_pt, n_alpha = len(grid.pt) - 1, len(grid.alpha) - 1
     event_out = np.empty(n_events, np.int32)
     cell = np.empty(n_events, np.int32)
     reco = np.empty(n_events, np.float64)
@@ -237,89 +261,80 @@ def find_candidates(  # type: ignore[no-untyped-def] # noqa: PLR0913, PLR0915, A
     for event in range(n_events):
         if passed[event] < first_step:
             continue
-        pt_bin = _bin(pt_edges, pairs.pt_avg[event])
-        if pt_bin < 0 or pt_bin >= n_pt:
+        mean_pt = pairs.pt_avg[event]
+        pt_bin = _inner_bin(grid.pt, mean_pt)
+        if pt_bin < 0:
             continue
         passed[event] += 1
         a, b, c = pairs.first[event], pairs.second[event], pairs.third[event]
-        bin_a, bin_b = _eta_bin(eta_edges, eta[a]), _eta_bin(eta_edges, eta[b])
-        coin = (splitmix64(identity[event] + PROBE_CHOICE) >> np.uint64(63)) == np.uint64(1)
-        region, first_is_probe = _assign(
-            bin_a, bin_b, bin_a >= 0 and is_reference[bin_a], bin_b >= 0 and is_reference[bin_b], coin
-        )
-        if region < 0:
+        bin_a = _inner_bin(grid.eta, abs(float(jets.eta[a])))
+        bin_b = _inner_bin(grid.eta, abs(float(jets.eta[b])))
+        region, first_is_probe = _assign(bin_a, bin_b, grid.is_reference, probe_is_first(identity[event]))
+        if region == NO_REGION:
             continue
         passed[event] += 1
-        pt_third = float(pt[c]) if c >= 0 else 0.0
-        passes_third = pt_third < third_jet_limit(pairs.pt_avg[event], third_min_pt, third_fraction)
-        alpha_bin = min(_bin(alpha_edges, pt_third / pairs.pt_avg[event]), n_alpha)
+        pt_third = float(jets.pt[c]) if c >= 0 else 0.0
+        passes_third = pt_third < third_jet_limit(mean_pt, cut.min_pt, cut.max_fraction)
+        alpha_bin = _bin(grid.alpha, pt_third / mean_pt)
         if alpha_bin < 0 or (alpha_bin == n_alpha and not passes_third):
             continue
         passed[event] += 1 + passes_third
         sign = 1.0 if first_is_probe else -1.0
-        event_out[n] = event
         eta_bin = bin_a if first_is_probe else bin_b
+        event_out[n] = event
         cell[n] = (((eta_bin * 2 + region) * n_pt + pt_bin) * (n_alpha + 1) + alpha_bin) * 2 + passes_third
-        reco[n] = sign * asymmetry(float(pt[a]), float(pt[b]))
+        reco[n] = sign * asymmetry(float(jets.pt[a]), float(jets.pt[b]))
         truth[n], truth_mean[n] = np.nan, 0.0
-        if len(truth_first) > 0 and truth_first[event] >= 0 and truth_second[event] >= 0:
-            pt_a, pt_b = float(truth_pt[truth_first[event]]), float(truth_pt[truth_second[event]])
-            truth[n] = sign * asymmetry(pt_a, pt_b)
-            truth_mean[n] = pt_avg(pt_a, pt_b)
+        if len(partners.first) > 0 and partners.first[event] >= 0 and partners.second[event] >= 0:
+            truth_a, truth_b = float(partners.pt[partners.first[event]]), float(partners.pt[partners.second[event]])
+            truth[n] = sign * asymmetry(truth_a, truth_b)
+            truth_mean[n] = pt_avg(truth_a, truth_b)
         n += 1
     return Candidates(event_out[:n], cell[:n], reco[:n], truth[:n], truth_mean[:n])
 
 
 @compiled
-def find_responses(  # noqa: PLR0913
+def find_responses(
     pairs: Pairs,
-    passed: NDArray[np.int8],
+    partners: Partners,
+    passed: Int8Array,
     first_step: int,
-    pt: Array,
-    eta: Array,
-    truth_first: NDArray[np.int32],
-    truth_second: NDArray[np.int32],
-    truth_pt: Array,
-    eta_edges: FloatArray,
-    pt_edges: FloatArray,
-    third_min_pt: float,
-    third_fraction: float,
-) -> tuple[NDArray[np.int32], NDArray[np.int32], FloatArray]:
-    """Event, cell (|eta|, truth pT) and reco/truth of the matched leading jets of events with a soft third jet.
+    jets: Leading,
+    grid: Grid,
+    cut: ThirdJetCut,
+) -> Responses:
+    """Reco/truth of the matched leading jets of events with a soft third jet.
 
     Binned in the pT of the truth jet and not cut in pt_avg, so that the reconstructed momentum does not select.
     """
-    n_events, n_pt = len(pairs.first), len(pt_edges) - 1
+    n_events, n_pt = len(pairs.first), len(grid.pt) - 1
     event_out = np.empty(2 * n_events, np.int32)
     cell = np.empty(2 * n_events, np.int32)
     response = np.empty(2 * n_events, np.float64)
     n = 0
     for event in range(n_events):
-        if passed[event] < first_step:
-            continue
         third = pairs.third[event]
-        limit = third_jet_limit(pairs.pt_avg[event], third_min_pt, third_fraction)
-        if third >= 0 and not float(pt[third]) < limit:
+        limit = third_jet_limit(pairs.pt_avg[event], cut.min_pt, cut.max_fraction)
+        if passed[event] < first_step or (third >= 0 and not float(jets.pt[third]) < limit):
             continue
         for side in range(2):
             jet = pairs.first[event] if side == 0 else pairs.second[event]
-            truth = truth_first[event] if side == 0 else truth_second[event]
+            truth = partners.first[event] if side == 0 else partners.second[event]
             if truth < 0:
                 continue
-            pt_bin, eta_bin = _bin(pt_edges, float(truth_pt[truth])), _eta_bin(eta_edges, eta[jet])
-            if eta_bin < 0 or pt_bin < 0 or pt_bin >= n_pt:
+            pt_bin = _inner_bin(grid.pt, float(partners.pt[truth]))
+            eta_bin = _inner_bin(grid.eta, abs(float(jets.eta[jet])))
+            if eta_bin < 0 or pt_bin < 0:
                 continue
             event_out[n] = event
             cell[n] = eta_bin * n_pt + pt_bin
-            response[n] = float(pt[jet]) / float(truth_pt[truth])
+            response[n] = float(jets.pt[jet]) / float(partners.pt[truth])
             n += 1
-    return event_out[:n], cell[:n], response[:n]
+    return Responses(event_out[:n], cell[:n], response[:n])
 
 
 @compiled
-def bin_index(
-    cell: NDArray[np.int32], value: FloatArray, low: float, high: float, n_bins: int
-) -> NDArray[np.int64]:
+def bin_index(cell: Int32Array, value: FloatArray, low: float, high: float, n_bins: int) -> IntArray:
     """Flat bin number cell * n_bins + bin of `value` on `n_bins` equal bins of [low, high]; -1 where it is nan.
 
     Both ends belong to the range: values at or beyond an end go to the outermost bin (|A| cannot exceed 2).
@@ -330,8 +345,8 @@ def bin_index(
         if np.isnan(value[i]):
             index[i] = -1
         else:
-            position = int(math.floor((value[i] - low) * scale))
-            index[i] = np.int64(cell[i]) * n_bins + min(max(position, 0), n_bins - 1)
+            position = math.floor((value[i] - low) * scale)
+            index[i] = np.int64(cell[i]) * n_bins + min(max(int(position), 0), n_bins - 1)
     return index
 
 
@@ -348,9 +363,7 @@ def touched_bins(index: IntArray, n_total: int) -> IntArray:
 @compiled
 def fill_sums(index: IntArray, bins: IntArray, weight: FloatArray, n_total: int) -> FloatArray:
     """Sums of weights and of squared weights per entry of `bins`, (n_bins, 2); negative indices are passed over."""
-    slot = np.empty(n_total, np.int32)
-    for s in range(len(bins)):
-        slot[bins[s]] = s
+    slot = _slots(bins, n_total)
     sums = np.zeros((len(bins), 2), np.float64)
     for i in range(len(index)):
         if index[i] >= 0:
@@ -361,7 +374,16 @@ def fill_sums(index: IntArray, bins: IntArray, weight: FloatArray, n_total: int)
 
 
 @compiled
-def poisson_weights(identity: int, counts: NDArray[np.float32]) -> None:
+def _slots(bins: IntArray, n_total: int) -> Int32Array:
+    """Place of each flat bin number among `bins`; undefined for those that are not there, empty without bins."""
+    slot = np.empty(n_total if len(bins) else 0, np.int32)
+    for s in range(len(bins)):
+        slot[bins[s]] = s
+    return slot
+
+
+@compiled
+def poisson_weights(identity: int, counts: Float32Array) -> None:
     """Fill `counts` (n_replicas,) with the Poisson(1) draws of one event, the same wherever it is met.
 
     Four draws come from each 64-bit hash; probabilities are exact to 2^-17.
@@ -369,7 +391,7 @@ def poisson_weights(identity: int, counts: NDArray[np.float32]) -> None:
     state = splitmix64(identity + BOOTSTRAP)
     n = len(counts)
     for block in range((n + 3) // 4):
-        state += GOLDEN
+        state += STRIDE
         bits = splitmix64(state)
         for lane in range(4):
             replica = 4 * block + lane
@@ -379,43 +401,41 @@ def poisson_weights(identity: int, counts: NDArray[np.float32]) -> None:
 
 
 @compiled
-def fill_replicas(  # noqa: PLR0913
-    index: IntArray,
-    truth_index: IntArray,
-    bins: IntArray,
-    truth_bins: IntArray,
+def fill_replicas(
+    index: tuple[IntArray, IntArray],
+    bins: tuple[IntArray, IntArray],
     weight: FloatArray,
-    identity: NDArray[np.uint64],
+    identity: IdentityArray,
     n_replicas: int,
     n_total: int,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Sums of weight x Poisson(1) per touched bin and replica, (n_bins, n_replicas), reco and truth with equal draws."""
-    slot = np.empty(n_total, np.int32)
-    truth_slot = np.empty(n_total if len(truth_bins) else 0, np.int32)
-    for s in range(len(bins)):
-        slot[bins[s]] = s
-    for s in range(len(truth_bins)):
-        truth_slot[truth_bins[s]] = s
-    reco = np.zeros((len(bins), n_replicas), np.float32)
-    truth = np.zeros((len(truth_bins), n_replicas), np.float32)
+) -> tuple[Float32Array, Float32Array]:
+    """Sums of weight x Poisson(1) per touched bin and replica, (n_bins, n_replicas), with equal draws at both levels.
+
+    `index` and `bins` are those of the measured and of the truth asymmetry of the same events.
+    """
+    slot, truth_slot = _slots(bins[0], n_total), _slots(bins[1], n_total)
+    reco = np.zeros((len(bins[0]), n_replicas), np.float32)
+    truth = np.zeros((len(bins[1]), n_replicas), np.float32)
     counts = np.empty(n_replicas, np.float32)
-    for i in range(len(index)):
+    if n_replicas == 0:
+        return reco, truth
+    for i in range(len(weight)):
         poisson_weights(identity[i], counts)
         w = np.float32(weight[i])
-        if index[i] >= 0:
-            row = reco[slot[index[i]]]
+        if index[0][i] >= 0:
+            row = reco[slot[index[0][i]]]
             for r in range(n_replicas):
                 row[r] += w * counts[r]
-        if len(truth_bins) > 0 and truth_index[i] >= 0:
-            row = truth[truth_slot[truth_index[i]]]
+        if index[1][i] >= 0:
+            row = truth[truth_slot[index[1][i]]]
             for r in range(n_replicas):
                 row[r] += w * counts[r]
     return reco, truth
 
 
 @compiled
-def fill_moments(  # noqa: PLR0913
-    cell: NDArray[np.int32],
+def fill_moments(
+    cell: Int32Array,
     weight: FloatArray,
     mean_pt: FloatArray,
     reco: FloatArray,
@@ -423,7 +443,7 @@ def fill_moments(  # noqa: PLR0913
     truth_pt_avg: FloatArray,
     n_cells: int,
 ) -> FloatArray:
-    """Sums over events in the order of `processors.histograms.MOMENTS`, (n_cells, 8); truth_pt_avg 0 means unmatched."""
+    """Sums over events in the order of `processors.histograms.MOMENTS`, (n_cells, 8); truth pt_avg 0 is unmatched."""
     moments = np.zeros((n_cells, 8), np.float64)
     for i in range(len(cell)):
         row, w = moments[cell[i]], weight[i]

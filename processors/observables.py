@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 Real = TypeVar("Real", float, NDArray[np.float64])
 
 
-@register_jitable(inline="always")  # type: ignore[untyped-decorator]
+@register_jitable(inline="always")
 def pt_avg(pt_probe: Real, pt_reference: Real) -> Real:
     """Mean transverse momentum of the two leading jets, in the unit given."""
     return 0.5 * (pt_probe + pt_reference)
 
 
-@register_jitable(inline="always")  # type: ignore[untyped-decorator]
+@register_jitable(inline="always")
 def asymmetry(pt_probe: Real, pt_reference: Real) -> Real:
     """Momentum imbalance of the two leading jets, in [-2, 2].
 
@@ -27,15 +27,15 @@ def asymmetry(pt_probe: Real, pt_reference: Real) -> Real:
     return 2.0 * (pt_probe - pt_reference) / (pt_probe + pt_reference)
 
 
-@register_jitable(inline="always")  # type: ignore[untyped-decorator]
+@register_jitable(inline="always")
 def delta_phi(phi_a: float, phi_b: float) -> float:
     """Azimuthal distance in [0, pi] of two angles that each lie within one turn of the other."""
     distance = abs(phi_a - phi_b)
     return 2.0 * math.pi - distance if distance > math.pi else distance
 
 
-@register_jitable(inline="always")  # type: ignore[untyped-decorator]
-def third_jet_limit(mean_pt: Real, min_pt: float, max_fraction: float) -> Real:
+@register_jitable(inline="always")
+def third_jet_limit(mean_pt: float, min_pt: float, max_fraction: float) -> float:
     """Largest allowed pT of the third jet, max(min_pt, max_fraction pt_avg), GeV."""
     return max(min_pt, max_fraction * mean_pt)
 
