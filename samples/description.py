@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
-    from samples.counts import SampleCounts
     from samples.response import DetectorSettings
-    from samples.skim import SkimSettings
     from samples.triggers import TriggerMenu
 
 REFERENCE_REGION = (0.2, 0.7)
@@ -65,10 +62,8 @@ def describe_triggers(menu: TriggerMenu) -> list[dict[str, Any]]:
     ]
 
 
-def describe_fileset(
-    counts: Mapping[str, SampleCounts], process: str, menu: TriggerMenu, skim: SkimSettings | None
-) -> dict[str, Any]:
-    """Fileset in coffea's form, paths relative to it; where events were skimmed away, their numbers say so."""
+def describe_fileset(datasets: Iterable[str], process: str, menu: TriggerMenu) -> dict[str, Any]:
+    """Fileset in coffea's form, paths relative to it."""
     return {
         name: {
             "files": {f"{name}.root": "Events"},
@@ -79,10 +74,9 @@ def describe_fileset(
                 "jet_algo": "AK4PF",
                 "process": process,
                 **_metadata_of_kind(name, menu),
-                **({} if skim is None else {"skim": _describe_skim(value, skim)}),
             },
         }
-        for name, value in counts.items()
+        for name in datasets
     }
 
 
@@ -95,8 +89,3 @@ def _metadata_of_kind(name: str, menu: TriggerMenu) -> dict[str, Any]:
         "weight": "genWeight",
         "truth_jet_collection": "GenJet",
     }
-
-
-def _describe_skim(counts: SampleCounts, skim: SkimSettings) -> dict[str, Any]:
-    """Cuts and events before and after them, for a cutflow that starts where the sample started."""
-    return {"cuts": skim.describe(), "steps": asdict(counts.steps), "weighted": asdict(counts.weighted)}

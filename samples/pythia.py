@@ -101,13 +101,14 @@ def generate_chunk(settings: PythiaSettings, seed: int, stream: Stream, chunk: i
     """Return the first `n_events` events of a chunk; the same for any number of workers and any later `n_events`."""
     pythia = _start(settings, pythia_seed(seed, stream, chunk))
     parts: list[TruthEvents] = []
-    n_done = 0
+    n_done = n_tried = 0
     while n_done < n_events:
-        batch = pythia.nextBatch(_BATCH_EVENTS)
-        parts.append(truth_jets(batch, settings.max_abs_eta))
+        n_batch = min(_BATCH_EVENTS, n_events - n_done)
+        parts.append(truth_jets(pythia.nextBatch(n_batch), settings.max_abs_eta))
         n_done += len(parts[-1])
-        if len(parts[-1]) == 0:
-            message = f"Pythia failed {_BATCH_EVENTS} times in a row in chunk {chunk} of seed {seed}"
+        n_tried += n_batch
+        if n_tried > 2 * n_done + _BATCH_EVENTS:
+            message = f"Pythia fails in more than half of the events of chunk {chunk} of seed {seed}"
             raise RuntimeError(message)
     return first_events(join_events(parts), n_events)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from samples.writing import GeneratedSample
 
 CHUNK_EVENTS = 50_000
-PILOT_EVENTS = 200_000
+PILOT_EVENTS = 50_000
 
 
 @dataclass(frozen=True, slots=True)

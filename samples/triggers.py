@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from samples.truth import FloatArray
 
 MAX_SHARE_ABOVE_ONE = 1e-3
+"""Largest share of the expectation that may be lost in a sample ..."""
+PILOT_SHARE_ABOVE_ONE = 7e-4
+"""... and in the pilot sample that k is found on, for the two differ by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ def share_above_one(expected: FloatArray) -> float:
     return float(np.clip(expected - 1.0, 0.0, None).sum() / total) if total > 0 else 0.0
 
 
-def largest_k(ratio: FloatArray, max_share: float = MAX_SHARE_ABOVE_ONE) -> float:
+def largest_k(ratio: FloatArray, max_share: float = PILOT_SHARE_ABOVE_ONE) -> float:
     """Return the largest k with a share above 1 of at most `max_share`, for w / p of a pilot sample.
 
     The share grows with k without a jump: bisection in log k.

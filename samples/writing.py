@@ -97,9 +97,8 @@ def write_sample(
         counts["simulation_alternative"] = _write_simulation(path, Stream.ALTERNATIVE, alternative, seed, options)
     content = {"process": process, "seed": seed, **(facts or {}), **_describe_sample(counts, k, options)}
     injected = _write_json(folder / "injected.json", content)
-    skim = options.skim_settings if options.skim else None
-    fileset = describe_fileset(counts, process, options.triggers, skim)
-    return GeneratedSample(folder, _write_json(folder / "fileset.json", fileset), injected, counts, k)
+    fileset = _write_json(folder / "fileset.json", describe_fileset(counts, process, options.triggers))
+    return GeneratedSample(folder, fileset, injected, counts, k)
 
 
 def find_k(pilot: Iterable[TruthEvents], seed: int, options: SampleOptions) -> float:
