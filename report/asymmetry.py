@@ -55,16 +55,20 @@ def drawings(measurement: Measurement) -> list[Drawing]:
         shown = tuple(each for each in bins if has_events(each))
         if shown:
             drawing = _drawing(measurement.algo, eta, region, shown, len(bins) - len(shown))
-            is_used = region in regions_used(measurement, eta)
-            found.append(replace(drawing, need="default" if is_used else "all"))
+            is_main = region == main_region(measurement, eta)
+            found.append(replace(drawing, need="default" if is_main else "all"))
     return found
 
 
-def regions_used(measurement: Measurement, eta: Interval) -> set[str]:
-    """Regions that the resolution of an |eta| bin comes from, all that were fitted where it does not say."""
-    used = {point.region for point in main_points(measurement, "jer") if point.eta == eta and point.region}
-    fitted = {fit.region for fit in measurement.fits if fit.eta == eta}
-    return used & fitted or fitted
+def main_region(measurement: Measurement, eta: Interval) -> str:
+    """Region of an |eta| bin with the most to say: the most precise resolution, else the most fits."""
+    weights: dict[str, float] = {fit.region: 0.0 for fit in measurement.fits if fit.eta == eta}
+    for fit in (fit for fit in measurement.fits if fit.eta == eta and fit.status == "ok"):
+        weights[fit.region] += 1e-6
+    for point in main_points(measurement, "jer"):
+        if point.eta == eta and point.region in weights and point.is_measured and point.stat > 0:
+            weights[point.region] += (point.value / point.stat) ** 2
+    return max(weights, key=lambda region: weights[region], default="")
 
 
 def bins_of(fits: Iterable[AsymmetryFit]) -> list[Bin]:

@@ -19,6 +19,7 @@ PREFERRED_METHODS = ("combined", "template")
 class Ratio(NamedTuple):
     """Ratio in one bin with its statistical error."""
 
+    region: str
     eta: Interval
     pt: Interval
     pt_mean: float
@@ -61,7 +62,7 @@ def data_over_simulation(measurement: Measurement, quantity: Quantity, eta: Inte
         if other is not None and point.is_measured and other.value != 0 and point.value != 0:
             value = point.value / other.value
             stat = abs(value) * np.hypot(point.stat / point.value, other.stat / other.value)
-            ratios.append(Ratio(eta, point.pt, point.pt_mean, value, float(stat)))
+            ratios.append(Ratio(point.region, eta, point.pt, point.pt_mean, value, float(stat)))
     return ratios
 
 
@@ -79,7 +80,7 @@ def closure(measurement: Measurement, eta: Interval) -> list[Ratio]:
         expected, relative = _interpolate(truth, point.pt_mean)
         value = point.value / expected
         stat = value * np.hypot(point.stat / point.value, relative)
-        ratios.append(Ratio(eta, point.pt, point.pt_mean, value, float(stat)))
+        ratios.append(Ratio(point.region, eta, point.pt, point.pt_mean, value, float(stat)))
     return ratios
 
 

@@ -32,14 +32,18 @@ SINGLE = Grid(columns=4, height=1.9, rows=4)
 DATA_POINTS, DATA_CURVE, DATA_BAND = Marker(BLACK, "o"), Line(RED), Area(RED, 0.2)
 SIMULATION_POINTS, SIMULATION_CURVE = Marker(BLUE, "s"), Line(DARK_BLUE, 1.4, (5, 1))
 SIMULATION_BAND = Area(BLUE, 0.25)
-TRUTH_POINTS = Marker(PURPLE, "D", 4.0, is_open=True)
+# Small and on top: where the method closes they lie on the points of simulation.
+TRUTH_POINTS = Marker(PURPLE, "D", 2.8, order=5)
+FORWARD = "forward"
 FACTOR, FACTOR_BAND = Line(RED, 1.2), Area(RED, 0.2)
 LOOKS = {DATA: (DATA_POINTS, DATA_CURVE, DATA_BAND), SIMULATION: (SIMULATION_POINTS, SIMULATION_CURVE, SIMULATION_BAND)}
 
 RESOLUTION_CAPTION = (
     "Jet energy resolution σ(pT)/pT of {algo} jets from dijets in data and simulation with fits of N, S and C (lines, "
-    "bands of one standard deviation), and from matched truth jets in simulation (open diamonds). Below: ratio of data "
-    "to simulation, and the scale factor fitted to all pT bins together with its statistical error (band)."
+    "bands of one standard deviation), and from matched truth jets in simulation (diamonds). Full markers: both jets "
+    "in the same region; open ones: one jet in the reference region. The curve of data is that of simulation times the "
+    "scale factor. Below: ratio of data to simulation, and the scale factor fitted to all pT bins together with its "
+    "statistical error (band)."
 )
 CLOSURE_CAPTION = (
     "Closure of the method in simulation, {algo} jets: resolution from the asymmetry over that from reco/truth of "
@@ -130,6 +134,8 @@ def draw(measurement: Measurement, bins: Sequence[Interval], settings: ReportSet
     keys = [Key(LOOKS[name][:2], name) for name in (DATA, SIMULATION) if _has(measurement, "jer", name)]
     if _has(measurement, "jer_truth"):
         keys.append(Key((TRUTH_POINTS,), "truth, in simulation"))
+    if any(point.region == FORWARD for point in measurement.points if point.quantity == "jer"):
+        keys.append(Key((DATA_POINTS._replace(is_open=True),), "forward"))
     if _has(measurement, "scale_factor"):
         keys.append(Key((FACTOR_BAND, FACTOR), "scale factor"))
     sheet.legend(keys)
@@ -142,15 +148,20 @@ def _draw_resolution(measurement: Measurement, place: Place) -> None:
     truth = in_bin(main_points(measurement, "jer_truth"), eta)
     everything = [*points[SIMULATION], *points[DATA], *truth]
     panel = place.upper(_upper_scale(everything), "σ(pT) / pT")
-    for curve in (curve for curve in measurement.curves if curve.eta == eta and curve.dataset in LOOKS):
-        _draw_curve(sheet, panel, curve)
-    _draw_points(sheet, panel, truth, TRUTH_POINTS)
+    factors = [point for point in main_points(measurement, "scale_factor") if point.eta == eta and point.is_measured]
+    curves = {curve.dataset: curve for curve in measurement.curves if curve.eta == eta}
+    if SIMULATION in curves:
+        _draw_curve(sheet, panel, curves[SIMULATION], LOOKS[SIMULATION])
+    if DATA in curves:
+        _draw_curve(sheet, panel, curves[DATA], LOOKS[DATA])
+    elif SIMULATION in curves and factors:
+        _draw_curve(sheet, panel, curves[SIMULATION], LOOKS[DATA], (factors[0].value, factors[0].stat))
     for name, (marker, _, _) in LOOKS.items():
         _draw_points(sheet, panel, points[name], marker)
+    sheet.points(panel, *columns([point for point in truth if point.is_measured]), TRUTH_POINTS)
     if not any(point.is_measured for point in everything):
         sheet.say(panel, _why_nothing(everything))
     ratios = data_over_simulation(measurement, "jer", eta)
-    factors = [point for point in main_points(measurement, "scale_factor") if point.eta == eta and point.is_measured]
     lower = place.lower(_ratio_scale([*ratios, *factors], around=0.1), "data / sim.")
     _draw_ratio(sheet, lower, ratios, factors)
 
@@ -235,21 +246,30 @@ def _why_nothing(points: Sequence[Point]) -> str:
 
 
 def _draw_points(sheet: Sheet, panel: Panel, points: Sequence[Point | Ratio], look: Marker) -> None:
-    x, y, error = columns(points)
-    if len(x):
-        ends = np.array([(point.pt.low, point.pt.high) for point in points]).T
-        sheet.points(panel, x, y, error, look, ends=(ends[0], ends[1]))
+    """Points of the forward region open, all others full."""
+    for is_forward in (False, True):
+        shown = [point for point in points if (point.region == FORWARD) == is_forward]
+        if shown:
+            x, y, error = columns(shown)
+            low, high = np.array([(point.pt.low, point.pt.high) for point in shown]).T
+            sheet.points(panel, x, y, error, look._replace(is_open=is_forward), ends=(low, high))
 
 
-def _draw_curve(sheet: Sheet, panel: Panel, curve: ResolutionCurve) -> None:
+def _draw_curve(
+    sheet: Sheet,
+    panel: Panel,
+    curve: ResolutionCurve,
+    looks: tuple[Marker, Line, Area],
+    factor: tuple[float, float] = (1.0, 0.0),
+) -> None:
+    """Curve times a factor with its error."""
     if curve.status != "ok" or not 0 < curve.pt_range.low < curve.pt_range.high < np.inf:
         return
-    _, line, area = LOOKS[curve.dataset]
     pt = np.geomspace(curve.pt_range.low, curve.pt_range.high, 60)
     with np.errstate(invalid="ignore", divide="ignore"):
-        value, width = curve(pt), curve.band(pt)
-    sheet.line(panel, pt, value, line)
-    sheet.band(panel, pt, value - width, value + width, area)
+        value, width = curve(pt) * factor[0], np.hypot(curve.band(pt) * factor[0], curve(pt) * factor[1])
+    sheet.line(panel, pt, value, looks[1])
+    sheet.band(panel, pt, value - width, value + width, looks[2])
 
 
 def _upper_scale(points: Sequence[Point]) -> Scale:
