@@ -1,0 +1,112 @@
+"""How far a run is: a bar on a terminal, a line every few seconds in a batch log.
+
+What is done is read from the folder of finished chunks, which is the same for every executor.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from rich.console import Console
+
+    from processors.chunk_store import ChunkStore
+
+LOOK_SECONDS = 0.2
+LINE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Chunks and events done and in all, and the seconds it took; `before` events were done at the beginning."""
+
+    chunks: int
+    all_chunks: int
+    events: int
+    all_events: int
+    before: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Events per second since the beginning."""
+        return (self.events - self.before) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds to the end at this rate, None as long as there is none."""
+        return (self.all_events - self.events) / self.rate if self.rate > 0 else None
+
+    def __str__(self) -> str:
+        """One line for a log."""
+        left = "" if self.seconds_left is None else f", about {self.seconds_left:.0f} s left"
+        return (
+            f"{self.chunks} of {self.all_chunks} chunks, {self.events:,} of {self.all_events:,} events, "
+            f"{self.rate:,.0f} events/s{left}"
+        )
+
+
+@contextmanager
+def shown(store: ChunkStore, events: Mapping[str, int], title: str, *, stream: TextIO | None = None) -> Iterator[None]:
+    """Show the progress on `stream` (standard error) while the block runs; `events` are those of each chunk by key."""
+    from rich.console import Console
+
+    console = Console(file=stream or sys.stderr)
+    look = _look(store, events)
+    stop = threading.Event()
+    follow = _follow_with_bar if console.is_terminal else _follow_with_lines
+    thread = threading.Thread(target=follow, args=(console, title, look, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _look(store: ChunkStore, events: Mapping[str, int]) -> Callable[[], Snapshot]:
+    """What tells the state of the work at the time it is called."""
+    began = time.monotonic()
+    total = sum(events.values())
+    before = sum(events[key] for key in store.ended() & events.keys())
+
+    def look() -> Snapshot:
+        ended = store.ended() & events.keys()
+        done = sum(events[key] for key in ended)
+        return Snapshot(len(ended), len(events), done, total, before, time.monotonic() - began)
+
+    return look
+
+
+def _follow_with_lines(console: Console, title: str, look: Callable[[], Snapshot], stop: threading.Event) -> None:
+    while not stop.wait(LINE_SECONDS):
+        console.file.write(f"{title}: {look()}\n")
+        console.file.flush()
+
+
+def _follow_with_bar(console: Console, title: str, look: Callable[[], Snapshot], stop: threading.Event) -> None:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[chunks]} chunks  {task.fields[events]} events  {task.fields[rate]} events/s"),
+        TimeRemainingColumn(),
+    )
+    first = look()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=first.all_events or 1, **_fields(first))
+        while not stop.wait(LOOK_SECONDS):
+            now = look()
+            bar.update(task, completed=now.events, **_fields(now))
+
+
+def _fields(now: Snapshot) -> dict[str, Any]:
+    return {"chunks": f"{now.chunks}/{now.all_chunks}", "events": f"{now.events:,}", "rate": f"{now.rate:,.0f}"}
