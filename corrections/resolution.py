@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from corrections.sample import effective_count
-from corrections.template_fit import Distributions, JointFit, VarianceModel, expectation, fit_jointly
+from corrections.template_fit import Distributions, JointFit, VarianceModel, expectation, fit_jointly, refit
 
 if TYPE_CHECKING:
     from corrections.stacks import Stack
@@ -19,7 +19,6 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 PT_SCALE = 100.0
-REPLICA_STEPS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ def replica_variances(stack: Stack, row: int, start: RowWidth) -> FloatArray:
     one = stack.single(row)
     model = single_model(one)
     parameters = np.array([start.variance, start.shift])[: 1 + model.shift_design.shape[1]]
-    fits = [fit_jointly(one.replica(r), model, parameters, REPLICA_STEPS) for r in range(one.n_replicas)]
+    fits = [refit(one.replica(r), model, parameters) for r in range(one.n_replicas)]
     return np.array([fit.parameters[0] if fit.converged else np.nan for fit in fits])
 
 
@@ -164,7 +163,7 @@ def fit_curve(stack: Stack, reference: CurveFit | None) -> CurveFit:
     squares, covariance, shift = _unpack(fit, columns)
     copies = [
         _unpack(
-            fit_jointly(stack.replica(r), _curve_model(stack, reference, r, columns), fit.parameters, REPLICA_STEPS),
+            refit(stack.replica(r), _curve_model(stack, reference, r, columns), fit.parameters),
             columns,
         )
         for r in range(stack.n_replicas)

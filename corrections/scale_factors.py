@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from corrections.resolution import REPLICA_STEPS, CurveFit, replica_spread
-from corrections.template_fit import JointFit, VarianceModel, fit_jointly
+from corrections.resolution import CurveFit, replica_spread
+from corrections.template_fit import JointFit, VarianceModel, fit_jointly, refit
 
 if TYPE_CHECKING:
     from corrections.stacks import Stack
@@ -74,11 +74,10 @@ def fit_scale_factor(
     fit = fit_jointly(data.distributions, nominal, start)
     copies = [
         _first(
-            fit_jointly(
+            refit(
                 data.replica(r),
                 model(r, squared if reference is None else float(reference.replicas[r])),
                 fit.parameters,
-                REPLICA_STEPS,
             )
         )
         for r in range(min(data.n_replicas, len(curve.replicas)) if fit.converged else 0)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from iminuit import Minuit
 from numpy.typing import NDArray
 
 from processors.compiled import compiled
@@ -32,6 +33,7 @@ NARROWEST = 0.2
 REACH = 8.0
 TOLERANCE = 1e-3
 MAX_STEPS = 60
+REFIT_STEPS = 12
 
 
 class Distributions(NamedTuple):
@@ -61,7 +63,7 @@ class VarianceModel(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JointFit:
-    """Fitted parameters (variance ones first), their covariance from the expected information, -log L and status."""
+    """Fitted parameters (variance ones first), their covariance, -log L and status."""
 
     parameters: FloatArray
     covariance: FloatArray
@@ -222,11 +224,35 @@ def _maximise(
     return parameters, information, nll, False
 
 
-def fit_jointly(data: Distributions, model: VarianceModel, start: FloatArray, max_steps: int = MAX_STEPS) -> JointFit:
-    """Maximum-likelihood parameters by Fisher scoring from `start`.
+def fit_jointly(data: Distributions, model: VarianceModel, start: FloatArray) -> JointFit:
+    """Maximum-likelihood parameters by MIGRAD with errors by HESSE (iminuit), begun where Fisher scoring ends.
 
-    Converged means that the expected gain of -log L is below half of `TOLERANCE`. Where the information cannot be
-    inverted the parameters are nan and `converged` is False.
+    Converged is what iminuit calls a valid minimum with an accurate covariance. Where nothing can be fitted the
+    parameters are nan.
+    """
+    rough = refit(data, model, start, MAX_STEPS)
+    if not np.all(np.isfinite(rough.parameters)):
+        return rough
+    minuit = Minuit(
+        lambda parameters: _evaluate(data, model, np.asarray(parameters))[0],
+        rough.parameters,
+        grad=lambda parameters: -_evaluate(data, model, np.asarray(parameters))[1],
+    )
+    minuit.errordef = Minuit.LIKELIHOOD
+    minuit.errors = np.sqrt(np.maximum(np.diag(rough.covariance), 1e-30))
+    minuit.migrad()
+    minuit.hesse()
+    if minuit.covariance is None or not minuit.accurate:
+        return JointFit(rough.parameters, rough.covariance, rough.nll, converged=False)
+    covariance = np.asarray(minuit.covariance, dtype=np.float64)
+    return JointFit(np.array(minuit.values), covariance, float(minuit.fval or 0.0), converged=bool(minuit.valid))
+
+
+def refit(data: Distributions, model: VarianceModel, start: FloatArray, max_steps: int = REFIT_STEPS) -> JointFit:
+    """Maximum-likelihood parameters by Fisher scoring from `start`; meant for bootstrap copies, a hundred times faster.
+
+    Converged means that the expected gain of -log L is below half of `TOLERANCE`; the covariance is the inverse of the
+    expected information. Where that cannot be inverted the parameters are nan and `converged` is False.
     """
     try:
         parameters, information, nll, converged = _maximise(data, model, start, max_steps)

@@ -137,8 +137,8 @@ def find_pairs(jets: Leading, good: BoolArray, min_delta_phi: float) -> Pairs:
             mean_pt[event] = np.nan
             back_to_back[event] = False
         else:
-            mean_pt[event] = pt_avg(float(jets.pt[a]), float(jets.pt[b]))
-            back_to_back[event] = delta_phi(float(jets.phi[a]), float(jets.phi[b])) > min_delta_phi
+            mean_pt[event] = pt_avg(np.float64(jets.pt[a]), np.float64(jets.pt[b]))
+            back_to_back[event] = delta_phi(np.float64(jets.phi[a]), np.float64(jets.phi[b])) > min_delta_phi
     return Pairs(first, second, third, mean_pt, back_to_back)
 
 
@@ -152,9 +152,9 @@ def as_read_steps(jets: Leading, min_delta_phi: float, cut: ThirdJetCut) -> Int8
         if n_jets < 2:
             continue
         steps[event] = 1
-        if not delta_phi(float(jets.phi[a]), float(jets.phi[a + 1])) > min_delta_phi:
+        if not delta_phi(np.float64(jets.phi[a]), np.float64(jets.phi[a + 1])) > min_delta_phi:
             continue
-        mean_pt = pt_avg(float(jets.pt[a]), float(jets.pt[a + 1]))
+        mean_pt = pt_avg(np.float64(jets.pt[a]), np.float64(jets.pt[a + 1]))
         soft = n_jets == 2 or jets.pt[a + 2] < third_jet_limit(mean_pt, cut.min_pt, cut.max_fraction)
         steps[event] = 3 if soft else 2
     return steps
@@ -184,8 +184,8 @@ def _inner_bin(edges: FloatArray, value: float) -> int:
 def _nearest_truth(eta: float, phi: float, truth: Leading, event: int, max_dr: float) -> int:
     best, best_dr2 = -1, max_dr * max_dr
     for jet in range(truth.offsets[event], truth.offsets[event + 1]):
-        d_eta = float(truth.eta[jet]) - eta
-        d_phi = delta_phi(float(truth.phi[jet]), phi)
+        d_eta = np.float64(truth.eta[jet]) - eta
+        d_phi = delta_phi(np.float64(truth.phi[jet]), phi)
         dr2 = d_eta * d_eta + d_phi * d_phi
         if dr2 < best_dr2:
             best, best_dr2 = jet, dr2
@@ -205,8 +205,8 @@ def match_leading(pairs: Pairs, jets: Leading, truth: Leading, max_dr: float) ->
         if not pairs.back_to_back[event]:
             continue
         a, b = pairs.first[event], pairs.second[event]
-        first[event] = _nearest_truth(float(jets.eta[a]), float(jets.phi[a]), truth, event, max_dr)
-        second[event] = _nearest_truth(float(jets.eta[b]), float(jets.phi[b]), truth, event, max_dr)
+        first[event] = _nearest_truth(np.float64(jets.eta[a]), np.float64(jets.phi[a]), truth, event, max_dr)
+        second[event] = _nearest_truth(np.float64(jets.eta[b]), np.float64(jets.phi[b]), truth, event, max_dr)
         if first[event] == second[event]:
             second[event] = -1
     return first, second
@@ -267,13 +267,13 @@ def find_candidates(
             continue
         passed[event] += 1
         a, b, c = pairs.first[event], pairs.second[event], pairs.third[event]
-        bin_a = _inner_bin(grid.eta, abs(float(jets.eta[a])))
-        bin_b = _inner_bin(grid.eta, abs(float(jets.eta[b])))
+        bin_a = _inner_bin(grid.eta, abs(np.float64(jets.eta[a])))
+        bin_b = _inner_bin(grid.eta, abs(np.float64(jets.eta[b])))
         region, first_is_probe = _assign(bin_a, bin_b, grid.is_reference, probe_is_first(identity[event]))
         if region == NO_REGION:
             continue
         passed[event] += 1
-        pt_third = float(jets.pt[c]) if c >= 0 else 0.0
+        pt_third = np.float64(jets.pt[c]) if c >= 0 else 0.0
         passes_third = pt_third < third_jet_limit(mean_pt, cut.min_pt, cut.max_fraction)
         alpha_bin = _bin(grid.alpha, pt_third / mean_pt)
         if alpha_bin < 0 or (alpha_bin == n_alpha and not passes_third):
@@ -283,10 +283,13 @@ def find_candidates(
         eta_bin = bin_a if first_is_probe else bin_b
         event_out[n] = event
         cell[n] = (((eta_bin * 2 + region) * n_pt + pt_bin) * (n_alpha + 1) + alpha_bin) * 2 + passes_third
-        reco[n] = sign * asymmetry(float(jets.pt[a]), float(jets.pt[b]))
+        reco[n] = sign * asymmetry(np.float64(jets.pt[a]), np.float64(jets.pt[b]))
         truth[n], truth_mean[n] = np.nan, 0.0
         if len(partners.first) > 0 and partners.first[event] >= 0 and partners.second[event] >= 0:
-            truth_a, truth_b = float(partners.pt[partners.first[event]]), float(partners.pt[partners.second[event]])
+            truth_a, truth_b = (
+                np.float64(partners.pt[partners.first[event]]),
+                np.float64(partners.pt[partners.second[event]]),
+            )
             truth[n] = sign * asymmetry(truth_a, truth_b)
             truth_mean[n] = pt_avg(truth_a, truth_b)
         n += 1
@@ -315,20 +318,20 @@ def find_responses(
     for event in range(n_events):
         third = pairs.third[event]
         limit = third_jet_limit(pairs.pt_avg[event], cut.min_pt, cut.max_fraction)
-        if passed[event] < first_step or (third >= 0 and not float(jets.pt[third]) < limit):
+        if passed[event] < first_step or (third >= 0 and not np.float64(jets.pt[third]) < limit):
             continue
         for side in range(2):
             jet = pairs.first[event] if side == 0 else pairs.second[event]
             truth = partners.first[event] if side == 0 else partners.second[event]
             if truth < 0:
                 continue
-            pt_bin = _inner_bin(grid.pt, float(partners.pt[truth]))
-            eta_bin = _inner_bin(grid.eta, abs(float(jets.eta[jet])))
+            pt_bin = _inner_bin(grid.pt, np.float64(partners.pt[truth]))
+            eta_bin = _inner_bin(grid.eta, abs(np.float64(jets.eta[jet])))
             if eta_bin < 0 or pt_bin < 0:
                 continue
             event_out[n] = event
             cell[n] = eta_bin * n_pt + pt_bin
-            response[n] = float(jets.pt[jet]) / float(partners.pt[truth])
+            response[n] = np.float64(jets.pt[jet]) / np.float64(partners.pt[truth])
             n += 1
     return Responses(event_out[:n], cell[:n], response[:n])
 

@@ -1,0 +1,131 @@
+"""Sparse sums, their order-free addition, and the histograms they become."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processors.binning import Binning
+from processors.histograms import MOMENTS, DatasetSums, Filled, OrderedSum, SparseSums, cutflow_rows, to_hist
+from processors.selection import CUTFLOW_STEPS
+
+BINNING = Binning(eta=(0.0, 0.5, 1.0), reference=(0.0, 0.5), pt_avg=(50, 100, 200), asymmetry_bins=20)
+N_TOTAL = int(np.prod(BINNING.shape))
+N_CELLS = BINNING.shape[0] * BINNING.shape[1] * BINNING.shape[2] * BINNING.shape[4]
+
+
+def sparse(rng: np.random.Generator, n_replicas: int = 3) -> SparseSums:
+    bins = np.unique(rng.integers(0, N_TOTAL, rng.integers(0, 40)))
+    return SparseSums(
+        bins, rng.uniform(0, 1, (len(bins), 2)), rng.uniform(0, 1, (len(bins), n_replicas)).astype(np.float32)
+    )
+
+
+def filled(seed: int, name: str = "data") -> Filled:
+    rng = np.random.default_rng(seed)
+    sums = DatasetSums(
+        sparse(rng),
+        sparse(rng),
+        SparseSums.empty(),
+        rng.uniform(0, 1, (N_CELLS, len(MOMENTS))),
+        rng.uniform(0, 1, (80, 2)),
+        rng.integers(0, 9, (len(CUTFLOW_STEPS), 2)).astype(float),
+        {"jets with non-finite pt": seed},
+    )
+    return Filled({name: sums})
+
+
+def digest(value: Filled) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in value.to_arrays().items()}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31))
+def test_sparse_sums_add_like_dense_ones(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = sparse(rng), sparse(rng)
+    got = a + b
+    np.testing.assert_allclose(got.dense((N_TOTAL,)), a.dense((N_TOTAL,)) + b.dense((N_TOTAL,)))
+    assert np.all(np.diff(got.bins) > 0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.permutations(range(11)), st.integers(1, 10))
+def test_any_order_and_grouping_of_chunks_gives_the_same_bits(order: list[int], cut: int) -> None:
+    chunks = [OrderedSum.single(i, filled(i)) for i in range(11)]
+    straight = OrderedSum({})
+    for chunk in chunks:
+        straight = straight + chunk
+
+    left, right = OrderedSum({}), OrderedSum({})
+    for i in order[:cut]:
+        left = left + chunks[i]
+    for i in order[cut:]:
+        right = right + chunks[i]
+
+    assert digest((left + right).total()) == digest(straight.total())
+
+
+def test_a_missing_chunk_leaves_the_sum_of_the_others() -> None:
+    chunks = [filled(i) for i in (0, 1, 3)]
+    total = sum((OrderedSum.single(i, f) for i, f in zip((0, 1, 3), chunks, strict=True)), OrderedSum({})).total()
+    expected = sum(chunk.datasets["data"].moments for chunk in chunks)
+    np.testing.assert_allclose(total.datasets["data"].moments, expected)
+
+
+def test_a_chunk_cannot_be_added_twice() -> None:
+    with pytest.raises(ValueError, match="added twice"):
+        OrderedSum.single(4, filled(1)) + OrderedSum.single(4, filled(1))
+
+
+def test_pending_nodes_stay_few_when_chunks_come_in_order() -> None:
+    total = OrderedSum({})
+    for i in range(100):
+        total = total + OrderedSum.single(i, filled(1))
+        assert len(total.nodes) <= 7
+
+
+def test_datasets_stay_apart_and_exclusions_add() -> None:
+    total = filled(1, "a") + filled(2, "b") + filled(5, "a")
+    assert list(total.datasets) == ["a", "b"]
+    assert total.datasets["a"].excluded == {"jets with non-finite pt": 6}
+
+
+def test_arrays_carry_everything_there_and_back() -> None:
+    value = filled(1, "a") + filled(2, "b")
+    assert digest(Filled.from_arrays(value.to_arrays())) == digest(value)
+
+
+def test_histograms_hold_the_sums_in_the_right_cells() -> None:
+    value = filled(4, "data")
+    sums = value.datasets["data"]
+    histograms = to_hist(value, BINNING)
+
+    got = histograms["asymmetry"]
+    assert list(got.axes.name) == ["dataset", "eta", "region", "pt_avg", "alpha", "third_jet", "asymmetry"]
+    for row in range(len(sums.asymmetry.bins)):
+        place = np.unravel_index(sums.asymmetry.bins[row], BINNING.shape)
+        cell = got.view(flow=True)[(0, *place)]
+        assert cell.value == pytest.approx(sums.asymmetry.sums[row, 0])
+        assert cell.variance == pytest.approx(sums.asymmetry.sums[row, 1])
+    assert got.view(flow=True).value.sum() == pytest.approx(sums.asymmetry.sums[:, 0].sum())
+    pt_avg = histograms["moments"][{"moment": "pt_avg"}]
+    assert pt_avg.sum(flow=True) == pytest.approx(sums.moments[:, MOMENTS.index("pt_avg")].sum())
+
+
+def test_cutflow_rows_name_every_step_of_every_dataset() -> None:
+    rows = cutflow_rows(filled(1, "a") + filled(2, "b"))
+    assert [row[1] for row in rows] == [*CUTFLOW_STEPS, *CUTFLOW_STEPS]
+    assert {row[0] for row in rows} == {"a", "b"}
+
+
+def test_a_reference_region_that_cuts_a_bin_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"binning\.reference"):
+        Binning(eta=(0.0, 0.5, 1.0), reference=(0.0, 0.7))
+
+
+def test_reference_bins_are_those_inside_the_region() -> None:
+    assert Binning().reference_bins == (1,)
+    assert Binning(scheme="cms").reference_bins == (0, 1, 2)
