@@ -1,7 +1,7 @@
 """What a mistake of the user and an unreadable file look like.
 
-`InputError` is for what a user can put right and is found before work begins; `UnreadableEventsError` is for a file that
-fails while its events are read. Everything else that is raised is a defect of this package or of its dependencies.
+`InputError` is for what a user can put right and is found before work begins; `UnreadableEventsError` is for a file
+that fails while its events are read. Everything else that is raised is a defect of this package or of its dependencies.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From a fileset file to datasets, and a look at every file before work begins.
 
-A fileset is coffea's own JSON (or the same in YAML), `{dataset: {"files": {path: tree}, "metadata": {...}}}`. Everything
-wrong with it is reported at once, one line per fault.
+A fileset is coffea's own JSON (or the same in YAML), `{dataset: {"files": {path: tree}, "metadata": {...}}}`.
+Everything wrong with it is reported at once, one line per fault.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from processors.errors import InputError, raise_if_any, suggestion
+from processors.formats import FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 Role = Literal["nominal", "alternative"]
-SCHEMAS = ("nanoaod", "pfnano", "physlite", "delphes", "flat")
 ROLES: tuple[Role, ...] = ("nominal", "alternative")
 METADATA_KEYS = (
     "is_mc",
@@ -55,7 +54,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A trigger path that owns events from `pt_avg_min` GeV of pt_avg on; each of its events counts `prescale` times."""
+    """A trigger path that owns events from `pt_avg_min` GeV of pt_avg on; its events count `prescale` times."""
 
     path: str
     pt_avg_min: float = 0.0
@@ -71,7 +70,7 @@ class Dataset:
     name, files, is_mc
         The key in the fileset, its files in the order given (those of a pattern sorted), and whether it is simulation.
     schema
-        One of `SCHEMAS`; None to find it out from each file.
+        One of `processors.formats.FORMATS`; None to find it out from each file.
     weight
         Branch of the generator weight; None for the usual one of the format.
     xsec, lumi
@@ -123,8 +122,8 @@ def load_fileset(path: str | Path) -> tuple[Dataset, ...]:
 def datasets_from(document: Mapping[str, Any], folder: Path, where: str = "fileset") -> tuple[Dataset, ...]:
     """Datasets of a fileset that is already in memory; `folder` is where relative paths start, `where` names it."""
     faults: list[str] = []
-    datasets = [_dataset(str(name), entry, folder, _Report(f"{where}: {name}", faults)) for name, entry in document.items()]
-    complete = tuple(dataset for dataset in datasets if dataset is not None)
+    found = (_dataset(name, entry, folder, _Report(f"{where}: {name}", faults)) for name, entry in document.items())
+    complete = tuple(dataset for dataset in found if dataset is not None)
     faults.extend(f"{where}: {fault}" for fault in _cross_section_faults(complete))
     raise_if_any(faults)
     return complete
@@ -194,7 +193,7 @@ def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Ha
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":
             continue
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if key in seen:
             message = f"the key {key!r} is given twice in one mapping; keep one of the two"
             raise yaml.constructor.ConstructorError(None, None, message, key_node.start_mark)
@@ -203,7 +202,7 @@ def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Ha
 
 
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-_UniqueKeyLoader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_UniqueKeyLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
@@ -291,7 +290,8 @@ def _expand(path: str, folder: Path, report: _Report) -> list[str]:
     absolute = str(folder / Path(path).expanduser())
     if Path(absolute).exists() or not glob.has_magic(path):
         return [os.path.normpath(absolute)]
-    found = sorted(os.path.normpath(match) for match in glob.glob(absolute, recursive=True))
+    matches = glob.glob(absolute, recursive=True)  # noqa: PTH207  a Path takes no absolute pattern
+    found = sorted(os.path.normpath(match) for match in matches)
     if not found:
         report.add(f"no file matches {absolute}")
     return found
@@ -330,7 +330,7 @@ def _metadata_fault(key: str, value: Any) -> str | None:
         return None if isinstance(value, list | dict) else f"expected a list or a mapping, got {value!r}"
     if not isinstance(value, str) or not value:
         return f"expected text, got {value!r}"
-    choices = {"schema": SCHEMAS, "role": ROLES}.get(key)
+    choices = {"schema": FORMATS, "role": ROLES}.get(key)
     if choices is not None and value not in choices:
         return f"expected one of {', '.join(choices)}, got {value!r}{suggestion(value, choices)}"
     return None
@@ -382,4 +382,4 @@ def _cross_section_faults(datasets: Sequence[Dataset]) -> Iterable[str]:
         slices = [dataset for dataset in datasets if dataset.is_mc and dataset.role == role]
         lacking = [dataset.name for dataset in slices if dataset.xsec is None]
         if lacking and len(lacking) < len(slices):
-            yield f"metadata 'xsec' is given for some {role} simulation but not for {', '.join(lacking)}; give all or none"
+            yield f"metadata 'xsec' is given for other {role} simulation but not for {', '.join(lacking)}; all or none"

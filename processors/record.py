@@ -1,7 +1,7 @@
 """The one internal form of events and jets: flat arrays with offsets, GeV, jets ordered in falling pT.
 
-What reads files builds these records and what selects events relies on them. The order in which a file stores its jets is
-never trusted; jets without a usable momentum are left out and counted, events always keep their place.
+What reads files builds these records and what selects events relies on them. The order in which a file stores its jets
+is never trusted; jets without a usable momentum are left out and counted, events always keep their place.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ NOT_FINITE_DIRECTION = "{} with non-finite eta or phi"
 NOT_FINITE_WEIGHT = "events with a non-finite weight"
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+_UNMOVED = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,12 @@ class EventRecord:
     run, luminosity_block, event
         Zero where the file lacks the part; `has_event_id` is then False.
     identity
-        Base hash of an event, from which every random choice starts: (dataset, run, luminosity block, event), or (dataset,
-        file identity, entry) where a part is missing. It does not depend on chunks. Whoever uses it mixes in a purpose.
+        Base hash of an event, from which every random choice starts: (dataset, run, luminosity block, event), or
+        (dataset, file identity, entry) where a part is missing. Whoever uses it mixes in a purpose.
     weight
         Generator weight; 1 in data or where the file has none, 0 where it is not finite (counted in `excluded`).
     rho, npv, true_interactions
-        GeV per unit area; reconstructed vertices; true or average interactions per crossing. None where not in the file.
+        GeV per unit area; reconstructed vertices; true or average interactions per crossing. None if not in the file.
     jets, truth, electrons, muons
         Truth jets in simulation only; leptons only if asked for. None where not in the file.
     triggers
@@ -160,8 +161,8 @@ class Ordered:
 def order_jets(columns: Columns, name: str = "jets") -> Ordered:
     """Objects of each event in falling pT, without those of unusable momentum; `name` is the word in the counts.
 
-    pT that is nan, infinite or not positive and directions that are not finite make an object unusable. Equal pT keeps the
-    order of the file. Arrays that are already in order are not copied.
+    pT that is nan, infinite or not positive and directions that are not finite make an object unusable. Equal pT keeps
+    the order of the file. Arrays that are already in order are not copied.
     """
     mass = np.zeros_like(columns.pt) if columns.mass is None else columns.mass
     are_usable = _are_usable(columns.pt, columns.eta, columns.phi)
@@ -185,7 +186,7 @@ def relink(index: Int32Array, offsets: Int64Array, truth_offsets: Int64Array, pl
     `index` (n,) counts within the event as the file has it, with the `offsets` of the linking objects and the
     `truth_offsets` of the file; `places` comes from `order_jets` of the truth jets.
     """
-    return _relink(index, offsets, truth_offsets, np.empty(0, np.int32) if places is None else places, places is None)
+    return _relink(index, offsets, truth_offsets, _UNMOVED if places is None else places)
 
 
 def _excluded(columns: Columns, name: str) -> dict[str, int]:
@@ -308,13 +309,12 @@ def _order(
 
 
 @compiled
-def _relink(
-    index: Int32Array, offsets: Int64Array, truth_offsets: Int64Array, places: Int32Array, unmoved: bool
-) -> Int32Array:
+def _relink(index: Int32Array, offsets: Int64Array, truth_offsets: Int64Array, places: Int32Array) -> Int32Array:
+    """See `relink`; no places at all mean that nothing moved."""
     links = np.full(len(index), -1, np.int32)
     for i in range(len(offsets) - 1):
         n_truth = truth_offsets[i + 1] - truth_offsets[i]
         for j in range(offsets[i], offsets[i + 1]):
             if 0 <= index[j] < n_truth:
-                links[j] = index[j] if unmoved else places[truth_offsets[i] + index[j]]
+                links[j] = places[truth_offsets[i] + index[j]] if len(places) else index[j]
     return links
