@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
-import signal
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from samples.durable import ChunkFolder, ChunkTask
 from samples.errors import SampleError
-from samples.progress import show_progress
 from samples.streams import Stream
+from samples.workers import ChunkJob, run_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from samples.pythia import PythiaSettings
@@ -25,16 +22,8 @@ if TYPE_CHECKING:
 
 PROCESSES = ("dijet", "toy")
 CHUNK_EVENTS = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkJob:
-    """What a worker does."""
-
-    folder: ChunkFolder
-    settings: PythiaSettings
-    seed: int
-    task: ChunkTask
+CHUNK_FOLDER = ".chunks"
+_RESULTS = ("fileset.json", "injected.json", "simulation.root", "data.root", "simulation_alternative.root")
 
 
 def generate(
@@ -75,7 +64,9 @@ def generate(
     if process == "toy":
         return write_toy(output, events, seed, n_data=data_events, options=options)
     n_data = events if data_events is None else data_events
-    return _generate_dijets(output, (events, n_data), seed, data_tune, workers or os.cpu_count() or 1, options, quiet)
+    sizes = {Stream.SIMULATION: events, Stream.DATA: n_data}
+    n_workers = workers or os.cpu_count() or 1
+    return _generate_dijets(output, sizes, seed, data_tune, options, workers=n_workers, quiet=quiet)
 
 
 def _check(
@@ -113,19 +104,20 @@ def _prepare(output: Path, *, overwrite: bool) -> None:
     if strangers and not unfinished and not overwrite:
         message = f"the output folder {output} is not empty (it has {min(strangers)}); give another or --overwrite"
         raise SampleError(message)
-
-
-CHUNK_FOLDER = ".chunks"
+    if overwrite:
+        for name in _RESULTS:
+            (output / name).unlink(missing_ok=True)
 
 
 def _generate_dijets(
     output: Path,
-    n_events: tuple[int, int],
+    sizes: dict[Stream, int],
     seed: int,
     data_tune: str | None,
-    workers: int,
     options: SampleOptions,
-    quiet: bool,  # noqa: FBT001
+    *,
+    workers: int,
+    quiet: bool,
 ) -> GeneratedSample:
     from samples.pythia import PythiaSettings, tune_number
     from samples.writing import write_sample
@@ -133,15 +125,15 @@ def _generate_dijets(
     nominal = PythiaSettings()
     other = nominal if data_tune is None else replace(nominal, tune=tune_number(data_tune))
     settings = {Stream.SIMULATION: nominal, Stream.DATA: other}
-    sizes = {Stream.SIMULATION: n_events[0], Stream.DATA: n_events[1]}
     if data_tune is not None:
-        settings[Stream.ALTERNATIVE], sizes[Stream.ALTERNATIVE] = other, n_events[0]
+        settings[Stream.ALTERNATIVE] = other
+        sizes = {**sizes, Stream.ALTERNATIVE: sizes[Stream.SIMULATION]}
     folder = ChunkFolder(output / CHUNK_FOLDER)
     facts = _facts(nominal, other)
     folder.open({"seed": seed, **facts})
     jobs = [ChunkJob(folder, settings[task.stream], seed, task) for task in plan_chunks(sizes)]
     run_jobs(jobs, workers, quiet=quiet)
-    stored = {stream: _StoredChunks(folder, _tasks(stream, size)) for stream, size in sizes.items()}
+    stored = {stream: _StoredChunks(folder, _tasks(stream, size), settings[stream]) for stream, size in sizes.items()}
     sample = write_sample(
         output,
         seed=seed,
@@ -165,6 +157,7 @@ def _facts(nominal: PythiaSettings, other: PythiaSettings) -> dict[str, Any]:
         "generator": f"pythia8mc {version('pythia8mc')}, fastjet {version('fastjet')}",
         "simulation_settings": asdict(nominal),
         "data_settings": asdict(other),
+        "left_out": f"events with truth pt_avg above {nominal.max_pt_over_pt_hat:g} pT-hat, in all samples",
         "chunk_events": CHUNK_EVENTS,
     }
 
@@ -186,51 +179,9 @@ class _StoredChunks:
 
     folder: ChunkFolder
     tasks: Sequence[ChunkTask]
+    settings: PythiaSettings
 
     def __iter__(self) -> Iterator[TruthEvents]:
-        return (self.folder.load(task) for task in self.tasks)
+        from samples.pythia import without_outliers
 
-
-def run_jobs(jobs: Sequence[ChunkJob], workers: int, *, quiet: bool = False) -> None:
-    """Generate the chunks that are not there yet; an interrupt leaves whole chunks only."""
-    missing = [job for job in jobs if not job.folder.has(job.task)]
-    n_events, n_missing = (sum(job.task.n_events for job in part) for part in (jobs, missing))
-    if not missing:
-        return
-    with show_progress(n_events, n_events - n_missing, quiet=quiet) as advance:
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(workers, len(missing)), context, initializer=_start_worker)
-        try:
-            _drain(pool, missing, advance)
-        except BaseException:
-            # without this an interrupt would wait for the running chunks
-            for process in multiprocessing.active_children():
-                process.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        pool.shutdown()
-
-
-def _drain(pool: ProcessPoolExecutor, jobs: Sequence[ChunkJob], advance: Callable[[int], None]) -> None:
-    pending = {pool.submit(run_job, job) for job in jobs}
-    while pending:
-        done, pending = wait(pending, return_when=FIRST_COMPLETED)
-        for future in done:
-            advance(future.result())
-
-
-def run_job(job: ChunkJob) -> int:
-    """Generate and store one chunk; returns its number of events."""
-    from samples.pythia import generate_chunk
-
-    task = job.task
-    job.folder.save(task, generate_chunk(job.settings, job.seed, task.stream, task.chunk, task.n_events))
-    return task.n_events
-
-
-def _start_worker() -> None:
-    """Leave interrupts to the parent and throw away the banners that Pythia and fastjet print."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)
-    os.close(silent)
+        return (without_outliers(self.folder.load(task), self.settings) for task in self.tasks)

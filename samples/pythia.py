@@ -24,6 +24,8 @@ from samples.truth import (
     join_events,
     offsets_from_counts,
     order_by_pt,
+    select_truth,
+    truth_pt_avg,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class PythiaSettings:
     shower_cutoff: float = 1.0
     """GeV; `TimeShower:pTmin`."""
     max_abs_eta: float = 5.0
+    max_pt_over_pt_hat: float = 1.5
+    """Limit on truth pt_avg / pT-hat, see `without_outliers`."""
 
     def lines(self, seed: int) -> tuple[str, ...]:
         """Return the settings in Pythia's own words."""
@@ -111,6 +115,15 @@ def generate_chunk(settings: PythiaSettings, seed: int, stream: Stream, chunk: i
             message = f"Pythia fails in more than half of the events of chunk {chunk} of seed {seed}"
             raise RuntimeError(message)
     return first_events(join_events(parts), n_events)
+
+
+def without_outliers(events: TruthEvents, settings: PythiaSettings) -> TruthEvents:
+    """Events whose jets are not much harder than the hard scattering.
+
+    Where a shower outdoes the scattering, an event of a soft, heavily weighted pT-hat sits among light ones: 2 % of the
+    spectrum, but single events decide how many data events can be accepted. Simulation and data are treated alike.
+    """
+    return select_truth(events, truth_pt_avg(events) < settings.max_pt_over_pt_hat * events.pt_hat)
 
 
 def truth_jets(batch: Any, max_abs_eta: float) -> TruthEvents:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samples.truth import TruthEvents, event_of_jet, offsets_from_counts
+from samples.truth import event_of_jet, select_truth, selected_offsets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samples.response import RecoEvents
-    from samples.truth import IntArray
+    from samples.truth import IntArray, TruthEvents
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def select_events(
     moved = np.where(reco.truth_index >= 0, kept_before[truth_of_reco] - kept_before[truth.offsets[event]], -1)
     new_reco = replace(
         reco,
-        offsets=_new_offsets(reco.offsets, kept_reco, selected),
+        offsets=selected_offsets(reco.offsets, kept_reco, selected),
         truth_index=moved[kept_reco],
         rho=reco.rho[selected],
         npv=reco.npv[selected],
@@ -92,19 +92,7 @@ def select_events(
         jet_id=reco.jet_id[kept_reco],
         pu_id=reco.pu_id[kept_reco],
     )
-    return new_reco, _select_truth(truth, selected, kept_truth)
-
-
-def _select_truth(truth: TruthEvents, selected: NDArray[np.bool_], kept: NDArray[np.bool_]) -> TruthEvents:
-    return TruthEvents(
-        offsets=_new_offsets(truth.offsets, kept, selected),
-        pt=truth.pt[kept],
-        eta=truth.eta[kept],
-        phi=truth.phi[kept],
-        mass=truth.mass[kept],
-        weight=truth.weight[selected],
-        pt_hat=truth.pt_hat[selected],
-    )
+    return new_reco, select_truth(truth, selected, kept_truth)
 
 
 def _jets_of(offsets: IntArray, selected: NDArray[np.bool_], leading: int | None) -> NDArray[np.bool_]:
@@ -113,9 +101,3 @@ def _jets_of(offsets: IntArray, selected: NDArray[np.bool_], leading: int | None
     if leading is not None:
         kept &= np.arange(len(event)) - offsets[event] < leading
     return kept
-
-
-def _new_offsets(offsets: IntArray, kept: NDArray[np.bool_], selected: NDArray[np.bool_]) -> IntArray:
-    running = np.concatenate(([0], np.cumsum(kept)))
-    counts = running[offsets[1:]] - running[offsets[:-1]]
-    return offsets_from_counts(counts[selected])

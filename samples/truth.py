@@ -72,6 +72,38 @@ def first_events(events: TruthEvents, n_events: int) -> TruthEvents:
     )
 
 
+def selected_offsets(offsets: IntArray, kept: NDArray[np.bool_], selected: NDArray[np.bool_]) -> IntArray:
+    """Offsets of the selected events (n,) when of their jets only the kept ones (n_jets,) stay."""
+    running = np.concatenate(([0], np.cumsum(kept)))
+    counts = running[offsets[1:]] - running[offsets[:-1]]
+    return offsets_from_counts(counts[selected])
+
+
+def select_truth(
+    events: TruthEvents, selected: NDArray[np.bool_], kept: NDArray[np.bool_] | None = None
+) -> TruthEvents:
+    """Selected events (n,), with all of their jets or those kept (n_jets,; False outside the selected events)."""
+    kept = selected[event_of_jet(events.offsets)] if kept is None else kept
+    return TruthEvents(
+        offsets=selected_offsets(events.offsets, kept, selected),
+        pt=events.pt[kept],
+        eta=events.eta[kept],
+        phi=events.phi[kept],
+        mass=events.mass[kept],
+        weight=events.weight[selected],
+        pt_hat=events.pt_hat[selected],
+    )
+
+
+def truth_pt_avg(events: TruthEvents) -> FloatArray:
+    """Mean pT (GeV) of the two leading truth jets, (n,); 0 with fewer than two."""
+    has_two = np.diff(events.offsets) >= 2
+    first = events.offsets[:-1][has_two]
+    pt_avg = np.zeros(len(events))
+    pt_avg[has_two] = 0.5 * (events.pt[first] + events.pt[first + 1])
+    return pt_avg
+
+
 def join_events(parts: Sequence[TruthEvents]) -> TruthEvents:
     """Return the events of all parts, one after the other."""
     return TruthEvents(

@@ -9,9 +9,11 @@ import uproot
 
 from samples import generate as generation
 from samples.durable import ChunkFolder, ChunkTask
-from samples.generate import CHUNK_FOLDER, ChunkJob, generate, run_job
-from samples.pythia import PythiaSettings, generate_chunk, truth_jets, tune_number
+from samples.generate import CHUNK_FOLDER, generate
+from samples.pythia import PythiaSettings, generate_chunk, truth_jets, tune_number, without_outliers
 from samples.streams import Stream
+from samples.truth import TruthEvents
+from samples.workers import ChunkJob, run_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +50,18 @@ def test_truth_jets_are_made_of_stable_visible_particles() -> None:
     assert events.pt_hat.tolist() == [50.0]
 
 
+def test_events_whose_shower_is_harder_than_the_scattering_are_left_out() -> None:
+    pt = np.array([70.0, 50.0, 90.0, 70.0, 95.0])
+    columns = (pt, 0.0 * pt, 0.0 * pt, 0.1 * pt)
+    events = TruthEvents(np.array([0, 2, 4, 5]), *columns, np.array([1.0, 2.0, 3.0]), np.full(3, 50.0))
+
+    kept = without_outliers(events, PythiaSettings())
+
+    # mean pT of 60 and 80 GeV, none with one jet; the limit is 75 GeV
+    assert kept.weight.tolist() == [1.0, 3.0]
+    assert kept.pt.tolist() == [70.0, 50.0, 95.0]
+
+
 def test_tunes_have_names_and_numbers() -> None:
     assert [tune_number(name) for name in ("Monash", "a14", "21")] == [14, 21, 21]
 
@@ -78,7 +92,7 @@ def test_a_resumed_job_gives_the_same_content(tmp_path: Path, monkeypatch: pytes
         assert all(ak.array_equal(first[branch], second[branch]) for branch in first.fields)
     assert whole.injected.read_text() == resumed.injected.read_text()
     assert not (resumed.folder / CHUNK_FOLDER).exists()
-    assert resumed.counts["simulation"].generated == 40
+    assert 30 <= resumed.counts["simulation"].generated <= 40
 
 
 @pytest.mark.slow

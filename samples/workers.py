@@ -1,0 +1,83 @@
+"""Chunks of truth events made by all cores at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from samples.progress import show_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from samples.durable import ChunkFolder, ChunkTask
+    from samples.pythia import PythiaSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkJob:
+    """What a worker does."""
+
+    folder: ChunkFolder
+    settings: PythiaSettings
+    seed: int
+    task: ChunkTask
+
+
+def run_jobs(jobs: Sequence[ChunkJob], workers: int, *, quiet: bool = False) -> None:
+    """Generate the chunks that are not there yet; an interrupt leaves whole chunks only."""
+    missing = [job for job in jobs if not job.folder.has(job.task)]
+    n_events, n_missing = (sum(job.task.n_events for job in part) for part in (jobs, missing))
+    if not missing:
+        return
+    with show_progress(n_events, n_events - n_missing, quiet=quiet) as advance:
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(workers, len(missing)), context, initializer=_start_worker)
+        try:
+            _drain(pool, missing, advance)
+        except BaseException:
+            # without this an interrupt would wait for the running chunks
+            for process in multiprocessing.active_children():
+                process.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
+
+
+def _drain(pool: ProcessPoolExecutor, jobs: Sequence[ChunkJob], advance: Callable[[int], None]) -> None:
+    pending = {pool.submit(run_job, job) for job in jobs}
+    while pending:
+        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            advance(future.result())
+
+
+def run_job(job: ChunkJob) -> int:
+    """Generate and store one chunk; returns its number of events."""
+    from samples.pythia import generate_chunk
+
+    task = job.task
+    job.folder.save(task, generate_chunk(job.settings, job.seed, task.stream, task.chunk, task.n_events))
+    return task.n_events
+
+
+def _start_worker() -> None:
+    """Leave interrupts to the parent, end with it, and throw away the banners that Pythia and fastjet print."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.close(silent)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
