@@ -30,9 +30,9 @@ DATA_POINTS, DATA_FIT = Marker(BLACK, "o", 2.6), Line(RED)
 SIMULATION_AREA, SIMULATION_FIT = Area(BLUE), Line(DARK_BLUE, 1.2, (5, 1))
 TEMPLATE = Line(ORANGE, 1.3, (3, 1.5))
 CAPTION = (
-    "Asymmetry A = (pT of the probe − pT of the reference) / pT average of {what}, normalised to unit area. Points are "
-    "data, the filled area is simulation, lines are the fits: the truth asymmetry (dashed) convolved with a Gaussian. "
-    "Only the range that is not shaded is fitted. σ is the width of that Gaussian.{left_out}"
+    "Asymmetry A = (pT of the probe − pT of the reference) / pT average of {algo} jets, normalised to unit area. "
+    "Points are data, the filled area is simulation, lines are the fits: the truth asymmetry (dashed) convolved with a "
+    "Gaussian. Only the range that is not shaded is fitted. σ is the width of that Gaussian."
 )
 MERGES = (1, 2, 4, 5, 8, 10)
 
@@ -85,13 +85,12 @@ def has_events(each: Bin) -> bool:
 
 
 def _drawing(algo: str, eta: Interval, region: str, bins: tuple[Bin, ...], empty: int) -> Drawing:
-    left_out = "" if not empty else f" pT bins without events are not shown ({empty})."
-    what = f"{algo} jets, probe in {eta_text(eta)}, {region} region" if region else f"{algo} jets, {eta_text(eta)}"
+    parts = [f"Asymmetry, {eta_text(eta)}", region, f"{empty} pT bins without events not shown" if empty else ""]
     return Drawing(
         name=file_name("asymmetry", algo, f"eta_{eta.low:g}_{eta.high:g}", region),
         section=SECTION,
-        title=f"Asymmetry, {eta_text(eta)}" + (f", {region}" if region else ""),
-        caption=CAPTION.format(what=what, left_out=left_out),
+        title=", ".join(part for part in parts if part),
+        caption=CAPTION.format(algo=algo),
         draw=draw,
         arguments=(algo, eta, region, bins),
     )

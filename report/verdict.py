@@ -1,0 +1,146 @@
+"""What a reader wants to know first: is it complete, did the fits work, was something lost, does the method close."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from corrections.results import RATIO
+from report.closure import closure, eta_bins, mean
+from report.tables import number_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corrections.results import Measurement
+    from report.closure import Ratio
+
+Grade = Literal["good", "note", "bad"]
+ORDER: tuple[Grade, ...] = ("good", "note", "bad")
+CLOSURE_PROBABILITY = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the verdict."""
+
+    grade: Grade
+    name: str
+    words: str
+
+
+def checks(run: Mapping[str, Any], measurements: Sequence[Measurement]) -> list[Check]:
+    """All lines, in the order in which they are shown."""
+    found = [_complete(run), _excluded(run)]
+    for measurement in measurements:
+        found += [_fits(measurement), _scale_factors(measurement)]
+    found += [_closure(run, measurements), _written(run)]
+    return [check for check in found if check is not None]
+
+
+def worst(found: Sequence[Check]) -> Grade:
+    """Grade of the whole."""
+    return max((check.grade for check in found), key=ORDER.index, default="note")
+
+
+def _complete(run: Mapping[str, Any]) -> Check:
+    lost = run.get("lost") or ()
+    events = run.get("events")
+    read = f"{events:,} events read. " if isinstance(events, int) else ""
+    if lost:
+        return Check("bad", "Input", f"{read}{len(lost)} chunks of input were lost; see below.")
+    if run.get("complete") is False:
+        return Check("bad", "Input", f"{read}The run is not complete.")
+    if run.get("complete") is None:
+        return Check("note", "Input", f"{read}The run does not say whether it is complete.")
+    return Check("good", "Input", f"{read}Complete: nothing was lost.")
+
+
+def excluded_counts(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was left out as records of dataset, reason and number, however deep run.json nests it."""
+    return [
+        {"dataset": dataset, "reason": reason, "number": count}
+        for dataset, reason, count in _flatten(run.get("excluded") or {})
+        if count
+    ]
+
+
+def _flatten(counts: Mapping[str, Any], above: str = "") -> list[tuple[str, str, int]]:
+    found: list[tuple[str, str, int]] = []
+    for key, value in counts.items():
+        if isinstance(value, Mapping):
+            found += _flatten(value, f"{above}, {key}" if above else str(key))
+        elif isinstance(value, int | float):
+            found.append((above or "all", str(key), int(value)))
+    return found
+
+
+def _excluded(run: Mapping[str, Any]) -> Check | None:
+    counts = excluded_counts(run)
+    if not counts:
+        return None
+    return Check("note", "Exclusions", f"{len(counts)} reasons led to events or jets being left out; counted below.")
+
+
+def _fits(measurement: Measurement) -> Check:
+    statuses = Counter(fit.status for fit in measurement.fits if np.any(fit.counts))
+    tried = sum(statuses.values())
+    failed = {s.replace("_", " "): n for s, n in statuses.items() if s in ("not_converged", "at_limit")}
+    name = f"Fits, {measurement.algo}"
+    if not statuses["ok"]:
+        return Check("bad", name, f"None of {tried} asymmetry distributions could be fitted.")
+    words = f"{statuses['ok']} of {tried} asymmetry distributions fitted"
+    if few := statuses["few_events"]:
+        words += f", {few} had too few events"
+    if failed:
+        return Check("note", name, words + "; " + ", ".join(f"{n} {s}" for s, n in sorted(failed.items())) + ".")
+    return Check("good", name, words + ".")
+
+
+def _scale_factors(measurement: Measurement) -> Check:
+    name = f"Scale factors, {measurement.algo}"
+    points = measurement.select("scale_factor", RATIO)
+    if not points:
+        return Check("note", name, "None: data and simulation are both needed.")
+    bins = {point.eta for point in points}
+    measured = {point.eta for point in points if point.is_measured}
+    words = f"Measured in {len(measured)} of {len(bins)} |η| bins."
+    return Check("good" if measured == bins else "note" if measured else "bad", name, words)
+
+
+def _closure(run: Mapping[str, Any], measurements: Sequence[Measurement]) -> Check | None:
+    told = run.get("closure")
+    words = [text for measurement in measurements if (text := closure_words(measurement))]
+    if isinstance(told, Mapping) and told:
+        probability = told.get("p_value", told.get("p"))
+        ok = told.get("ok", not (isinstance(probability, float) and probability < CLOSURE_PROBABILITY))
+        facts = [f"{key.replace('_', ' ')} {value:.3g}" for key, value in told.items() if _is_number(value)]
+        return Check("good" if ok else "bad", "Closure", " ".join([*words, ", ".join(facts) + "." if facts else ""]))
+    if not words:
+        return Check("note", "Closure", "Not tested: it needs truth jets.")
+    return Check("good", "Closure", " ".join(words))
+
+
+def closure_words(measurement: Measurement) -> str:
+    """Mean over all bins of the measured resolution of simulation over truth; "" without truth."""
+    ratios: list[Ratio] = [r for eta in eta_bins(measurement, "jer_truth") for r in closure(measurement, eta)]
+    value, error, _ = mean(ratios)
+    if not np.isfinite(value):
+        return ""
+    return f"{measurement.algo}: measured / truth resolution of simulation is {number_words(value, error)} on average."
+
+
+def _written(run: Mapping[str, Any]) -> Check | None:
+    missing = run.get("not_written") or ()
+    if not missing:
+        return None
+    names = [f"{name} ({why})" for name, why in missing.items()] if isinstance(missing, Mapping) else map(str, missing)
+    return Check("note", "Corrections", "Not written: " + ", ".join(names) + ".")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
