@@ -96,6 +96,7 @@ def event_columns(
     columns["Jet"] = _jagged(reco.offsets, jets)
     if truth is not None:
         columns["GenJet"] = _jagged(truth.offsets, truth_jets)
+        columns["GenPart"] = _no_particles(len(truth))
     return columns
 
 
@@ -141,6 +142,8 @@ class NanoFile:
             return
         columns = {name: ak.concatenate([part[name] for part in self._pending]) for name in self._pending[0]}
         self._pending = []
+        if self._rntuple:
+            columns = _as_fields(columns)
         if self._tree is None:
             self._tree = self._make("Events", columns)
         if len(columns["event"]) > 0:
@@ -163,6 +166,24 @@ class NanoFile:
 def _jagged(offsets: IntArray, columns: Mapping[str, NDArray[Any]]) -> ak.Array:
     record = ak.contents.RecordArray([ak.contents.NumpyArray(column) for column in columns.values()], list(columns))
     return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), record))
+
+
+def _no_particles(n_events: int) -> ak.Array:
+    """Collection without entries: coffea takes a file for simulation, and links jets to truth jets, by its name."""
+    columns = {name: np.zeros(0, dtype=np.float32) for name in ("pt", "eta", "phi", "mass")}
+    return _jagged(np.zeros(n_events + 1, dtype=np.int64), {**columns, "pdgId": np.zeros(0, dtype=np.int32)})
+
+
+def _as_fields(columns: Columns) -> dict[str, ak.Array]:
+    """Columns of an RNTuple: `nJet` and one vector `Jet_*` per quantity, as NanoAOD's readers expect."""
+    fields: dict[str, ak.Array] = {}
+    for name, column in columns.items():
+        if not column.fields:
+            fields[name] = column
+            continue
+        fields[f"n{name}"] = ak.values_astype(ak.num(column, axis=1), np.int32)
+        fields.update({f"{name}_{quantity}": column[quantity] for quantity in column.fields})
+    return fields
 
 
 def _reduce(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

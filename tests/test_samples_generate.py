@@ -132,8 +132,22 @@ def test_rntuple_holds_the_same_events(plain: GeneratedSample, tmp_path: Path) -
 
     assert file.classnames()["Events;1"] == "ROOT::RNTuple"
     tree, tuples = read(plain, "simulation"), file["Events"].arrays()
-    assert ak.array_equal(tree.Jet_pt, tuples.Jet.pt)
-    assert ak.array_equal(tree.event, tuples.event)
+    assert all(ak.array_equal(tree[name], tuples[name]) for name in tree.fields)
+
+
+@pytest.mark.filterwarnings("ignore:Missing cross-reference:RuntimeWarning")
+@pytest.mark.parametrize("rntuple", [False, True])
+def test_coffea_links_jets_to_their_truth_jets(tmp_path: Path, rntuple: bool) -> None:  # noqa: FBT001
+    from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
+
+    sample = write_toy(tmp_path, 500, seed=5, options=SampleOptions(rntuple=rntuple))
+    path = str(sample.folder / "simulation.root")
+    events = NanoEventsFactory.from_root({path: "Events"}, schemaclass=NanoAODSchema, mode="eager").events()
+
+    linked = events.Jet.genJetIdx >= 0
+    assert ak.all(ak.is_none(events.Jet.matched_gen, axis=1) == ~linked)
+    expected = events.GenJet[events.Jet.genJetIdx[linked]].pt
+    assert ak.array_equal(ak.drop_none(events.Jet.matched_gen.pt), expected)
 
 
 def test_the_fileset_is_one_the_main_job_reads(plain: GeneratedSample) -> None:
