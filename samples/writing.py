@@ -68,6 +68,16 @@ class GeneratedSample:
     k: float
     """Data events are recorded with probability k w / p."""
 
+    def summary(self) -> tuple[str, ...]:
+        """Return one line per dataset for the user: what was generated, recorded and written."""
+        lines = []
+        for name, count in self.counts.items():
+            recorded = f"{count.steps.events} recorded by the triggers, " if name == "data" else ""
+            lines.append(f"{name}: {count.generated} events generated, {recorded}{count.written} written")
+        share = self.counts["data"].share_above_one
+        lines.append(f"data: k = {self.k:.4g}, share of events with k w / p above 1: {share:.2e}")
+        return tuple(lines)
+
 
 def write_sample(
     folder: Path,

@@ -158,6 +158,14 @@ def test_the_fileset_is_one_the_main_job_reads(plain: GeneratedSample) -> None:
     assert data.triggers[-1].prescale == 1.0
 
 
+def test_the_summary_says_how_many_data_events_were_recorded(plain: GeneratedSample) -> None:
+    simulation, data, share = plain.summary()
+
+    assert simulation == f"simulation: {N_EVENTS} events generated, {N_EVENTS} written"
+    assert f"{len(read(plain, 'data'))} recorded by the triggers" in data
+    assert "above 1" in share
+
+
 def test_rounding_keeps_ten_bits_and_is_not_biased() -> None:
     values = np.random.default_rng(1).uniform(-500.0, 500.0, 100_000).astype(np.float32)
 
