@@ -34,6 +34,7 @@ CAPTION = (
     "Points are data, the filled area is simulation, lines are the fits: the truth asymmetry (dashed) convolved with a "
     "Gaussian. Only the range that is not shaded is fitted. σ is the width of that Gaussian."
 )
+HEADROOM = 0.73
 MERGES = (1, 2, 4, 5, 8, 10)
 
 
@@ -139,7 +140,9 @@ def _draw_template(sheet: Sheet, panel: Panel, fits: list[AsymmetryFit], merge: 
     for fit in reversed(fits):
         if np.any(fit.template):
             density = Density.of(fit, merge)
-            sheet.line(panel, density.centres, density.template, TEMPLATE)
+            # It may be many times higher than the rest: it ends where the words begin.
+            seen = np.where(panel.y.fraction(density.template) < HEADROOM, density.template, np.nan)
+            sheet.line(panel, density.centres, seen, TEMPLATE)
             return
 
 
@@ -214,7 +217,7 @@ def scales(each: Bin, kind: str) -> tuple[Scale, Scale]:
     if kind == "linear":
         return Scale(-limit, limit, n_ticks=4), Scale(0, 1.6 * peak)
     low = max(float(shown[shown > 0].min(initial=peak / 10)) / 2, peak / 3e4)
-    return Scale(-limit, limit, n_ticks=4), Scale(low, peak * (peak / low) ** 0.6, log=True)
+    return Scale(-limit, limit, n_ticks=4), Scale(low, peak * (peak / low) ** 0.75, log=True)
 
 
 def _inside(density: Density, limit: float) -> FloatArray:

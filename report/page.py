@@ -71,7 +71,8 @@ def result_tables(measurement: Measurement) -> list[tables.Table | None]:
 def run_tables(run: Mapping[str, Any]) -> list[tables.Table | None]:
     """Input, what was lost and what was left out; None for what there is not."""
     return [
-        tables.records_table("Input", _records(run.get("datasets") or run.get("inputs"))),
+        tables.records_table("Datasets", _records(run.get("datasets"))),
+        tables.records_table("Input files", _records(run.get("inputs"))),
         tables.records_table("Lost input", _records(run.get("lost"))),
         tables.records_table("Left out, counted", excluded_counts(run)),
     ]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from corrections.results import Interval
 from report.closure import eta_bins, main_method
 from report.figures import Drawing, file_name
 from report.sheet import Area, Grid, Key, Line, Marker, Scale
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from corrections.results import Measurement, Point, Quantity
+    from corrections.results import Interval, Measurement, Point, Quantity
     from report.settings import ReportSettings
     from report.sheet import Panel, Sheet
 
@@ -112,29 +111,29 @@ def draw(
     sheet.level(panel, 1.0)
     _mark_missing(sheet, panel, methods[0][1])
     for low, high, value in truth:
-        sheet.line(panel, [low, high], [value, value], INJECTED)
-    _draw_methods(sheet, panel, methods, {})
+        sheet.line(panel, [low, min(high, x.high)], [value, value], INJECTED)
+    _draw_methods(sheet, panel, methods, ())
     if truth:
         below = grid.lower_panel(sheet, 0, x, Scale(-4, 4, ticks=(-3, 0, 3)))
         sheet.frame(below, "|η|", "pull", joined="above")
         for value in (-1.0, 0.0, 1.0):
             sheet.level(below, value)
-        _draw_methods(sheet, below, methods, {Interval(low, high): value for low, high, value in truth})
+        _draw_methods(sheet, below, methods, truth)
     sheet.legend(_keys(methods, truth))
     return sheet.figure()
 
 
 def _draw_methods(
-    sheet: Sheet, panel: Panel, methods: tuple[tuple[str, tuple[Point, ...]], ...], truth: Mapping[Interval, float]
+    sheet: Sheet, panel: Panel, methods: tuple[tuple[str, tuple[Point, ...]], ...], truth: tuple[Truth, ...]
 ) -> None:
     """Points with errors, or their pulls where there is truth."""
     for i, (_, points) in enumerate(methods):
-        shown = [point for point in points if point.is_measured and (not truth or point.eta in truth)]
+        shown = [point for point in points if point.is_measured]
         if not shown:
             continue
         value, error = np.array([point.value for point in shown]), np.array([point.stat for point in shown])
         if truth:
-            expected = np.array([truth[point.eta] for point in shown])
+            expected = np.array([true_value(point.eta, truth) for point in shown])
             value = np.divide(value - expected, error, out=np.full_like(error, np.nan), where=error > 0)
             error = np.zeros_like(error)
         low, high = np.array([(point.eta.low, point.eta.high) for point in shown]).T
@@ -142,6 +141,12 @@ def _draw_methods(
         half = 0.5 * (high - low) / len(methods)
         look = SERIES[i % len(SERIES)]
         sheet.points(panel, centre, value, error, look, ends=None if truth else (centre - half, centre + half))
+
+
+def true_value(eta: Interval, truth: Sequence[Truth]) -> float:
+    """Value that was put in all over a bin of |eta|; nan if there are several or none."""
+    values = {value for low, high, value in truth if low < eta.high and eta.low < high}
+    return values.pop() if len(values) == 1 else float("nan")
 
 
 def _mark_missing(sheet: Sheet, panel: Panel, points: tuple[Point, ...]) -> None:
@@ -156,8 +161,8 @@ def _mark_missing(sheet: Sheet, panel: Panel, points: tuple[Point, ...]) -> None
 def _scale(methods: tuple[tuple[str, tuple[Point, ...]], ...], truth: tuple[Truth, ...]) -> Scale:
     points = [point for _, found in methods for point in found if point.is_measured]
     known = [value for _, _, value in truth if np.isfinite(value)]
-    limits = span([*(p.value for p in points), *known, 1.0], [*(p.stat for p in points), *(0.0 for _ in known), 0.0])
-    low, high = limits or (0.9, 1.1)
+    values, errors = [*(p.value for p in points), *known, 1.0], [*(p.stat for p in points), *(0.0 for _ in known), 0.0]
+    low, high = (span(values, errors) if points or known else None) or (0.9, 1.1)
     margin = max(0.1 * (high - low), 0.01)
     return Scale(max(low - margin, 0.0), min(high + margin, 3.0))
 

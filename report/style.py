@@ -82,24 +82,17 @@ def new_figure(width: float, height: float) -> Figure:
 
 def header(figure: Figure, settings: ReportSettings, title: str = "") -> None:
     """Experiment and label on the left, energy and luminosity on the right, the figure's subject between them."""
-    height = figure.get_size_inches()[1]
-    width = figure.get_size_inches()[0]
-    y = 1 - 0.3 / height
-    margin = 0.12 / width
+    width, height = figure.get_size_inches()
+    margin, is_atlas = 0.12 / width, settings.style == "ATLAS"
+    # What a user wrote is not read as TeX.
+    words: dict[str, Any] = {"y": 1 - 0.3 / height, "va": "baseline", "parse_math": False}
     name = figure.text(
-        margin,
-        y,
-        settings.name,
-        weight="bold",
-        style="italic" if settings.style == "ATLAS" else "normal",
-        size=16,
-        va="baseline",
+        margin, s=settings.name, weight="bold", style="italic" if is_atlas else "normal", size=16, **words
     )
-    gap = 0.0 if not settings.name else _width_of(name, figure) + 0.08 / width
-    label_style = "normal" if settings.style == "ATLAS" else "italic"
-    figure.text(margin + gap, y, settings.label, size=15, style=label_style, va="baseline")
-    figure.text(1 - margin, y, _conditions(settings), size=13, ha="right", va="baseline")
-    figure.text(0.5, y, title, size=14, ha="center", va="baseline")
+    gap = _width_of(name, figure) + 0.08 / width if settings.name else 0.0
+    figure.text(margin + gap, s=settings.label, size=15, style="normal" if is_atlas else "italic", **words)
+    figure.text(1 - margin, s=_conditions(settings), size=13, ha="right", **words)
+    figure.text(0.5, s=title, size=14, ha="center", **words)
 
 
 def _width_of(text: Any, figure: Figure) -> float:
