@@ -144,6 +144,16 @@ class Outcome:
         """Events in the sum."""
         return self.planned_events - self.lost_events
 
+    def counts(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Events planned and lost of each file, by dataset and path."""
+        planned: Counter[tuple[str, str]] = Counter()
+        lost: Counter[tuple[str, str]] = Counter()
+        for item in self.planned:
+            planned[item.dataset, item.filename] += len(item)
+        for chunk in self.lost:
+            lost[chunk.dataset, chunk.file] += chunk.stop - chunk.start
+        return {place: (events, lost[place]) for place, events in planned.items()}
+
 
 class ChunkError(Exception):
     """Our own code failed on a chunk; `trace` is the traceback there, `is_input` tells a mistake of the user."""
@@ -170,9 +180,9 @@ class WorkersDiedError(Exception):
 
 
 def execute(
-    files: Sequence[InputFile], processor: ProcessorABC, execution: Execution, store: ChunkStore, *, show: bool = True
+    files: Sequence[InputFile], processor: ProcessorABC, execution: Execution, store: ChunkStore, *, title: str = ""
 ) -> Outcome:
-    """Sum of `processor` over all chunks of `files`, with what was lost.
+    """Sum of `processor` over all chunks of `files`, with what was lost; progress is shown under a `title`.
 
     Chunks that are in `store`, whose folder must exist, are not processed again. The processor returns an `OrderedSum`
     under the chunk number `events.metadata["chunk"]`.
@@ -193,7 +203,7 @@ def execute(
     start_seconds = 0.0
     if missing:
         events = {_key(item): len(item) for item in planned}
-        with shown(store, events, "filling") if show else contextlib.nullcontext():
+        with shown(store, events, title) if title else contextlib.nullcontext():
             start_seconds = _work_off(missing, _Guarded(processor), execution, store, ledger)
     seconds = time.monotonic() - began - start_seconds
     return ledger.outcome(resumed=resumed, start_seconds=start_seconds, seconds=seconds)

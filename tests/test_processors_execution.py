@@ -88,7 +88,7 @@ def test_every_executor_gives_the_same_bits(files: list[InputFile], tmp_path: Pa
     for i, execution in enumerate((ITERATIVE, replace(FUTURES, workers=1), FUTURES)):
         folder = tmp_path / str(i)
         folder.mkdir()
-        got.append(total(execute(files, AddWeights(), execution, ChunkStore(folder, ""), show=False)))
+        got.append(total(execute(files, AddWeights(), execution, ChunkStore(folder, ""))))
     assert got[0]["one"][0] == EVENTS
     assert got[0] == got[1] == got[2]
 
@@ -98,15 +98,15 @@ def test_every_executor_gives_the_same_bits(files: list[InputFile], tmp_path: Pa
 def test_cluster_executors_give_the_bits_of_one_process(
     files: list[InputFile], store: ChunkStore, name: ExecutorName
 ) -> None:
-    expected = total(execute(files, AddWeights(), ITERATIVE, store, show=False))
+    expected = total(execute(files, AddWeights(), ITERATIVE, store))
     store.remove()
     store.folder.mkdir()
-    outcome = execute(files, AddWeights(), replace(FUTURES, executor=name), store, show=False)
+    outcome = execute(files, AddWeights(), replace(FUTURES, executor=name), store)
     assert total(outcome) == expected
 
 
 def test_a_killed_worker_costs_nothing_but_time(files: list[InputFile], store: ChunkStore, tmp_path: Path) -> None:
-    expected = total(execute(files, AddWeights(), ITERATIVE, ChunkStore(store.folder, "other"), show=False))
+    expected = total(execute(files, AddWeights(), ITERATIVE, ChunkStore(store.folder, "other")))
     flag = tmp_path / "killed"
 
     def die_once(chunk: int) -> None:
@@ -114,7 +114,7 @@ def test_a_killed_worker_costs_nothing_but_time(files: list[InputFile], store: C
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    outcome = execute(files, AddWeights(die_once), FUTURES, store, show=False)
+    outcome = execute(files, AddWeights(die_once), FUTURES, store)
     assert total(outcome) == expected
     assert (outcome.crashes, outcome.lost) == (1, ())
 
@@ -124,7 +124,7 @@ def test_a_chunk_that_always_kills_its_worker_is_given_up(files: list[InputFile]
         if chunk == 7:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    outcome = execute(files, AddWeights(die), FUTURES, store, show=False)
+    outcome = execute(files, AddWeights(die), FUTURES, store)
     assert [(lost.dataset, lost.start, lost.stop) for lost in outcome.lost] == [("one", 700, 800)]
     assert "killed" in outcome.lost[0].reason
     assert total(outcome)["one"][0] == EVENTS - CHUNK
@@ -138,7 +138,7 @@ def test_unreadable_events_are_told_and_left_out(
         if chunk == 12:
             raise UnreadableEventsError("checksum of a basket of Jet_pt is wrong")
 
-    outcome = execute(files, AddWeights(damaged), execution, store, show=False)
+    outcome = execute(files, AddWeights(damaged), execution, store)
     assert [(lost.dataset, lost.start, lost.stop) for lost in outcome.lost] == [("two", 200, 300)]
     assert outcome.lost[0].reason == "checksum of a basket of Jet_pt is wrong"
     assert (outcome.events, outcome.planned_events) == (1900, 2000)
@@ -146,7 +146,7 @@ def test_unreadable_events_are_told_and_left_out(
 
 def test_a_file_that_vanished_is_told_and_left_out(files: list[InputFile], store: ChunkStore) -> None:
     Path(files[1].identity.path).unlink()
-    outcome = execute(files, AddWeights(), ITERATIVE, store, show=False)
+    outcome = execute(files, AddWeights(), ITERATIVE, store)
     assert {lost.file for lost in outcome.lost} == {files[1].identity.path}
     assert "FileNotFoundError" in outcome.lost[0].reason
     assert outcome.events == EVENTS
@@ -160,7 +160,7 @@ def test_a_passing_fault_of_the_file_is_tried_again(files: list[InputFile], stor
             flag.touch()
             raise UnreadableEventsError("connection lost") from TimeoutError("60 s")
 
-    outcome = execute(files, AddWeights(fail_once), ITERATIVE, store, show=False)
+    outcome = execute(files, AddWeights(fail_once), ITERATIVE, store)
     assert outcome.lost == ()
     assert flag.exists()
 
@@ -177,7 +177,7 @@ def test_an_error_of_our_own_ends_the_run_once_and_says_where(
             _ = 1 / 0
 
     with pytest.raises(ChunkError, match=r"^two: .*two.root, entries 200 to 300: ZeroDivisionError") as caught:
-        execute(files, AddWeights(divide), execution, store, show=False)
+        execute(files, AddWeights(divide), execution, store)
     assert "_ = 1 / 0" in caught.value.trace
     assert calls.read_text() == "x"
     assert capfd.readouterr().err == ""
@@ -188,7 +188,7 @@ def test_a_missing_correction_is_not_taken_for_a_bad_event_file(files: list[Inpu
         raise FileNotFoundError("jerc.json")
 
     with pytest.raises(ChunkError, match=r"jerc\.json"):
-        execute(files, AddWeights(missing), ITERATIVE, store, show=False)
+        execute(files, AddWeights(missing), ITERATIVE, store)
 
 
 def test_a_second_run_takes_finished_chunks_and_gives_the_same_bits(files: list[InputFile], store: ChunkStore) -> None:
@@ -197,26 +197,26 @@ def test_a_second_run_takes_finished_chunks_and_gives_the_same_bits(files: list[
             raise ZeroDivisionError
 
     with pytest.raises(ChunkError):
-        execute(files, AddWeights(fail_late), ITERATIVE, store, show=False)
-    resumed = execute(files, AddWeights(), ITERATIVE, store, show=False)
+        execute(files, AddWeights(fail_late), ITERATIVE, store)
+    resumed = execute(files, AddWeights(), ITERATIVE, store)
     fresh_store = ChunkStore(store.folder, "no chunk has this")
     assert resumed.resumed == 15
-    assert total(resumed) == total(execute(files, AddWeights(), ITERATIVE, fresh_store, show=False))
+    assert total(resumed) == total(execute(files, AddWeights(), ITERATIVE, fresh_store))
 
 
 def test_a_damaged_or_foreign_chunk_is_computed_again(files: list[InputFile], store: ChunkStore) -> None:
-    execute(files, AddWeights(), ITERATIVE, store, show=False)
+    execute(files, AddWeights(), ITERATIVE, store)
     damaged = min(store.folder.glob("*.npz"))
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 0xFF
     damaged.write_bytes(content)
     changed = replace(files[1], identity=replace(files[1].identity, modified_ns=1))
-    assert execute(files, AddWeights(), ITERATIVE, store, show=False).resumed in (19, 20)
-    assert execute([files[0], changed], AddWeights(), ITERATIVE, store, show=False).resumed == 10
+    assert execute(files, AddWeights(), ITERATIVE, store).resumed in (19, 20)
+    assert execute([files[0], changed], AddWeights(), ITERATIVE, store).resumed == 10
 
 
 def test_maxchunks_counts_in_each_dataset(files: list[InputFile], store: ChunkStore) -> None:
-    outcome = execute(files, AddWeights(), replace(ITERATIVE, maxchunks=2), store, show=False)
+    outcome = execute(files, AddWeights(), replace(ITERATIVE, maxchunks=2), store)
     assert {name: events for name, (events, _) in total(outcome).items()} == {"one": 200, "two": 200}
 
 
@@ -236,7 +236,7 @@ def test_warnings_of_workers_come_back_once(files: list[InputFile], store: Chunk
 
         warnings.warn("rho is negative", UserWarning)
 
-    outcome = execute(files, AddWeights(warn), FUTURES, store, show=False)
+    outcome = execute(files, AddWeights(warn), FUTURES, store)
     assert outcome.warnings == ("one: UserWarning: rho is negative", "two: UserWarning: rho is negative")
 
 

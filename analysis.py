@@ -1,0 +1,473 @@
+"""Dijet events to jet energy resolution, scale factors and residual response: the way of the data.
+
+`python analysis.py` measures the bundled sample; `python analysis.py --help` tells the rest. Heavy packages are
+imported inside the commands, so that help and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+import corrections
+import models
+import processors
+import report
+import samples
+from processors.errors import InputError, suggestion
+
+if TYPE_CHECKING:
+    import hist
+
+    from corrections.comparison import Comparison
+    from corrections.results import Measurement
+    from processors.execution import Outcome
+    from processors.fileset import Dataset
+    from processors.filling import Job
+    from report.run_record import RunRecord
+    from report.run_settings import RunSettings
+
+    Histograms = Mapping[str, hist.Hist[Any]]
+
+BEGAN = time.monotonic()
+FAILED, REFUSED, INCOMPLETE, NOT_CLOSED = 1, 2, 3, 4
+CHUNKS = ".chunks"
+EXECUTORS = ("iterative", "futures", "dask", "parsl")
+BUNDLED = Path(samples.__file__ or "").with_name("bundled") / "fileset.json"
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class RunByDefault(click.Group):
+    """The first word without `=` is the command; without one the command is `run`, whose options the help shows too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the command in front of its options."""
+        return super().parse_args(ctx, self._with_command(args))
+
+    def _with_command(self, args: list[str]) -> list[str]:
+        if args[:1] and args[0] in {"-h", "--help", "--version"}:
+            return args
+        takes_value = {
+            name
+            for command in self.commands.values()
+            for option in command.params
+            if isinstance(option, click.Option) and not option.is_flag
+            for name in option.opts
+        }
+        is_value = False
+        for i, word in enumerate(args):
+            if not is_value and not word.startswith("-") and "=" not in word:
+                return [word, *args[:i], *args[i + 1 :]]
+            is_value = not is_value and word in takes_value
+        return ["run", *args]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command, or a refusal with the nearest name."""
+        if args and args[0] not in self.commands:
+            hint = suggestion(args[0], self.commands) or f"; commands are {', '.join(self.commands)}"
+            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Options of `run`, the default command, then the others."""
+        with formatter.section("Options of run"):
+            run_context = click.Context(run, info_name="run", parent=ctx)
+            records = (option.get_help_record(run_context) for option in run.params)
+            formatter.write_dl([record for record in records if record is not None])
+        super().format_options(ctx, formatter)
+
+
+@click.group(cls=RunByDefault, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(None, "--version", package_name="jetbalance", message="jetbalance %(version)s")
+def cli() -> None:
+    """Jet energy resolution, scale factors and residual response from dijet events.
+
+    Without a command, and with any options of `run`, it runs the analysis, of the bundled sample if given no fileset.
+
+    Exit codes: 0 complete, 1 failed, 2 refused before work began, 3 input was lost on the way, 4 a closure check failed
+    beyond chance, 130 and 143 stopped by a signal.
+    """
+
+
+@cli.command()
+@click.option("--fileset", type=EXISTING_FILE, help="Datasets and their files, JSON or YAML  [the bundled sample].")
+@click.option("--config", type=EXISTING_FILE, help="Settings in YAML; what it does not say keeps its default.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the results  [output/<UTC time>].")
+@click.option("-e", "--executor", type=click.Choice(EXECUTORS), help="What spreads the work  [futures].")
+@click.option("-j", "--workers", type=click.IntRange(1), help="Processes  [one per core].")
+@click.option("--chunksize", type=click.IntRange(1), help="Events in a chunk  [100000].")
+@click.option("--maxchunks", type=click.IntRange(1), help="Chunks of each dataset, for a quick look  [all].")
+@click.option("--replicas", type=click.IntRange(0), help="Bootstrap replicas, 0 for analytic uncertainties  [100].")
+@click.option("--plots", type=click.Choice(("default", "all")), help="At most 30 figures, or all of them.")
+@click.option("--resume", is_flag=True, help="Go on with an unfinished run: finished chunks are not done again.")
+@click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run in --output.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.argument("changes", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
+def run(
+    fileset: Path | None,
+    config: Path | None,
+    output: Path | None,
+    changes: tuple[str, ...],
+    *,
+    resume: bool,
+    overwrite: bool,
+    debug: bool,  # noqa: ARG001  main looks for it
+    **options: Any,
+) -> int:
+    """Fill the histograms, measure, and write corrections, plots and the report page (the default command).
+
+    Every setting of the configuration can be given as section.key=value, for example selection.min_delta_phi=2.9.
+    """
+    from processors.settings_file import merged_values
+
+    names = {"plots": "report.plots", "replicas": "replicas"}
+    options = {names.get(name, f"execution.{name}"): value for name, value in options.items()}
+    values = merged_values(config, changes, options)
+    _start_workers(values.get("execution") or {})
+    datasets, settings = _read_job(fileset, config, values)
+
+    from processors.filling import look
+    from processors.output_folder import open_output
+    from report.run_record import RunRecord
+
+    job = look(datasets, settings.filling)
+    record = RunRecord(open_output(output, overwrite=overwrite, resume=resume), ["analysis.py", *sys.argv[1:]])
+    record.seconds["start"] = time.monotonic() - BEGAN
+    return _run(job, settings, fileset or BUNDLED, record)
+
+
+@cli.command()
+@click.option("--process", type=click.Choice(("dijet", "toy")), default="dijet", help="Pythia dijets, or a quick toy.")
+@click.option("--events", type=click.IntRange(1), required=True, help="Generated events of simulation, and of data.")
+@click.option("--data-events", type=click.IntRange(1), help="Generated events of data, if others.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the sample.")
+@click.option("--data-tune", help="Tune of the data, which also makes an alternative simulation.")
+@click.option("-j", "--workers", type=click.IntRange(1), help="Processes  [one per core].")
+@click.option("--skim", is_flag=True, help="Keep what a dijet analysis needs: four jets of back-to-back events.")
+@click.option("--reduced-precision", is_flag=True, help="10-bit mantissas, for small files.")
+@click.option("--rntuple", is_flag=True, help="RNTuple instead of TTree.")
+@click.option("--overwrite", is_flag=True, help="Replace a sample that is there.")
+def generate(**options: Any) -> int:
+    """Make a sample with known answers: simulation, and data with another resolution and response."""
+    from samples.errors import SampleError
+    from samples.generate import generate as write_sample
+
+    try:
+        sample = write_sample(**options)
+    except SampleError as error:
+        raise InputError(str(error)) from None
+    click.echo(f"Sample written: run it with --fileset {sample.fileset}")
+    return 0
+
+
+@cli.command(name="report")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--config", type=EXISTING_FILE, help="Settings in YAML, of which `report` counts.")
+@click.argument("changes", nargs=-1, metavar="[REPORT.KEY=VALUE]...")
+def report_again(folder: Path, config: Path | None, changes: tuple[str, ...]) -> int:
+    """Draw the figures and write the page of an output FOLDER again, from the files in it."""
+    from processors.settings_file import merged_values, settings_from
+    from report.folder import remake
+    from report.run_settings import RunSettings
+
+    settings = settings_from(RunSettings, merged_values(config, changes), str(config or "the command line"))
+    with _drawing(settings) as parallel_map:
+        figures = remake(folder, settings.report, parallel_map=parallel_map)
+    click.echo(f"{len(figures)} figures and {folder / 'report.html'} written")
+    return 0
+
+
+@cli.command()
+@click.argument("path", type=EXISTING_FILE)
+@click.option("--config", type=EXISTING_FILE, help="Settings in YAML with which the fileset would be run.")
+@click.argument("changes", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
+def check(path: Path, config: Path | None, changes: tuple[str, ...]) -> int:
+    """Look at a fileset or a correction set: what a run would read, or whether the corrections keep their promises."""
+    from corrections.promises import check_corrections, is_correction_set
+    from processors.settings_file import merged_values
+
+    if is_correction_set(path):
+        lines = check_corrections(path)
+    else:
+        from processors.filling import look
+
+        datasets, settings = _read_job(path, config, merged_values(config, changes))
+        job = look(datasets, settings.filling)
+        lines = [f"{f.dataset}: {f.path}, {f.tree} ({f.format}), {f.entries:,} events" for f in job.facts]
+        lines += [f"note: {note}" for note in job.notes()]
+    for line in lines:
+        click.echo(line)
+    click.echo(f"{path}: nothing wrong")
+    return 0
+
+
+@cli.command()
+def doctor() -> int:
+    """Tell whether this machine has what a run needs: versions, memory, disk, caches, worker processes, compiler."""
+    from processors.self_check import findings
+
+    found = findings()
+    for finding in found:
+        click.echo(f"{'ok  ' if finding.is_good else 'BAD '} {finding.name}: {finding.words}")
+    return 0 if all(finding.is_good for finding in found) else FAILED
+
+
+def _start_workers(execution: Mapping[str, Any]) -> None:
+    """Let the fork server import its packages while this process imports its own."""
+    from processors.worker_pool import available_cores, start_fork_server
+
+    workers = execution.get("workers") or available_cores()
+    if execution.get("executor", "futures") == "futures" and isinstance(workers, int):
+        start_fork_server(workers)
+
+
+def _read_job(
+    fileset: Path | None, config: Path | None, values: Mapping[str, Any]
+) -> tuple[tuple[Dataset, ...], RunSettings]:
+    """Datasets and settings; every mistake in their form is refused here."""
+    from processors.fileset import load_fileset
+    from processors.settings_file import settings_from
+    from report.run_settings import RunSettings
+
+    path = fileset or BUNDLED
+    if not path.is_file():
+        raise InputError("the bundled sample is not here; give a fileset with --fileset")
+    where = f"{config} or the command line" if config else "the command line"
+    return load_fileset(path), settings_from(RunSettings, values, where)
+
+
+def _run(job: Job, settings: RunSettings, fileset: Path, record: RunRecord) -> int:
+    """Make run.json and run.log tell what happened, whatever happens; returns the exit code."""
+    from report.run_log import logged_to
+
+    with logged_to(record.folder / "run.log") as log:
+        log.info("%s", " ".join(record.command))
+        try:
+            code = _analyse(job, settings, fileset, record)
+        except BaseException as error:
+            trace = getattr(error, "trace", "") or traceback.format_exc()
+            log.error("%s\n%s", _words(error), trace)  # noqa: TRY400  a worker's traceback is the one that tells
+            record.write(complete=False, exit_code=_exit_code(error), error=_words(error))
+            raise
+        log.info("ended with exit code %d, seconds %s", code, record.seconds)
+    return code
+
+
+def _analyse(job: Job, settings: RunSettings, fileset: Path, record: RunRecord) -> int:
+    """The way of the data, from files to the report page; returns the exit code."""
+    from corrections.known_answer import agreement, read_known_answer
+    from processors.output_folder import remove_chunks
+    from report.console import show_summary
+
+    outcome = _fill(job, settings, record)
+    compared, measurements = _measure(job, outcome, settings, record)
+    known = read_known_answer(fileset.resolve().parent)
+    found = agreement(measurements, known)
+    record.add_known_answer(known, found)
+    histograms = _write(outcome, compared, measurements, settings, record)
+    _draw(outcome, measurements, histograms, settings, record)
+    code = INCOMPLETE if record.facts["lost"] else NOT_CLOSED if found is not None and found.is_bad else 0
+    show_summary(record.write(exit_code=code), measurements, record.folder)
+    remove_chunks(record.folder)
+    return code
+
+
+def _fill(job: Job, settings: RunSettings, record: RunRecord) -> Outcome:
+    """Histograms of all datasets, with what was lost on the way."""
+    from processors.filling import fill
+
+    outcome = fill(job, settings.filling, settings.execution, record.folder / CHUNKS)
+    record.add_filling(outcome, job, settings)
+    record.write_failed()
+    if outcome.lost and not outcome.events:
+        raise click.ClickException(f"no input could be read: {outcome.lost[0].reason}")
+    return outcome
+
+
+def _measure(
+    job: Job, outcome: Outcome, settings: RunSettings, record: RunRecord
+) -> tuple[Sequence[Comparison], Sequence[Measurement]]:
+    """Resolutions and scale factors, then residuals from simulation that is read again and smeared by these."""
+    from corrections import passes
+    from processors.filling import fill
+    from processors.worker_pool import available_cores
+
+    weights = job.generated_weights(outcome)
+    with record.timed("fit"):
+        compared = passes.compare(outcome.output, job.datasets, settings.filling, weights)
+        measurements = passes.measure_all(compared, settings.measurement, available_cores())
+    record.add_datasets(
+        job.datasets,
+        {dataset.name: passes.algo_of(dataset, settings.filling) for dataset in job.datasets},
+        passes.normalisations(outcome.output, job.datasets, settings.filling, weights),
+    )
+    chosen = job.only(passes.to_smear(job.datasets, measurements, settings.filling))
+    smeared = compared if settings.calibration.smearing else ()
+    if chosen.datasets:
+        chunks = record.folder / CHUNKS
+        path, rho = chunks / "smearing.json.gz", passes.mean_rho(compared)
+        smearing = passes.smeared_settings(measurements, settings.filling, settings.tags, path, rho)
+        second = fill(chosen, smearing, settings.execution, chunks, title="smearing")
+        record.add_second_filling(second)
+        smeared = passes.compare(second.output, chosen.datasets, smearing, weights)
+    with record.timed("fit"):
+        measurements = passes.with_residuals(measurements, compared, smeared, settings.measurement)
+    return compared, measurements
+
+
+def _write(
+    outcome: Outcome,
+    compared: Sequence[Comparison],
+    measurements: Sequence[Measurement],
+    settings: RunSettings,
+    record: RunRecord,
+) -> Histograms:
+    """Histograms, tables and corrections as files; returns the histograms."""
+    from corrections.correction_set import write_correction_set
+    from corrections.passes import mean_rho
+    from corrections.table import write_points
+    from corrections.text_files import write_text_files
+    from processors.histogram_files import write_histograms
+    from processors.histograms import cutflow_rows, to_hist
+    from report.run_record import write_cutflow
+
+    with record.timed("fit"):
+        histograms = to_hist(outcome.output, settings.binning)
+        write_histograms(histograms, record.folder)
+        write_cutflow(cutflow_rows(outcome.output), record.folder)
+        folder = record.folder / "corrections"
+        path = folder / "jet_jerc.json.gz"
+        record.add_corrections(write_correction_set(measurements, settings.tags, path, mean_rho(compared)))
+        for measurement in measurements:
+            write_text_files(measurement, settings.tags, folder)
+        points = [point for measurement in measurements for point in measurement.points]
+        write_points(points, record.folder / "resolution.csv")
+    return histograms
+
+
+def _draw(
+    outcome: Outcome,
+    measurements: Sequence[Measurement],
+    histograms: Histograms,
+    settings: RunSettings,
+    record: RunRecord,
+) -> None:
+    """Plots, then the page that shows them."""
+    from processors.histogram_files import digest
+    from processors.histograms import cutflow_rows
+    from report.folder import roles_of
+    from report.measurement_file import write_measurements
+    from report.page import write_page
+    from report.plots import draw_all
+    from report.run_record import output_digests
+
+    rows = cutflow_rows(outcome.output)
+    facts = record.facts
+    with record.timed("plots"), _drawing(settings) as parallel_map:
+        write_measurements(measurements, record.folder)
+        figures = draw_all(
+            measurements,
+            histograms,
+            rows,
+            settings.report,
+            record.folder,
+            roles=roles_of(facts),
+            injected=facts.get("injected"),
+            parallel_map=parallel_map,
+        )
+    with record.timed("report"):
+        facts["outputs"], facts["histograms_digest"] = output_digests(record.folder), digest(histograms)
+        write_page(record.folder, record.write(), measurements, figures, rows)
+
+
+@contextmanager
+def _drawing(settings: RunSettings) -> Iterator[Callable[..., Iterable[Any]]]:
+    """`map` of a pool that draws figures, or the ordinary one where everything stays in one process."""
+    from processors.worker_pool import open_pool, stop_pool
+
+    if settings.execution.n_workers == 1:
+        yield map
+        return
+    pool = open_pool(settings.execution.n_workers)
+    try:
+        yield pool.map
+    finally:
+        stop_pool(pool)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked for the end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def _stop(number: int, _: FrameType | None) -> NoReturn:
+    """Unwind once, so that workers are ended; end at once when asked again."""
+    signal.signal(number, lambda *_: os._exit(128 + number))
+    raise Stopped(number)
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, Stopped):
+        return 128 + error.number
+    is_refused = isinstance(error, InputError | click.UsageError) or getattr(error, "is_input", False)
+    return REFUSED if is_refused else FAILED
+
+
+def _words(error: BaseException) -> str:
+    """What the console tells of an error, without its traceback."""
+    if isinstance(error, Stopped):
+        return f"stopped by {error}; --resume goes on from what is done"
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    told = isinstance(error, InputError) or hasattr(error, "trace")
+    return str(error) if told else " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _refuse_strangers() -> None:
+    """Refuse packages of the same names that lie before ours on the path, such as a folder `models` of the user."""
+    here = Path(__file__).resolve().parent
+    for package in (corrections, models, processors, report, samples):
+        if Path(package.__file__ or "").resolve().parent.parent != here:
+            found = package.__file__ or list(package.__path__)
+            raise InputError(
+                f"the package {package.__name__} comes from {found}; set PYTHONSAFEPATH=1 or run elsewhere"
+            )
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit with its code; an error is one line on standard error."""
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    words = list(sys.argv[1:] if args is None else args)
+    try:
+        _refuse_strangers()
+        code = cli.main(words, prog_name="analysis.py", standalone_mode=False)
+    except (click.exceptions.Exit, click.Abort) as error:
+        code = getattr(error, "exit_code", FAILED)
+    except (Exception, Stopped) as error:  # noqa: BLE001  told in one line
+        if "--debug" in words:
+            traceback.print_exc()
+        for line in _words(error).splitlines():
+            click.echo(f"analysis.py: {line}", err=True)
+        code = _exit_code(error)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

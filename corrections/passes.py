@@ -1,0 +1,117 @@
+"""The two passes of a run: widths from the histograms, then the residual from simulation smeared by what they gave."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from corrections.comparison import _events_read as events_read
+from corrections.comparison import comparisons
+from corrections.correction_set import write_correction_set
+from corrections.measurement import measure, with_residual
+from corrections.results import RATIO
+from corrections.sample import normalisation
+from processors.dijet import jet_algo
+from processors.jet_calibration import Smearing, calibrated_algo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from corrections.comparison import Comparison
+    from corrections.correction_set import Tags
+    from corrections.measurement import MeasurementSettings
+    from corrections.results import Measurement
+    from processors.dijet import DijetSettings
+    from processors.fileset import Dataset
+    from processors.histograms import Filled
+
+
+def compare(
+    filled: Filled, datasets: Sequence[Dataset], settings: DijetSettings, generated: Mapping[str, float] | None = None
+) -> tuple[Comparison, ...]:
+    """Samples of each jet algorithm, calibrated jets under their own name; `generated` as in `comparisons`."""
+    return comparisons(filled, datasets, lambda dataset: algo_of(dataset, settings), settings.binning, generated)
+
+
+def normalisations(
+    filled: Filled, datasets: Sequence[Dataset], settings: DijetSettings, generated: Mapping[str, float]
+) -> dict[str, float]:
+    """Factor of each simulated dataset in the sum of its slices, as `compare` uses it."""
+    factors: dict[str, float] = {}
+    groups: dict[tuple[str, str, str], list[Dataset]] = {}
+    for d in datasets:
+        if d.is_mc and d.name in filled.datasets:
+            name = "" if d.role == "nominal" else d.process or d.name
+            groups.setdefault((algo_of(d, settings), d.role, name), []).append(d)
+    for group in groups.values():
+        weights = {d.name: generated.get(d.name) or events_read(filled.datasets[d.name]) for d in group}
+        factors |= normalisation({d.name: d.xsec for d in group}, weights)
+    return factors
+
+
+def measure_all(compared: Sequence[Comparison], settings: MeasurementSettings, threads: int) -> tuple[Measurement, ...]:
+    """Resolutions, and scale factors where there are data, of each jet algorithm that has a nominal simulation."""
+    return tuple(
+        measure(each.simulation, each.data, each.algo, settings, threads)
+        for each in compared
+        if each.simulation is not None
+    )
+
+
+def to_smear(datasets: Sequence[Dataset], measurements: Sequence[Measurement], settings: DijetSettings) -> set[str]:
+    """Names of the nominal simulation whose scale factor was measured, which is what the residual needs smeared."""
+    if settings.calibration.smearing is not None:
+        return set()
+    measured = {m.algo for m in measurements if any(p.is_measured for p in m.select("scale_factor", RATIO))}
+    return {d.name for d in datasets if d.is_mc and d.role == "nominal" and algo_of(d, settings) in measured}
+
+
+def smeared_settings(
+    measurements: Sequence[Measurement], settings: DijetSettings, tags: Tags, path: Path, rho: float
+) -> DijetSettings:
+    """Settings that smear simulation by the measured resolution and scale factor, which are written to `path`."""
+    write_correction_set(measurements, tags, path, rho)
+    algo = calibrated_algo(settings.calibration, "{algo}")
+    smearing = Smearing(str(path), f"{tags.jer}_MC_PtResolution_{algo}", f"{tags.jer}_MC_ScaleFactor_{algo}")
+    return replace(settings, calibration=replace(settings.calibration, smearing=smearing))
+
+
+def with_residuals(
+    measurements: Sequence[Measurement],
+    compared: Sequence[Comparison],
+    smeared: Sequence[Comparison],
+    settings: MeasurementSettings,
+) -> tuple[Measurement, ...]:
+    """The measurements with residual responses, where data and smeared simulation are there.
+
+    Simulation that the user has smeared already counts as smeared.
+    """
+    by_algo = {each.algo: each for each in compared}
+    smeared_by_algo = {each.algo: each.simulation for each in smeared}
+    results = []
+    for measurement in measurements:
+        each = by_algo[measurement.algo]
+        simulation = smeared_by_algo.get(measurement.algo)
+        if each.data is None or each.simulation is None or simulation is None:
+            results.append(measurement)
+        else:
+            results.append(with_residual(measurement, each.data, each.simulation, simulation, settings))
+    return tuple(results)
+
+
+def mean_rho(compared: Sequence[Comparison]) -> float:
+    """Mean rho of the simulated events used, GeV per unit area; of the data where there is no simulation, else 0."""
+    for samples in ([each.simulation for each in compared], [each.data for each in compared]):
+        moments = [sample.moments() for sample in samples if sample is not None]
+        weight = sum(float(np.sum(each["weight"])) for each in moments)
+        if weight > 0:
+            return sum(float(np.sum(each["rho"])) for each in moments) / weight
+    return 0.0
+
+
+def algo_of(dataset: Dataset, settings: DijetSettings) -> str:
+    """Name of the jet algorithm of a dataset in the corrections."""
+    return calibrated_algo(settings.calibration, jet_algo(dataset))

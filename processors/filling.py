@@ -1,0 +1,135 @@
+"""From datasets and settings to filled histograms: checks before, the run itself, and what its result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from processors import event_filter, jet_calibration, jet_quality
+from processors.chunk_store import ChunkStore, FileIdentity
+from processors.code_identity import code_digest, versions
+from processors.dijet import DijetProcessor, jet_algo, read_request
+from processors.execution import InputFile, execute
+from processors.fileset import is_remote
+from processors.preflight import preflight
+from processors.settings_file import as_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from processors.dijet import DijetSettings
+    from processors.execution import Execution, Outcome
+    from processors.fileset import Dataset
+    from processors.preflight import FileFacts
+
+# Packages whose version may change a digit of a histogram.
+NUMERICAL = ("python", "coffea", "awkward", "uproot", "numpy", "numba", "correctionlib", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a run is about, looked at: datasets whose format is known, and the facts of every file in order."""
+
+    datasets: tuple[Dataset, ...]
+    facts: tuple[FileFacts, ...]
+
+    @property
+    def files(self) -> tuple[InputFile, ...]:
+        """The files as the Runner takes them."""
+        return tuple(
+            InputFile(f.dataset, FileIdentity(f.path, f.uuid, f.size, f.modified_ns), f.tree, f.entries)
+            for f in self.facts
+        )
+
+    def only(self, names: Collection[str]) -> Job:
+        """The part of some datasets."""
+        return Job(
+            tuple(dataset for dataset in self.datasets if dataset.name in names),
+            tuple(fact for fact in self.facts if fact.dataset in names),
+        )
+
+    def generated_weights(self, outcome: Outcome) -> dict[str, float]:
+        """Sums of generator weights before any skim by dataset; absent where a file has none.
+
+        A file that was processed in part counts with that share.
+        """
+        counts = outcome.counts()
+        sums: dict[str, float] = {}
+        for fact in self.facts:
+            planned, lost = counts.get((fact.dataset, fact.path), (0, 0))
+            share = (planned - lost) / fact.entries if fact.entries else 1.0
+            weight = math.nan if fact.sum_of_weights is None else fact.sum_of_weights * share
+            sums[fact.dataset] = sums.get(fact.dataset, 0.0) + weight
+        return {name: weight for name, weight in sums.items() if math.isfinite(weight)}
+
+    def notes(self) -> list[str]:
+        """What cannot be done with these files."""
+        notes = [
+            f"{fact.dataset}: {fact.path} lacks the triggers {', '.join(fact.missing_triggers)}"
+            for fact in self.facts
+            if fact.missing_triggers
+        ]
+        without = {fact.dataset for fact in self.facts if fact.columns.truth is None}
+        for dataset in self.datasets:
+            if dataset.is_mc and dataset.name in without:
+                notes.append(f"{dataset.name}: no truth jets, so no resolution can be measured from it")
+            if not dataset.is_mc and not dataset.triggers:
+                notes.append(f"{dataset.name}: no triggers named, so every event counts once")
+        return notes
+
+
+def look(datasets: Sequence[Dataset], settings: DijetSettings) -> Job:
+    """The job, after a look at every file, correction, mask and model; all that is wrong is refused here."""
+    event_filter.check(settings.events)
+    jet_quality.check(settings.jets)
+    for dataset in datasets:
+        if dataset.lumi_mask is not None:
+            event_filter.check_lumi_mask(dataset.lumi_mask)
+    facts = preflight(datasets, lambda dataset: read_request(dataset, settings))
+    known = tuple(_with_format(dataset, facts) for dataset in datasets)
+    jet_calibration.check(settings.calibration, [(jet_algo(dataset), dataset.is_mc) for dataset in known])
+    return Job(known, facts)
+
+
+def _with_format(dataset: Dataset, facts: Sequence[FileFacts]) -> Dataset:
+    formats = {fact.format for fact in facts if fact.dataset == dataset.name}
+    return replace(dataset, schema=formats.pop()) if dataset.schema is None and len(formats) == 1 else dataset
+
+
+def fill(job: Job, settings: DijetSettings, execution: Execution, chunks: Path, *, title: str = "filling") -> Outcome:
+    """Histograms of all datasets of a job; finished chunks are kept in the folder `chunks`."""
+    store = ChunkStore(chunks, fingerprint(job.datasets, settings))
+    processor = DijetProcessor({dataset.name: dataset for dataset in job.datasets}, settings)
+    return execute(job.files, processor, execution, store, title=title)
+
+
+def fingerprint(datasets: Sequence[Dataset], settings: DijetSettings) -> str:
+    """SHA-256 over all that a chunk depends on besides its file: code, packages, settings, datasets, corrections."""
+    found = versions()
+    content = {
+        "code": code_digest(),
+        "packages": {name: found.get(name) for name in NUMERICAL},
+        "settings": as_plain(settings),
+        "datasets": [as_plain(replace(dataset, files=())) for dataset in datasets],
+        "files": {path: _digest(path) for path in _files(datasets, settings)},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _files(datasets: Sequence[Dataset], settings: DijetSettings) -> list[str]:
+    """Paths of all corrections, masks and models."""
+    masks = [dataset.lumi_mask for dataset in datasets if dataset.lumi_mask is not None]
+    parts: Any = (
+        event_filter.files(settings.events),
+        jet_quality.files(settings.jets),
+        jet_calibration.files(settings.calibration),
+    )
+    return sorted({*masks, *(path for part in parts for path in part)})
+
+
+def _digest(path: str) -> str:
+    return path if is_remote(path) else hashlib.sha256(Path(path).read_bytes()).hexdigest()
