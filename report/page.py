@@ -73,6 +73,7 @@ def run_tables(run: Mapping[str, Any]) -> list[tables.Table | None]:
     return [
         tables.records_table("Datasets", _records(run.get("datasets"))),
         tables.records_table("Input files", _records(run.get("inputs"))),
+        tables.records_table("Known answer", _records((run.get("closure") or {}).get("pulls"))),
         tables.records_table("Lost input", _records(run.get("lost"))),
         tables.records_table("Left out, counted", excluded_counts(run)),
     ]

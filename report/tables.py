@@ -114,6 +114,8 @@ def plain_words(value: Any) -> str:
     """Value of a record."""
     if value is None or not _is_plain(value):
         return NOTHING
+    if isinstance(value, list | tuple):
+        return f"{value[0]:g} to {value[1]:g}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -122,7 +124,9 @@ def plain_words(value: Any) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
+    """Whether a value fits into a cell: text, a number, or the two ends of a range."""
+    is_range = isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
+    return value is None or isinstance(value, str | int | float) or is_range
 
 
 def _is_number(value: Any) -> bool:

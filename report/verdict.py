@@ -38,7 +38,7 @@ def checks(run: Mapping[str, Any], measurements: Sequence[Measurement]) -> list[
     found = [_complete(run), _excluded(run)]
     for measurement in measurements:
         found += [_fits(measurement), _scale_factors(measurement)]
-    found += [_closure(run, measurements), _written(run)]
+    found += [_closure(measurements), _known_answer(run), _written(run)]
     return [check for check in found if check is not None]
 
 
@@ -112,17 +112,23 @@ def _scale_factors(measurement: Measurement) -> Check:
     return Check("good" if measured == bins else "note" if measured else "bad", name, words)
 
 
-def _closure(run: Mapping[str, Any], measurements: Sequence[Measurement]) -> Check | None:
-    told = run.get("closure")
+def _closure(measurements: Sequence[Measurement]) -> Check:
     words = [text for measurement in measurements if (text := closure_words(measurement))]
-    if isinstance(told, Mapping) and told:
-        probability = told.get("p_value", told.get("p"))
-        ok = told.get("ok", not (isinstance(probability, float) and probability < CLOSURE_PROBABILITY))
-        facts = [f"{key.replace('_', ' ')} {value:.3g}" for key, value in told.items() if _is_number(value)]
-        return Check("good" if ok else "bad", "Closure", " ".join([*words, ", ".join(facts) + "." if facts else ""]))
-    if not words:
-        return Check("note", "Closure", "Not tested: it needs truth jets.")
-    return Check("good", "Closure", " ".join(words))
+    return Check("good", "Closure", " ".join(words)) if words else Check("note", "Closure", "It needs truth jets.")
+
+
+def _known_answer(run: Mapping[str, Any]) -> Check | None:
+    """Whether what was put into a generated sample came back; None for any other sample."""
+    told = run.get("closure")
+    if not isinstance(told, Mapping) or not isinstance(told.get("p_value"), float):
+        return None
+    probability = told["p_value"]
+    is_good = told.get("ok", probability >= CLOSURE_PROBABILITY)
+    words = f"χ²/n = {told['chi2']:.1f}/{told['ndf']}, " if {"chi2", "ndf"} <= told.keys() else ""
+    words = f"{words}probability {probability:.2g} of the values that were injected"
+    return Check(
+        "good" if is_good else "bad", "Known answer", words + (", within chance." if is_good else ": no chance.")
+    )
 
 
 def closure_words(measurement: Measurement) -> str:
@@ -140,7 +146,3 @@ def _written(run: Mapping[str, Any]) -> Check | None:
         return None
     names = [f"{name} ({why})" for name, why in missing.items()] if isinstance(missing, Mapping) else map(str, missing)
     return Check("note", "Corrections", "Not written: " + ", ".join(names) + ".")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -92,11 +92,16 @@ def test_the_cutflow_counts_shares_of_the_first_step() -> None:
 
 
 def test_records_keep_plain_values_only() -> None:
-    table = records_table("Input", [{"name": "a", "events": 1000, "is_mc": True, "files": ["x"]}, {"name": "b"}])
+    records: list[dict[str, Any]] = [
+        {"name": "a", "events": 1000, "is_mc": True, "files": ["x"], "eta": [0.2, 0.7]},
+        {"name": "b"},
+    ]
+
+    table = records_table("Input", records)
 
     assert table is not None
-    assert table.columns == ("name", "events", "is mc")
-    assert table.rows == (("a", "1,000", "yes"), ("b", "–", "–"))  # noqa: RUF001
+    assert table.columns == ("name", "events", "is mc", "eta")
+    assert table.rows == (("a", "1,000", "yes", "0.2 to 0.7"), ("b", "–", "–", "–"))  # noqa: RUF001
 
 
 def test_nothing_measured_gives_no_tables() -> None:
@@ -126,8 +131,8 @@ def test_a_run_that_does_not_say_whether_it_is_complete_is_not_called_so() -> No
 
 
 @pytest.mark.parametrize(("p_value", "grade"), [(0.3, "good"), (5e-4, "bad")])
-def test_a_closure_beyond_chance_is_bad(p_value: float, grade: str) -> None:
-    assert grades({**RUN, "closure": {"p_value": p_value}}, MEASUREMENT)["Closure"] == grade
+def test_a_known_answer_beyond_chance_is_bad(p_value: float, grade: str) -> None:
+    assert grades({**RUN, "closure": {"p_value": p_value}}, MEASUREMENT)["Known answer"] == grade
 
 
 def test_fits_that_failed_are_counted() -> None:
