@@ -165,7 +165,7 @@ def _is_positive(curve: ResolutionCurve) -> bool:
 def covered_points(measurement: Measurement, quantity: Quantity) -> Covered[Point] | None:
     """The points of a quantity that is constant in pT in all |eta| bins; None if there is no measured one."""
     points = measurement.select(quantity)
-    measured = [p if p.is_measured and math.isfinite(p.stat) and p.value > 0 else None for p in points]
+    measured = [p if p.status == "ok" else None for p in points]
     return cover([p.eta for p in points], measured)
 
 
