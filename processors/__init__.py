@@ -4,8 +4,9 @@ In the order data meets them:
 
 errors               what a mistake of the user and an unreadable file look like
 compiled             the numba options every kernel shares
-fileset              fileset JSON or YAML -> datasets; the look at every file before work begins
+fileset              fileset JSON or YAML -> datasets
 formats              which branches hold what, in NanoAOD, PFNano, PHYSLITE, Delphes and flat ntuples
+preflight            a look at every file before work begins, all faults at once
 reading              a chunk of coffea's Runner -> one EventRecord
 record               the one internal form of events and jets, and what must be true of it
 event_filter         luminosity mask, pile-up weight, trigger decision

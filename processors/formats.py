@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from processors.errors import InputError, raise_if_any, suggestion
 
@@ -210,6 +210,8 @@ class ReadRequest:
         Paths whose decision is wanted.
     jet_columns, event_columns
         Names out of `JET_COLUMNS` and `EVENT_COLUMNS` that are wanted where the file has them.
+    needed
+        Those of them without which the job cannot be done.
     truth, leptons
         Whether truth jets (of simulation), electrons and muons are wanted.
     branch_map
@@ -225,6 +227,7 @@ class ReadRequest:
     triggers: tuple[str, ...] = ()
     jet_columns: tuple[str, ...] = JET_COLUMNS
     event_columns: tuple[str, ...] = EVENT_COLUMNS
+    needed: tuple[str, ...] = ()
     truth: bool = True
     leptons: bool = False
     branch_map: BranchMap | None = None
@@ -283,6 +286,12 @@ class FileColumns:
         }
 
 
+def branch_names(tree: Any) -> frozenset[str]:
+    """Names of the branches of an uproot tree, those within others too, or of the fields of an RNTuple."""
+    is_ntuple = hasattr(tree, "field_records")  # which has the parts of a column as fields within a field
+    return frozenset(tree.keys(recursive=not is_ntuple))
+
+
 def recognise(names: Collection[str]) -> FormatName | None:
     """Format of a tree with these branches, None for an unknown one."""
     if any(name.startswith(("AnalysisJetsAux", "EventInfoAux")) for name in names):
@@ -316,6 +325,8 @@ def find_columns(names: Collection[str], request: ReadRequest) -> FileColumns:
         found = _flat_columns(names, request, faults)
     else:
         found = _columns(file_format, names, request, faults)
+    there = {*found.event, *found.jets.columns, *(["npv"] if "vertex_type" in found.event else [])}
+    faults += [f"no column {name!r}, which the settings need" for name in request.needed if name not in there]
     raise_if_any(faults)
     return found
 
@@ -384,7 +395,9 @@ def _columns(file_format: FormatName, names: Collection[str], request: ReadReque
     return FileColumns(
         format=file_format,
         energy_unit=layout.energy_unit,
-        jets=_with_extra(layout, names, jets, request.jet_columns) if jets else CollectionBranches("", {}),
+        jets=_with_extra(layout, names, jets, (*request.jet_columns, *request.needed))
+        if jets
+        else CollectionBranches("", {}),
         truth=truth,
         electrons=collection(None, layout.electrons) if request.leptons else None,
         muons=collection(None, layout.muons) if request.leptons else None,
@@ -423,7 +436,8 @@ def _with_extra(
 def _event_columns(
     found: Mapping[str, str | None], names: Collection[str], request: ReadRequest, faults: list[str]
 ) -> dict[str, str]:
-    wanted = {*EVENT_ID, "weight", *request.event_columns, *(["vertex_type"] if "npv" in request.event_columns else [])}
+    wanted = {*EVENT_ID, "weight", *request.event_columns, *request.needed}
+    wanted |= {"vertex_type"} if "npv" in wanted else set()
     columns = {column: branch for column, branch in found.items() if branch is not None and column in wanted}
     if request.weight is not None:
         columns["weight"] = request.weight
@@ -463,7 +477,7 @@ def _flat_columns(names: Collection[str], request: ReadRequest, faults: list[str
     return FileColumns(
         format="flat",
         energy_unit=1e-3 if unit == ("MeV",) else 1.0,
-        jets=collection("jet", (*MOMENTUM, *request.jet_columns)) or CollectionBranches("jet", {}),
+        jets=collection("jet", (*MOMENTUM, *request.jet_columns, *request.needed)) or CollectionBranches("jet", {}),
         truth=collection("truth", MOMENTUM) if request.is_mc and request.truth else None,
         electrons=collection("electron", MOMENTUM) if request.leptons else None,
         muons=collection("muon", MOMENTUM) if request.leptons else None,

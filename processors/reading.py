@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +31,7 @@ from processors.formats import (
     FileColumns,
     FormatName,
     ReadRequest,
+    branch_names,
     find_columns,
 )
 from processors.record import (
@@ -72,7 +74,7 @@ def read_events(events: Any, request: ReadRequest) -> EventRecord:
         Where the file lacks a branch, which a look at it beforehand (`processors.fileset.preflight`) tells earlier.
     """
     chunk = _Chunk.of(events)
-    found = find_columns(frozenset(chunk.tree.keys()), request)
+    found = find_columns(branch_names(chunk.tree), request)
     source: _Source = _SchemaSource(events, found.format, chunk) if events.fields else chunk
     event = {column: source.column(branch) for column, branch in found.event.items()}
     jets, truth, excluded = _jets_and_truth(source, found)
@@ -107,8 +109,8 @@ def coffea_schema(file_format: FormatName) -> type[BaseSchema]:
 def runner_options(columns: Iterable[FileColumns] = ()) -> dict[str, Any]:
     """Keyword arguments for `Runner.run`; they can be pickled.
 
-    Descriptions of trees are kept between the chunks of a file, arrays are not. A schema is offered the branches
-    of `columns` alone, with the lengths of collections: none for `NoColumns`, those of all files for a schema of coffea.
+    Descriptions of trees are kept between the chunks of a file, arrays are not. A schema is offered the branches of
+    `columns` alone, with the lengths of collections: none for `NoColumns`, those of all files for coffea's schemas.
     """
     branches = {name for found in columns for branch in found.branches() for name in (branch, *_lengths(branch))}
     return {
@@ -165,6 +167,12 @@ class ReusableSource(FSSpecSource):
 class KeptTrees(uproot.cache.LRUCache):
     """Trees that were read; a copy sent to another process stands for the trees of that one."""
 
+    def __setitem__(self, key: str, tree: Any) -> None:
+        """Keep a tree; the fields of an RNTuple are told their children first."""
+        if isinstance(tree, uproot.behaviors.RNTuple.RNTuple):
+            _tell_children(tree)
+        super().__setitem__(key, tree)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Nothing but the way to them travels."""
         return kept_trees, ()
@@ -174,6 +182,21 @@ class KeptTrees(uproot.cache.LRUCache):
 def kept_trees() -> KeptTrees:
     """The trees that this process keeps."""
     return KeptTrees(TREES_KEPT)
+
+
+def _tell_children(ntuple: Any) -> None:
+    """Give every field its children, as uproot does on demand.
+
+    uproot 5.7 looks through all fields to find the children of one, and coffea asks for those of each: 10 s for the
+    1900 fields of a NanoAOD file, against 0.2 s for all of them in one go.
+    """
+    fields, children = ntuple.all_fields, defaultdict(list)
+    for i, record in enumerate(ntuple.field_records):
+        if record.parent_field_id != i:
+            children[record.parent_field_id].append(fields[i])
+    for i in reversed(range(len(fields))):  # a field comes after its parent
+        own = [[child] if not child.is_anonymous else child._fields for child in children[i]]
+        fields[i]._fields = [child for group in own for child in group]
 
 
 @dataclass(frozen=True, slots=True)
