@@ -45,8 +45,10 @@ def suggestion(name: str, known: Iterable[str], *, label: str = "did you mean") 
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> Sequence[str]:
-    """At most `count` known names that look like `name`, best first; upper and lower case count as alike."""
+    """At most `count` known names that look like `name`, best first; only the one that differs in case, if there is."""
     by_lower = {other.lower(): other for other in known}
+    if name.lower() in by_lower:
+        return [by_lower[name.lower()]]
     return [by_lower[match] for match in get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)]
 
 
