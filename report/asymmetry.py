@@ -229,7 +229,8 @@ def fit_words(fit: AsymmetryFit) -> str:
     name = "sim." if fit.dataset == SIMULATION else fit.dataset
     if fit.status != "ok":
         return f"{name}: {fit.status.replace('_', ' ')}"
-    return f"{name}: σ = {fit.sigma:.4f} ± {fit.sigma_error:.4f}, χ²/n = {fit.chi2:.0f}/{fit.ndf}"
+    goodness = f", χ²/n = {fit.chi2:.0f}/{fit.ndf}" if fit.ndf > 0 else ""
+    return f"{name}: σ = {fit.sigma:.4f} ± {fit.sigma_error:.4f}{goodness}"
 
 
 def _keys(bins: tuple[Bin, ...]) -> list[Key]:

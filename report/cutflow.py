@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 SECTION = "Cutflow"
 CAPTION = (
-    "Events of each dataset after each cut, with the fraction of all events and, in brackets, of their weights. The "
-    "first four steps look at the jets as they are read, before identification, cleaning and triggers."
+    "Events of each dataset after each cut, with the fraction of all events. The first four steps look at the jets as "
+    "they are read, before identification, cleaning and triggers."
 )
 COLUMNS, PANELS_PER_PAGE = 2, 6
 BAR = Area(BLUE, 0.45)
 
 
 class Step(NamedTuple):
-    """Events that passed a cut; `share` and `weighted_share` are of the first step, nan where that is empty."""
+    """Events that passed a cut, their share of the first step (nan where that is empty) and their sum of weights."""
 
     name: str
     events: float
     share: float
-    weighted_share: float
+    weighted: float
 
 
 def steps_of(rows: Iterable[tuple[str, str, float, float]]) -> dict[str, list[Step]]:
@@ -42,13 +42,9 @@ def steps_of(rows: Iterable[tuple[str, str, float, float]]) -> dict[str, list[St
     for dataset, step, events, weighted in rows:
         tables.setdefault(dataset, []).append((step, float(events), float(weighted)))
     return {
-        dataset: [Step(name, n, _share(n, table[0][1]), _share(w, table[0][2])) for name, n, w in table]
+        dataset: [Step(name, n, n / table[0][1] if table[0][1] else float("nan"), w) for name, n, w in table]
         for dataset, table in tables.items()
     }
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else float("nan")
 
 
 def drawings(rows: Iterable[tuple[str, str, float, float]]) -> list[Drawing]:
@@ -67,7 +63,7 @@ def draw(datasets: Sequence[tuple[str, Sequence[Step]]], settings: ReportSetting
     sheet = grid.sheet(len(datasets), settings, "events after each cut")
     for i, (dataset, steps) in enumerate(datasets):
         most = max((step.events for step in steps), default=0)
-        x = Scale(0, 1.75 * max(most, 1.0), ticks=())
+        x = Scale(0, 1.6 * max(most, 1.0), ticks=())
         panel = grid.panel(sheet, i, x, Scale(-0.6, len(steps) + 0.9, ticks=()))
         sheet.frame(panel, "events" if grid.is_last_of_column(i, len(datasets)) else "")
         sheet.words(panel, 0, dataset, bold=True)
@@ -84,8 +80,8 @@ def _draw_steps(sheet: Sheet, panel: Panel, steps: Sequence[Step]) -> None:
 
 
 def words(step: Step) -> str:
-    """Number of events with its shares."""
-    return f"{step.events:,.0f}   {percent(step.share)} ({percent(step.weighted_share)})"
+    """Number of events with its share."""
+    return f"{step.events:,.0f}   {percent(step.share)}"
 
 
 def percent(share: float) -> str:

@@ -66,15 +66,13 @@ def closure_table(measurement: Measurement) -> Table | None:
 
 
 def cutflow_table(rows: Iterable[tuple[str, str, float, float]]) -> Table | None:
-    """Events, their share and the share of their weights, datasets below each other; None without rows."""
+    """Events, their share and their sum of weights, datasets below each other; None without rows."""
     table = tuple(
-        (dataset, step.name.replace("_", " "), f"{step.events:,.0f}", percent(step.share), percent(step.weighted_share))
+        (dataset, step.name.replace("_", " "), f"{step.events:,.0f}", percent(step.share), f"{step.weighted:.6g}")
         for dataset, steps in steps_of(rows).items()
         for step in steps
     )
-    return (
-        Table("Cutflow", ("dataset", "step", "events", "share", "share of weights"), table, (0, 1)) if table else None
-    )
+    return Table("Cutflow", ("dataset", "step", "events", "share", "sum of weights"), table, (0, 1)) if table else None
 
 
 def records_table(title: str, records: Sequence[Mapping[str, Any]]) -> Table | None:

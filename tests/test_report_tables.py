@@ -80,14 +80,14 @@ def test_curve_parameters_are_listed_by_their_physical_names() -> None:
     assert table.rows == (("0.2 to 0.7", "simulation", "3", "0.8", "0.05", "7.5/8", "40 to 2500", "ok"),)
 
 
-def test_the_cutflow_counts_shares_of_the_first_step() -> None:
-    table = cutflow_table([("data", "all", 2000, 1000.0), ("data", "two_jets", 500, 100.0), ("empty", "all", 0, 0.0)])
+def test_the_cutflow_gives_shares_of_the_first_step_and_sums_of_weights() -> None:
+    table = cutflow_table([("data", "all", 2000, 1000.0), ("data", "two_jets", 500, 100.5), ("empty", "all", 0, 0.0)])
 
     assert table is not None
     assert table.rows == (
-        ("data", "all", "2,000", "100 %", "100 %"),
-        ("data", "two jets", "500", "25 %", "10 %"),
-        ("empty", "all", "0", "–", "–"),  # noqa: RUF001
+        ("data", "all", "2,000", "100 %", "1000"),
+        ("data", "two jets", "500", "25 %", "100.5"),
+        ("empty", "all", "0", "–", "0"),  # noqa: RUF001
     )
 
 
