@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import chi2 as chi2_distribution
+from scipy.special import chdtrc
 
 from corrections.results import RATIO
 
@@ -82,7 +82,7 @@ def agreement(measurements: Sequence[Measurement], known: Mapping[str, tuple[Tru
     if not pulls:
         return None
     total = float(np.sum([pull.value**2 for pull in pulls]))
-    return Agreement(pulls, total, len(pulls), float(chi2_distribution.sf(total, len(pulls))))
+    return Agreement(pulls, total, len(pulls), float(chdtrc(len(pulls), total)))
 
 
 def _pulls(measurement: Measurement, quantity: Quantity, known: Mapping[str, tuple[Truth, ...]]) -> list[Pull]:

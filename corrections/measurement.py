@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from corrections.sample import Sample
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +77,19 @@ class MeasurementSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Bin:
-    """All that is known of one |eta| bin while it is measured."""
+    """All that is fitted in one |eta| bin: rows of simulation and data, and which of them took part."""
 
     eta: Interval
     simulated: Stack
+    usable: BoolArray
     data: Stack | None
     curve: CurveFit | None
     scale_factor: ScaleFactorFit | None
-    points: tuple[Point, ...]
-    fits: tuple[AsymmetryFit, ...]
+
+    @property
+    def fitted_pt(self) -> FloatArray:
+        """Mean pT of the rows behind the curve, GeV."""
+        return self.simulated.pt[self.usable]
 
 
 def measure(
@@ -95,24 +100,44 @@ def measure(
     Needs truth jets in the simulation: without them every width has the status "no_truth".
     """
     truth = truth_points(simulation, algo, settings.core_window, settings.min_effective)
-    reference = _measure_bin(simulation, data, algo, settings, None, None)
+    reference, bins = _fit_bins(simulation, data, settings, threads)
 
-    def one(eta: int) -> _Bin:
-        return _measure_bin(simulation, data, algo, settings, eta, reference)
+    def describe(b: _Bin) -> tuple[list[Point], list[AsymmetryFit]]:
+        return _describe(b, reference, simulation, algo, settings)
 
     with ThreadPoolExecutor(max(threads, 1)) as pool:
-        bins = list(pool.map(one, range(simulation.binning.shape[0])))
-    points = [point for b in bins for point in b.points]
-    curves = tuple(_resolution_curve(b, SIMULATION, algo) for b in bins)
-    factors = tuple(_scale_factor_point(b, algo) for b in bins) if data is not None else ()
+        described = list(pool.map(describe, bins))
+    curves = tuple(_resolution_curve(b, points, algo) for b, (points, _) in zip(bins, described, strict=True))
+    factors: tuple[Point, ...] = ()
+    if data is not None:
+        factors = tuple(_scale_factor_point(b, points, algo) for b, (points, _) in zip(bins, described, strict=True))
     parameters = tuple(p for curve in curves for p in _parameter_points(curve))
     return Measurement(
         algo=algo,
-        points=(*points, *truth, *parameters, *factors),
+        points=(*(p for points, _ in described for p in points), *truth, *parameters, *factors),
         curves=curves,
-        fits=tuple(fit for b in bins for fit in b.fits),
+        fits=tuple(fit for _, fits in described for fit in fits),
         replicas=simulation.n_replicas,
     )
+
+
+def refined(
+    measurement: Measurement, data: Sample, smeared: Sample, settings: MeasurementSettings, threads: int = 1
+) -> Measurement:
+    """`measurement` with every scale factor times that of `data` over `smeared`, the simulation smeared by it.
+
+    Smeared simulation is as wide as data, so that what the width does to the method is the same on both sides and the
+    second factor is free of it. Its distance from 1 is what the first one lacked; the relative error is kept.
+    """
+    _, bins = _fit_bins(smeared, data, settings, threads)
+    second = {b.eta: b.scale_factor.value for b in bins if b.scale_factor is not None}
+    points = tuple(
+        replace(p, value=p.value * second[p.eta], stat=p.stat * second[p.eta])
+        if p.quantity == "scale_factor" and p.is_measured and np.isfinite(second.get(p.eta, np.nan))
+        else p
+        for p in measurement.points
+    )
+    return replace(measurement, points=points)
 
 
 def with_residual(
@@ -130,49 +155,58 @@ def with_residual(
     return replace(measurement, points=(*measurement.points, *points))
 
 
-def _measure_bin(
-    simulation: Sample,
-    data: Sample | None,
-    algo: str,
-    settings: MeasurementSettings,
-    eta: int | None,
-    reference: _Bin | None,
+def _fit_bins(
+    simulation: Sample, data: Sample | None, settings: MeasurementSettings, threads: int
+) -> tuple[_Bin, list[_Bin]]:
+    """The reference region, then every |eta| bin."""
+    reference = _fit_bin(simulation, data, settings, None, None)
+
+    def one(eta: int) -> _Bin:
+        return _fit_bin(simulation, data, settings, eta, reference)
+
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        return reference, list(pool.map(one, range(simulation.binning.shape[0])))
+
+
+def _fit_bin(
+    simulation: Sample, data: Sample | None, settings: MeasurementSettings, eta: int | None, reference: _Bin | None
 ) -> _Bin:
-    interval = _interval(simulation, eta)
     stack = simulation_stack(simulation, eta, settings.core_window)
     usable = usable_rows(stack, settings.min_effective, settings.min_effective)
-    if reference is None or reference.curve is None:
-        usable &= ~stack.is_forward
-    fitted = stack.only(usable)
     reference_curve = reference.curve if reference else None
-    curve = fit_curve(fitted, reference_curve) if usable.any() else None
+    if reference_curve is None:
+        usable &= ~stack.is_forward
+    curve = fit_curve(stack.only(usable), reference_curve) if usable.any() else None
     curve = curve if curve is not None and curve.converged else None
     measured = data_stack(data, simulation, stack, eta) if data is not None else None
     factor = None
     if measured is not None and curve is not None:
         enough = usable & usable_rows(measured, settings.min_data, 0.0)
         if enough.any():
+            reference_factor = reference.scale_factor if reference else None
             factor = fit_scale_factor(
-                measured.only(enough),
-                stack.only(enough),
-                curve,
-                reference_curve,
-                reference.scale_factor if reference else None,
+                measured.only(enough), stack.only(enough), curve, reference_curve, reference_factor
             )
-            factor = factor if factor.converged else None
-    describe = _Describer(algo, interval, simulation, settings, reference_curve)
-    parts = [describe(SIMULATION, stack, None)]
-    if measured is not None:
-        parts.append(describe(DATA, measured, reference.scale_factor if reference else None))
     return _Bin(
-        interval,
-        fitted,
+        _interval(simulation, eta),
+        stack,
+        usable,
         measured,
         curve,
-        factor,
-        tuple(point for part in parts for point in part[0]) if eta is not None else (),
-        tuple(fit for part in parts for fit in part[1]) if eta is not None else (),
+        factor if factor is not None and factor.converged else None,
     )
+
+
+def _describe(
+    b: _Bin, reference: _Bin, simulation: Sample, algo: str, settings: MeasurementSettings
+) -> tuple[list[Point], list[AsymmetryFit]]:
+    """Single widths and distributions of one |eta| bin, simulation first."""
+    describe = _Describer(algo, b.eta, simulation, settings, reference.curve)
+    points, fits = describe(SIMULATION, b.simulated, None)
+    if b.data is not None:
+        more_points, more_fits = describe(DATA, b.data, reference.scale_factor)
+        points, fits = points + more_points, fits + more_fits
+    return points, fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +260,8 @@ class _Describer:
         others = 0.0
         if stack.is_forward[row] and self.reference is not None:
             others = float(self.reference.squared(pt)[0]) * (factor.squared if factor else 1.0)
-        squared = (width.variance - others) / stack.probes[row]
+        ratio = stack.rows[row].inflation
+        squared = (width.variance * ratio**2 - others) / stack.probes[row]
         variance_error = _error(width.variance_error, copies)
         jer = np.sqrt(squared) if squared > 0 else np.nan
         status = width.status if squared > 0 or width.status != "ok" else "negative_square"
@@ -236,11 +271,13 @@ class _Describer:
         return [
             make("width", "template", float(sigma), float(variance_error / (2 * sigma)), width.status),
             make("width", "truncated_rms", *rms, width.status if np.isfinite(rms[0]) else _failed(width.status)),
-            make("jer", "template", float(jer), float(variance_error / stack.probes[row] / (2 * jer)), status),
+            make(
+                "jer", "template", float(jer), float(variance_error * ratio**2 / stack.probes[row] / (2 * jer)), status
+            ),
         ]
 
     def _maker(self, dataset: str, stack: Stack, row: int) -> Callable[..., Point]:
-        region, _, pt_mean = stack.rows[row]
+        region, pt_mean = stack.rows[row].region, stack.rows[row].pt_mean
 
         def make(quantity: Quantity, method: str, value: float, stat: float, status: Status) -> Point:
             pt = self._pt(stack, row)
@@ -313,23 +350,23 @@ def _pt_range(sample_edges: FloatArray, stack: Stack) -> Interval:
     return Interval(float(sample_edges[min(used)]), float(sample_edges[max(used) + 1]))
 
 
-def _resolution_curve(b: _Bin, dataset: str, algo: str) -> ResolutionCurve:
+def _resolution_curve(b: _Bin, points: Sequence[Point], algo: str) -> ResolutionCurve:
     """The curve with its chi^2 against the single widths and, if there are any, the covariance of the replicas."""
     if b.curve is None:
         nothing = Interval(float("nan"), float("nan"))
         values = (float("nan"),) * 3
         return ResolutionCurve(
-            dataset, algo, b.eta, values, np.full((3, 3), np.nan), nothing, np.nan, 0, _bin_status(b)
+            SIMULATION, algo, b.eta, values, np.full((3, 3), np.nan), nothing, np.nan, 0, _bin_status(points)
         )
-    pt = b.simulated.pt
+    pt = b.fitted_pt
     n, s, c = map(float, b.curve.squares)
-    used = [p for p in b.points if p.quantity == "jer" and p.dataset == SIMULATION and p.is_measured]
+    used = [p for p in points if p.quantity == "jer" and p.dataset == SIMULATION and p.is_measured]
     measured = np.array([[p.pt_mean, p.value, p.stat] for p in used]).reshape(-1, 3)
     expected = np.sqrt(np.maximum(b.curve.squared(measured[:, 0]), 0.0))
     chi2 = float(np.sum(((measured[:, 1] - expected) / measured[:, 2]) ** 2))
     n_parameters = int(np.count_nonzero(b.curve.squares))
     return ResolutionCurve(
-        dataset,
+        SIMULATION,
         algo,
         b.eta,
         (n, s, c),
@@ -346,8 +383,8 @@ def _curve_covariance(curve: CurveFit) -> FloatArray:
     return np.cov(finite.T) if len(finite) >= 10 else curve.covariance
 
 
-def _bin_status(b: _Bin) -> Status:
-    statuses = {p.status for p in b.points if p.quantity == "width"}
+def _bin_status(points: Sequence[Point]) -> Status:
+    statuses = {p.status for p in points if p.quantity == "width"}
     for status in ("no_truth", "few_events", "empty"):
         if status in statuses:
             return status
@@ -377,13 +414,13 @@ def _parameter_points(curve: ResolutionCurve) -> tuple[Point, ...]:
     )
 
 
-def _scale_factor_point(b: _Bin, algo: str) -> Point:
+def _scale_factor_point(b: _Bin, points: Sequence[Point], algo: str) -> Point:
     edges = Interval(float("nan"), float("nan"))
     mean, value, error = float("nan"), float("nan"), float("nan")
-    status: Status = "few_events" if b.curve is not None else _bin_status(b)
+    status: Status = "few_events" if b.curve is not None else _bin_status(points)
     if b.scale_factor is not None and b.data is not None:
         value, error = b.scale_factor.value, b.scale_factor.error
-        edges = Interval(float(b.simulated.pt.min()), float(b.simulated.pt.max()))
+        edges = Interval(float(b.fitted_pt.min()), float(b.fitted_pt.max()))
         mean = float(np.sqrt(edges.low * edges.high))
         status = "ok" if np.isfinite(value) and np.isfinite(error) else "negative_square"
     return Point("scale_factor", RATIO, algo, "template", "", b.eta, edges, mean, value, error, status)

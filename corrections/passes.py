@@ -10,7 +10,7 @@ import numpy as np
 from corrections.comparison import _events_read as events_read
 from corrections.comparison import comparisons
 from corrections.correction_set import write_correction_set
-from corrections.measurement import measure, with_residual
+from corrections.measurement import measure, refined, with_residual
 from corrections.results import RATIO
 from corrections.sample import normalisation
 from processors.dijet import jet_algo
@@ -84,10 +84,11 @@ def with_residuals(
     compared: Sequence[Comparison],
     smeared: Sequence[Comparison],
     settings: MeasurementSettings,
+    threads: int = 1,
 ) -> tuple[Measurement, ...]:
-    """The measurements with residual responses, where data and smeared simulation are there.
+    """The measurements with refined scale factors and residual responses, where data and smeared simulation are there.
 
-    Simulation that the user has smeared already counts as smeared.
+    Simulation that the user has smeared already counts as smeared; its scale factor is left as it is.
     """
     by_algo = {each.algo: each for each in compared}
     smeared_by_algo = {each.algo: each.simulation for each in smeared}
@@ -98,6 +99,8 @@ def with_residuals(
         if each.data is None or each.simulation is None or simulation is None:
             results.append(measurement)
         else:
+            if simulation is not each.simulation:
+                measurement = refined(measurement, each.data, simulation, settings, threads)  # noqa: PLW2901
             results.append(with_residual(measurement, each.data, each.simulation, simulation, settings))
     return tuple(results)
 

@@ -191,10 +191,11 @@ def _curve_model(
     stack: Stack, reference: CurveFit | None, replica: int | None, columns: tuple[int, ...]
 ) -> VarianceModel:
     forward = stack.is_forward
-    design = stack.probes[:, None] * _basis(stack.pt, columns)
+    narrowing = stack.inflation**-2
+    design = (stack.probes * narrowing)[:, None] * _basis(stack.pt, columns)
     offset = np.zeros(len(forward))
     if reference is not None:
-        offset = np.where(forward, reference.squared(stack.pt, replica), 0.0)
+        offset = np.where(forward, reference.squared(stack.pt, replica) * narrowing, 0.0)
     n_forward = len({row.pt_bin for row in stack.rows if row.region == "forward"})
     shift = (shift_basis(stack.pt) * forward[:, None])[:, : min(n_forward, 2)]
     return VarianceModel(offset, design, np.zeros(len(forward)), np.ascontiguousarray(shift))

@@ -2,7 +2,8 @@
 
 The detector variance of A in data is SF^2 times that of the simulation curve (standard rows), or SF^2 times the probe's
 part plus the reference region's own (forward rows). The likelihood sees every bin at once, so that no ratio of two
-fluctuating widths is ever averaged; SF^2 is not bounded.
+fluctuating widths is ever averaged; SF^2 is not bounded. What depends on the width itself, such as how far a falling
+spectrum inflates pt_avg, is removed by fitting again with the simulation smeared (`measurement.refined`).
 """
 
 from __future__ import annotations
@@ -92,10 +93,11 @@ def _model(
     data: Stack, curve: CurveFit, reference_curve: CurveFit | None, reference_squared: float, replica: int | None
 ) -> VarianceModel:
     forward = data.is_forward
-    design = data.probes * curve.squared(data.pt, replica)
+    narrowing = data.inflation**-2
+    design = data.probes * curve.squared(data.pt, replica) * narrowing
     offset, shift = np.zeros(len(forward)), np.zeros(len(forward))
     if reference_curve is not None and forward.any():
-        offset = np.where(forward, reference_squared * reference_curve.squared(data.pt, replica), 0.0)
+        offset = np.where(forward, reference_squared * reference_curve.squared(data.pt, replica) * narrowing, 0.0)
         shift = np.where(forward, curve.displacement(data.pt, replica), 0.0)
     shift_design = forward.astype(np.float64)[:, None] if forward.any() else np.zeros((len(forward), 0))
     return VarianceModel(offset, design[:, None], shift, shift_design)

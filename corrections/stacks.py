@@ -28,11 +28,17 @@ STANDARD, FORWARD = 0, 1
 
 
 class Row(NamedTuple):
-    """What one row of a stack is: its region, its bin of pt_avg and the mean truth pt_avg there, GeV."""
+    """What one row of a stack is: its region, its bin of pt_avg and the mean truth pt_avg there, GeV.
+
+    `inflation` is the mean reconstructed over the mean truth pt_avg. On a falling spectrum a bin of reconstructed
+    pt_avg is filled by events that fluctuated upwards, on average by (spectrum power - 1)/4 times the sum of squared
+    resolutions; A, divided by the reconstructed pt_avg, is narrower by that factor.
+    """
 
     region: Region
     pt_bin: int
     pt_mean: float
+    inflation: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,11 @@ class Stack:
     def pt(self) -> FloatArray:
         """Mean truth pt_avg of each row, (n_rows,), GeV."""
         return np.array([row.pt_mean for row in self.rows])
+
+    @property
+    def inflation(self) -> FloatArray:
+        """Mean reconstructed over mean truth pt_avg of each row in simulation, (n_rows,)."""
+        return np.array([row.inflation for row in self.rows])
 
     @property
     def is_forward(self) -> BoolArray:
@@ -114,6 +125,14 @@ def mean_pt(simulation: Sample, sample: Sample) -> FloatArray:
     return np.where(np.isfinite(ratio), mean * ratio, mean)
 
 
+def inflation(simulation: Sample) -> FloatArray:
+    """Mean reconstructed over mean truth pt_avg by (eta, region, pt_avg); 1 where it is not known."""
+    simulated = simulation.moments()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = (simulated["pt_avg"] / simulated["weight"]) / (simulated["truth_pt_avg"] / simulated["matched"])
+    return np.where(np.isfinite(ratio), ratio, 1.0)
+
+
 def reference_mean_pt(simulation: Sample, sample: Sample) -> FloatArray:
     """`mean_pt` of the events with both jets in the reference region, (n_pt,)."""
     weight = sample.moments()["weight"]
@@ -128,13 +147,14 @@ def simulation_stack(simulation: Sample, eta: int | None, half_widths: float) ->
     """All rows of one |eta| bin of simulation, or of the reference region (None), empty bins included."""
     if eta is None:
         reco, truth = simulation.reference_spectra()
-        return _stack(reco, truth, "standard", reference_mean_pt(simulation, simulation), simulation, half_widths)
+        pt = reference_mean_pt(simulation, simulation)
+        return _stack(reco, truth, "standard", pt, reference_inflation(simulation), simulation, half_widths)
     parts = []
     for region in _regions(simulation, eta):
         index = FORWARD if region == "forward" else STANDARD
-        pt = mean_pt(simulation, simulation)[eta, index]
+        pt, ratio = mean_pt(simulation, simulation)[eta, index], inflation(simulation)[eta, index]
         spectra = simulation.spectra(eta, index), simulation.truth_spectra(eta, index)
-        parts.append(_stack(*spectra, region, pt, simulation, half_widths))
+        parts.append(_stack(*spectra, region, pt, ratio, simulation, half_widths))
     return _concatenate(parts)
 
 
@@ -168,10 +188,27 @@ def _regions(sample: Sample, eta: int) -> tuple[Region, ...]:
     return ("standard",) if eta in sample.binning.reference_bins else ("standard", "forward")
 
 
-def _stack(reco: Spectra, truth: Spectra, region: Region, pt: FloatArray, sample: Sample, half_widths: float) -> Stack:
+def reference_inflation(simulation: Sample) -> FloatArray:
+    """`inflation` of the events with both jets in the reference region, (n_pt,)."""
+    bins = list(simulation.binning.reference_bins)
+    weight = simulation.moments()["weight"][bins]
+    total = weight.sum(axis=(0, 1))
+    mean = (inflation(simulation)[bins] * weight).sum(axis=(0, 1)) / np.where(total > 0, total, 1.0)
+    return np.where(total > 0, mean, 1.0)
+
+
+def _stack(
+    reco: Spectra,
+    truth: Spectra,
+    region: Region,
+    pt: FloatArray,
+    ratio: FloatArray,
+    sample: Sample,
+    half_widths: float,
+) -> Stack:
     edges = sample.binning.asymmetry_edges
     windows = [core_window(c, edges, half_widths, symmetric=region == "standard") for c in reco.counts]
-    rows = tuple(Row(region, b, float(pt[b])) for b in range(len(pt)))
+    rows = tuple(Row(region, b, float(pt[b]), float(ratio[b])) for b in range(len(pt)))
     first, last = (np.array(side, dtype=np.int64) for side in zip(*windows, strict=True))
     distributions = Distributions(
         reco.counts, truth.counts, first, last, _scale(reco.counts, reco.variances), float(edges[1] - edges[0])
