@@ -282,8 +282,8 @@ def smearing() -> cs.Correction:
     data = cs.Binning(nodetype="binning", input="GenPt", edges=[-1, 0, 1], flow="clamp", content=[random, matched])
     description = (
         "Factor on simulated jets that brings their resolution to that of data. GenPt is the pT of the truth jet "
-        "within half the jet radius and three resolutions, or -1; without one the factor is random, and the same for the "
-        "same jet and event."
+        "within half the jet radius and three resolutions, or -1; without one the factor is random, and the same for "
+        "the same jet and event."
     )
     inputs = ("JetPt", "JetEta", "GenPt", "Rho", "EventID", "JER", "JERSF")
     return _correction("JERSmear", description, inputs, "smear", data)
