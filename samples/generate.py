@@ -13,7 +13,7 @@ from samples.streams import Stream
 from samples.workers import ChunkJob, run_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from samples.pythia import PythiaSettings
@@ -39,6 +39,7 @@ def generate(
     rntuple: bool = False,
     data_events: int | None = None,
     overwrite: bool = False,
+    underlying_event: bool = True,
     quiet: bool = False,
 ) -> GeneratedSample:
     """Write simulation and data of `events` generated events each into `output`.
@@ -51,12 +52,14 @@ def generate(
     output : new or empty folder, or one with an unfinished job of the same arguments, which is resumed.
     data_tune : tune of the data and of an alternative simulation that is then written as well.
     workers : processes; all cores if not given.
+    underlying_event : with multiparton interactions; without them Pythia is five times faster.
     skim, reduced_precision, rntuple : see `samples.writing.SampleOptions`.
 
     Raises `samples.errors.SampleError`, with a message of one line, before any work is done.
     """
     _check(process, events, data_events, seed, workers, data_tune)
     _prepare(output, overwrite=overwrite)
+    from samples.pythia import PythiaSettings, tune_number
     from samples.toy import write_toy
     from samples.writing import SampleOptions
 
@@ -66,7 +69,13 @@ def generate(
     n_data = events if data_events is None else data_events
     sizes = {Stream.SIMULATION: events, Stream.DATA: n_data}
     n_workers = workers or os.cpu_count() or 1
-    return _generate_dijets(output, sizes, seed, data_tune, options, workers=n_workers, quiet=quiet)
+    tune = tune_number(data_tune or "monash")
+    nominal = PythiaSettings(underlying_event=underlying_event)
+    settings = {Stream.SIMULATION: nominal, Stream.DATA: replace(nominal, tune=tune)}
+    if data_tune is not None:
+        settings[Stream.ALTERNATIVE] = settings[Stream.DATA]
+        sizes[Stream.ALTERNATIVE] = events
+    return _generate_dijets(output, sizes, settings, seed, options, workers=n_workers, quiet=quiet)
 
 
 def _check(
@@ -111,25 +120,18 @@ def _prepare(output: Path, *, overwrite: bool) -> None:
 
 def _generate_dijets(
     output: Path,
-    sizes: dict[Stream, int],
+    sizes: Mapping[Stream, int],
+    settings: Mapping[Stream, PythiaSettings],
     seed: int,
-    data_tune: str | None,
     options: SampleOptions,
     *,
     workers: int,
     quiet: bool,
 ) -> GeneratedSample:
-    from samples.pythia import PythiaSettings, tune_number
     from samples.writing import write_sample
 
-    nominal = PythiaSettings()
-    other = nominal if data_tune is None else replace(nominal, tune=tune_number(data_tune))
-    settings = {Stream.SIMULATION: nominal, Stream.DATA: other}
-    if data_tune is not None:
-        settings[Stream.ALTERNATIVE] = other
-        sizes = {**sizes, Stream.ALTERNATIVE: sizes[Stream.SIMULATION]}
     folder = ChunkFolder(output / CHUNK_FOLDER)
-    facts = _facts(nominal, other)
+    facts = _facts(settings[Stream.SIMULATION], settings[Stream.DATA])
     folder.open({"seed": seed, **facts})
     jobs = [ChunkJob(folder, settings[task.stream], seed, task) for task in plan_chunks(sizes)]
     run_jobs(jobs, workers, quiet=quiet)
@@ -162,7 +164,7 @@ def _facts(nominal: PythiaSettings, other: PythiaSettings) -> dict[str, Any]:
     }
 
 
-def plan_chunks(sizes: dict[Stream, int]) -> list[ChunkTask]:
+def plan_chunks(sizes: Mapping[Stream, int]) -> list[ChunkTask]:
     """Chunks of all streams, in an order in which the streams grow in proportion: one can stop anywhere."""
     tasks = [(task, len(tasks)) for tasks in (_tasks(stream, size) for stream, size in sizes.items()) for task in tasks]
     return [task for task, _ in sorted(tasks, key=lambda item: ((item[0].chunk + 0.5) / item[1], item[0].stream))]

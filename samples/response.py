@@ -38,13 +38,13 @@ class DetectorSettings:
     """What the detector does, per bin of truth |eta|; the last bin also serves what lies beyond its edge."""
 
     eta_edges: tuple[float, ...] = (0.0, 0.2, 0.7, 1.0, 1.3, 1.8, 2.5, 2.8, 3.2, 3.6, 4.5)
-    noise: tuple[float, ...] = (2.2, 2.2, 2.3, 2.4, 2.5, 2.6, 2.9, 3.0, 2.4, 2.2)
+    noise: tuple[float, ...] = (2.6, 2.6, 2.7, 2.8, 2.9, 3.0, 3.2, 3.3, 2.7, 2.5)
     """N0, GeV."""
     noise_rho: tuple[float, ...] = (0.55, 0.55, 0.56, 0.58, 0.62, 0.66, 0.70, 0.66, 0.55, 0.50)
     """N_rho, GeV per square root of GeV of rho."""
-    stochastic: tuple[float, ...] = (0.75, 0.75, 0.78, 0.84, 0.90, 0.86, 0.95, 1.05, 0.90, 0.85)
+    stochastic: tuple[float, ...] = (0.80, 0.80, 0.83, 0.88, 0.94, 0.90, 0.98, 1.08, 0.94, 0.90)
     """S, square root of GeV."""
-    constant: tuple[float, ...] = (0.042, 0.042, 0.045, 0.050, 0.052, 0.048, 0.060, 0.085, 0.080, 0.075)
+    constant: tuple[float, ...] = (0.048, 0.048, 0.050, 0.053, 0.056, 0.053, 0.063, 0.085, 0.080, 0.075)
     """C."""
     tail_fraction: tuple[float, ...] = (0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.03, 0.03, 0.02, 0.02)
     tail_width: float = 2.2

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samples.response import RecoEvents
-    from samples.truth import IntArray, TruthEvents
+    from samples.truth import FloatArray, IntArray, TruthEvents
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,16 @@ class SkimSettings:
     third_jet_fraction: float = 0.4
     """... or than this fraction of pt_avg."""
     leading_jets: int = 4
+    thinning: float = 0.25
+    """Simulation: events are kept with this probability times weight x (pt_avg / 100 GeV)^4.5, at most 1."""
 
     def describe(self) -> str:
         """Return the cuts in one line."""
         return (
             f">= 2 jets, |dphi(1,2)| > {self.min_delta_phi:g}, "
             f"pT3 < max({self.third_jet_pt:g} GeV, {self.third_jet_fraction:g} pT_avg), "
-            f"the {self.leading_jets} leading jets"
+            f"the {self.leading_jets} leading jets; "
+            f"simulation kept with probability min(1, {self.thinning:g} w (pt_avg / 100 GeV)^4.5), weighted accordingly"
         )
 
 
@@ -59,6 +62,15 @@ def decide(reco: RecoEvents, settings: SkimSettings) -> SkimDecision:
     back_to_back = two_jets & (delta_phi > settings.min_delta_phi)
     limit = np.maximum(settings.third_jet_pt, settings.third_jet_fraction * pt_avg)
     return SkimDecision(two_jets, back_to_back, back_to_back & (third_pt < limit))
+
+
+def keep_probability(weight: FloatArray, pt_avg: FloatArray, settings: SkimSettings) -> FloatArray:
+    """Probability to keep a simulated event, (n,), positive; its weight is to be divided by it.
+
+    At a given pt_avg (GeV) weights differ by an order of magnitude; the light events say little and fill the file.
+    """
+    physical = weight * (np.maximum(pt_avg, 10.0) / 100.0) ** 4.5
+    return np.minimum(1.0, settings.thinning * physical)
 
 
 def select_events(

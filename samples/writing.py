@@ -13,7 +13,7 @@ from samples.description import describe_detector, describe_fileset, describe_tr
 from samples.nanoaod import EventNumbers, GeneratorSums, NanoFile, event_columns
 from samples.precision import round_mantissa
 from samples.response import DetectorSettings, reconstruct
-from samples.skim import SkimSettings, decide, select_events
+from samples.skim import SkimSettings, decide, keep_probability, select_events
 from samples.streams import Purpose, Stream, chunk_generator
 from samples.triggers import (
     TriggerMenu,
@@ -47,7 +47,7 @@ class SampleOptions:
     """How a sample is made from truth events."""
 
     skim: bool = False
-    """Write only what can become a dijet, and the leading jets."""
+    """Write only what can become a dijet, its leading jets, and of the simulation no swarm of light events."""
     reduced_precision: bool = False
     """Round floating-point columns to 10-bit mantissas."""
     rntuple: bool = False
@@ -134,10 +134,16 @@ def _write_simulation(
         for chunk, truth in enumerate(chunks):
             reco = _reconstruct(truth, stream, chunk, seed, options)
             skim = decide(reco, options.skim_settings)
-            written = _is_wanted(skim, options)
-            bits = unprescaled_bits(trigger_pt_avg(reco), options.triggers)
+            pt_avg = trigger_pt_avg(reco)
+            bits = unprescaled_bits(pt_avg, options.triggers)
             block = _Block(_SIMULATION_RUN, chunk + 1, counts.generated + 1)
-            _write_events(file, reco, truth, block, bits, written, options, with_truth=True)
+            written, weight = _is_wanted(skim, options), truth.weight
+            if options.skim:
+                probability = keep_probability(weight, pt_avg, options.skim_settings)
+                rng = chunk_generator(seed, stream, chunk, Purpose.TRIGGER)
+                written = written & (rng.uniform(size=len(truth)) < probability)
+                weight = weight / probability
+            _write_events(file, reco, replace(truth, weight=weight), block, bits, written, options, with_truth=True)
             sums = sums.add(truth.weight)
             counts += SampleCounts(
                 generated=len(truth),

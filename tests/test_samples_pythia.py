@@ -57,7 +57,7 @@ def test_events_whose_shower_is_harder_than_the_scattering_are_left_out() -> Non
 
     kept = without_outliers(events, PythiaSettings())
 
-    # mean pT of 60 and 80 GeV, none with one jet; the limit is 75 GeV
+    # mean pT of 60 and 80 GeV, none with one jet; the limit is 65 GeV
     assert kept.weight.tolist() == [1.0, 3.0]
     assert kept.pt.tolist() == [70.0, 50.0, 95.0]
 

@@ -29,8 +29,8 @@ def response_of(truth: TruthEvents, *, is_data: bool) -> NDArray[np.float64]:
 def test_resolution_is_the_sum_of_noise_stochastic_and_constant_terms() -> None:
     got = relative_resolution(np.array([100.0]), np.array([-0.1]), np.array([20.0]), DetectorSettings())
 
-    # (2.2^2 + 0.55^2 * 20) / 100^2 + 0.75^2 / 100 + 0.042^2 = 0.001089 + 0.005625 + 0.001764
-    assert got == pytest.approx([0.008478**0.5])
+    # (2.6^2 + 0.55^2 * 20) / 100^2 + 0.80^2 / 100 + 0.048^2 = 0.001281 + 0.0064 + 0.002304
+    assert got == pytest.approx([0.009985**0.5])
 
 
 def test_noise_grows_with_rho() -> None:
