@@ -217,7 +217,7 @@ def scales(each: Bin, kind: str) -> tuple[Scale, Scale]:
     if kind == "linear":
         return Scale(-limit, limit, n_ticks=4), Scale(0, 1.6 * peak)
     low = max(float(shown[shown > 0].min(initial=peak / 10)) / 2, peak / 3e4)
-    return Scale(-limit, limit, n_ticks=4), Scale(low, peak * (peak / low) ** 0.75, log=True)
+    return Scale(-limit, limit, n_ticks=4), Scale(low, peak * (peak / low) ** 0.75, log=True, n_ticks=3)
 
 
 def _inside(density: Density, limit: float) -> FloatArray:

@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from report.style import HEADER_HEIGHT, PAGE_WIDTH, PT_TICKS, header, new_figure
+from report.style import HEADER_HEIGHT, PAGE_WIDTH, PT_TICKS, header, new_figure, text_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,7 @@ Joined = Literal["above", "below"] | None
 
 TICK, MINOR_TICK, ROOM = 0.06, 0.035, 0.09
 SMALL, NORMAL = 9.0, 11.0
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Line(NamedTuple):
@@ -106,7 +107,8 @@ class Scale:
             values = MaxNLocator(self.n_ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
             margin = 1e-6 * (self.high - self.low)
             return [float(v) for v in values if self.low - margin <= v <= self.high + margin]
-        return [10.0**i for i in self._decades[:: 1 + len(self._decades) // 10] if self.low <= 10.0**i <= self.high]
+        inside = [i for i in self._decades if self.low <= 10.0**i <= self.high]
+        return [10.0**i for i in inside[:: 1 + (len(inside) - 1) // self.n_ticks]]
 
     @property
     def unlabelled(self) -> list[float]:
@@ -117,7 +119,8 @@ class Scale:
 
     def number(self, value: float) -> str:
         """Number on a tick; powers of ten where the axis spans many."""
-        return power_of_ten(value) if self.log and self.high > 1e5 * self.low else number(value)
+        is_power = self.log and self.high > 1e5 * self.low and value not in (1, 10)
+        return power_of_ten(value) if is_power else number(value)
 
     @property
     def _decades(self) -> range:
@@ -196,19 +199,12 @@ class Sheet:
         x_values, y_values = np.array(panel.x.labelled), np.array(panel.y.labelled)
         if joined != "below":
             for value, x in zip(x_values, panel.left + panel.width * panel.x.fraction(x_values), strict=True):
-                self._write(x, panel.bottom - 0.06, panel.x.number(value), ha="center", va="top", parse_math=True)
+                self._write(x, panel.bottom - 0.06, panel.x.number(value), ha="center", va="top")
         for value, up in zip(y_values, panel.height * panel.y.fraction(y_values), strict=True):
             # The numbers of two panels that touch must not.
             if (joined == "below" and up < ROOM) or (joined == "above" and panel.height - up < ROOM):
                 continue
-            self._write(
-                panel.left - 0.06,
-                panel.bottom + up,
-                panel.y.number(value),
-                ha="right",
-                va="center_baseline",
-                parse_math=True,
-            )
+            self._write(panel.left - 0.06, panel.bottom + up, panel.y.number(value), ha="right", va="center_baseline")
 
     def line(self, panel: Panel, x: ArrayLike, y: ArrayLike, look: Line) -> None:
         """Line through the points, broken where it leaves the frame or is nan."""
@@ -327,8 +323,7 @@ class Sheet:
         self._lines[look] += [points, np.full((1, 2), np.nan)]
 
     def _write(self, x: float, y: float, text: str, *, size: float = SMALL + 0.5, **look: Any) -> None:
-        # A name that a user gave may hold a dollar sign, so only the numbers are read as TeX.
-        options = {"parse_math": False, "size": size * self._text_scale, **look}
+        options = {"size": size * self._text_scale, **text_options(text), **look}
         self._figure.text(x, y, text, transform=self._figure.dpi_scale_trans, **options)
 
 
@@ -343,7 +338,7 @@ def power_of_ten(value: float) -> str:
     """Number as a multiple of a power of ten."""
     mantissa, exponent = f"{value:.3e}".split("e")
     digits = mantissa.rstrip("0").rstrip(".").replace("-", "\N{MINUS SIGN}")
-    return f"{'' if digits == '1' else digits + '×'}10$^{{{int(exponent)}}}$"
+    return f"{'' if digits == '1' else digits + '×'}10{str(int(exponent)).translate(SUPERSCRIPTS)}"
 
 
 def _line(look: Line, x: ArrayLike, y: ArrayLike, **options: Any) -> Line2D:

@@ -69,8 +69,7 @@ def _style_of(style: str) -> Any:
         "lines.markersize": 4.5,
         "legend.fontsize": 11,
         "legend.borderpad": 0.3,
-        # Symbols that the experiments' font lacks come from the last one.
-        "font.family": [chosen["font.sans-serif"][0], "DejaVu Sans"],
+        "font.family": [chosen["font.sans-serif"][0]],
     }
     return {**chosen, **ours}
 
@@ -84,15 +83,25 @@ def header(figure: Figure, settings: ReportSettings, title: str = "") -> None:
     """Experiment and label on the left, energy and luminosity on the right, the figure's subject between them."""
     width, height = figure.get_size_inches()
     margin, is_atlas = 0.12 / width, settings.style == "ATLAS"
-    # What a user wrote is not read as TeX.
-    words: dict[str, Any] = {"y": 1 - 0.3 / height, "va": "baseline", "parse_math": False}
-    name = figure.text(
-        margin, s=settings.name, weight="bold", style="italic" if is_atlas else "normal", size=16, **words
-    )
+    place: dict[str, Any] = {"y": 1 - 0.3 / height, "va": "baseline"}
+
+    def write(x: float, text: str, **look: Any) -> Any:
+        return figure.text(x, s=text, **place, **text_options(text), **look)
+
+    name = write(margin, settings.name, weight="bold", style="italic" if is_atlas else "normal", size=16)
     gap = _width_of(name, figure) + 0.08 / width if settings.name else 0.0
-    figure.text(margin + gap, s=settings.label, size=15, style="normal" if is_atlas else "italic", **words)
-    figure.text(1 - margin, s=_conditions(settings), size=13, ha="right", **words)
-    figure.text(0.5, s=title, size=14, ha="center", **words)
+    write(margin + gap, settings.label, size=15, style="normal" if is_atlas else "italic")
+    write(1 - margin, _conditions(settings), size=13, ha="right")
+    write(0.5, title, size=14, ha="center")
+
+
+def text_options(text: str) -> dict[str, Any]:
+    """How words are drawn: never as TeX, since users' names may hold dollar signs, and with a second font for symbols.
+
+    Each font costs time for every text, so that it is named only where the experiment's own may lack a symbol.
+    """
+    fonts = {} if text.isascii() else {"family": [*mpl.rcParams["font.family"], "DejaVu Sans"]}
+    return {"parse_math": False, **fonts}
 
 
 def _width_of(text: Any, figure: Figure) -> float:

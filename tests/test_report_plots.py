@@ -320,7 +320,7 @@ def test_logarithmic_ticks_are_powers_of_ten() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(0.0, "0"), (-0.5, "−0.5"), (150000, "150000"), (1e-5, "10$^{-5}$"), (2.5e7, "2.5×10$^{7}$")],  # noqa: RUF001
+    [(0.0, "0"), (-0.5, "−0.5"), (150000, "150000"), (1e-5, "10⁻⁵"), (2.5e7, "2.5×10⁷")],  # noqa: RUF001
 )
 def test_numbers_on_axes_are_short(value: float, expected: str) -> None:
     assert number(value) == expected
