@@ -3,16 +3,23 @@
 In the order results meet them:
 
 settings             which style, which figures, which formats
+run_settings         all settings of a run, each section from the module it sets
+run_record           run.json: what ran, on what, and what came of it
+run_log              what a run says while it works
 measurement_file     the measurement as JSON, so that figures can be drawn again without the events
-style                colours, fonts, header and pages of panels, the same for every figure
+closure              numbers that figures and tables share: ratios of data to simulation and of dijets to truth
+style                colours, fonts and header, the same for every figure
+sheet                a page of many small panels, drawn with a handful of artists
 figures              what shall be drawn, and what has been
 asymmetry            asymmetry distributions with their fits
-resolution           resolution against pT, response against pT, closure against truth
+resolution           resolution, response and closure against pT
 scale_factor         scale factor and residual response against |eta|
 cutflow              events after each cut
 spectrum             pt_avg in data and simulation
 plots                which of these make the default set; drawing them, in parallel where wanted
 tables               the numbers of the page in rows
+verdict              complete, fitted, closed: what a reader wants to know first
 page                 one self-contained report.html
 folder               an output folder -> figures and page, again
+console              the summary at the end of a run
 """
