@@ -358,7 +358,7 @@ def _yes_or_no(values: AnyArray) -> AnyArray:
 
 
 def _energy(values: AnyArray, unit: float) -> Float32Array:
-    return _float32(values) if unit == 1 else _float32(values) * np.float32(unit)
+    return _float32(values) if unit == 1 else _float32(values * np.float64(unit))
 
 
 def _float32(values: AnyArray) -> Float32Array:
