@@ -210,7 +210,7 @@ def scales(each: Bin, kind: str) -> tuple[Scale, Scale]:
     """Axes that show four widths or the fitted range, whichever is more, and leave room for words on top."""
     fits = with_events(each)
     widths = [fit.sigma if np.isfinite(fit.sigma) and fit.sigma > 0 else _spread(fit) for fit in fits]
-    windows = [max(abs(fit.window.low), abs(fit.window.high)) for fit in fits]
+    windows = [max(abs(fit.window.low), abs(fit.window.high)) for fit in fits if fit.status == "ok"]
     limit = min(max(4.5 * max(widths), 1.25 * max((w for w in windows if np.isfinite(w)), default=0.0), 0.2), 2.0)
     shown = np.concatenate([_inside(Density.of(fit, rebinning(fits)), limit) for fit in fits])
     peak = float(shown.max(initial=0.0)) or 1.0
