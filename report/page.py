@@ -47,7 +47,7 @@ def write_page(
         versions=run.get("versions") or {},
         seconds=run.get("seconds") or {},
         run_tables=_present(run_tables(run)),
-        result_tables=_present([table for m in measurements for table in result_tables(m)]),
+        result_tables=_present([*(table for m in measurements for table in result_tables(m)), known_answer_table(run)]),
         cutflow=tables.cutflow_table(cutflow_rows),
         sections=sections(folder, figures),
         corrections=correction_files(folder),
@@ -68,12 +68,16 @@ def result_tables(measurement: Measurement) -> list[tables.Table | None]:
     ]
 
 
+def known_answer_table(run: Mapping[str, Any]) -> tables.Table | None:
+    """What came back of what was put into a generated sample; None for any other sample."""
+    return tables.records_table("Measured against injected", _records((run.get("closure") or {}).get("pulls")))
+
+
 def run_tables(run: Mapping[str, Any]) -> list[tables.Table | None]:
     """Input, what was lost and what was left out; None for what there is not."""
     return [
         tables.records_table("Datasets", _records(run.get("datasets"))),
         tables.records_table("Input files", _records(run.get("inputs"))),
-        tables.records_table("Known answer", _records((run.get("closure") or {}).get("pulls"))),
         tables.records_table("Lost input", _records(run.get("lost"))),
         tables.records_table("Left out, counted", excluded_counts(run)),
     ]
