@@ -131,7 +131,7 @@ def weigh_events(record: EventRecord, dataset: Dataset, pairs: kernels.Pairs, se
     for decision in (certified, pairs.second >= 0, pairs.back_to_back, triggered):
         so_far &= decision
         passed += so_far
-    return EventWeights(base, base * prescale, passed)
+    return EventWeights(base, base * prescale if dataset.triggers else base, passed)
 
 
 def match_truth_pairs(record: EventRecord, pairs: kernels.Pairs, selection: DijetSelection) -> kernels.Partners:
@@ -172,12 +172,11 @@ def fill_candidates(
         candidates.truth_pt_avg,
         shape[0] * shape[1] * shape[2] * shape[4],
     )
-    default = candidates.cell % 2 == 1
     return {
         "asymmetry": sums,
         "truth_asymmetry": truth_sums,
         "moments": moments,
-        "spectrum": _spectrum(pt_avg[default], weight[default]),
+        "spectrum": kernels.fill_spectrum(np.asarray(SPECTRUM_EDGES), pt_avg, candidates.cell, weight),
     }
 
 
@@ -203,21 +202,17 @@ def fill_responses(
 
 
 def cutflow(as_read: NDArray[np.int8], read_weight: FloatArray, weights: EventWeights) -> FloatArray:
-    """Raw and weighted number of events that pass each step of `CUTFLOW_STEPS`, (n_steps, 2)."""
-    n_used = len(CUTFLOW_USED)
-    triggered = weights.passed >= TRIGGERED
-    used = np.where(triggered, weights.used, weights.base)
-    steps = [_at_least(as_read + np.int8(1), len(CUTFLOW_AS_READ), w) for w in (None, read_weight)]
-    later = [_at_least(weights.passed, n_used, w) for w in (None, used)]
-    before = _at_least(np.minimum(weights.passed, TRIGGERED - 1), n_used, weights.base)
-    later[1][: TRIGGERED - 1] = before[: TRIGGERED - 1]
-    return np.concatenate([np.stack(steps, axis=1), np.stack(later, axis=1)])
+    """Raw and weighted number of events that pass each step of `CUTFLOW_STEPS`, (n_steps, 2).
 
-
-def _at_least(passed: NDArray[np.int8], n_steps: int, weight: FloatArray | None) -> FloatArray:
-    """Number (or sum of weights) of events that passed at least step 1 to `n_steps`, (n_steps,)."""
-    stopped = np.bincount(passed, weights=weight, minlength=n_steps + 1)
-    return np.cumsum(stopped[::-1])[::-1][1:].astype(np.float64)
+    The prescale counts from the trigger step on.
+    """
+    steps = kernels.count_steps(as_read + np.int8(1), len(CUTFLOW_AS_READ), read_weight)
+    used = kernels.count_steps(weights.passed, len(CUTFLOW_USED), weights.used)
+    if weights.used is not weights.base:
+        used[: TRIGGERED - 1, 1] = kernels.count_steps(weights.passed, len(CUTFLOW_USED), weights.base)[
+            : TRIGGERED - 1, 1
+        ]
+    return np.concatenate([steps, used])
 
 
 def _without_alpha(cell: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
@@ -240,12 +235,6 @@ def _sparse_pair(
         SparseSums(bins, kernels.fill_sums(reco, bins, weight, n_total), replicas),
         SparseSums(truth_bins, kernels.fill_sums(truth, truth_bins, weight, n_total), truth_replicas),
     )
-
-
-def _spectrum(pt_avg: FloatArray, weight: FloatArray) -> FloatArray:
-    edges = np.asarray(SPECTRUM_EDGES)
-    sums = [np.histogram(pt_avg, edges, weights=w)[0] for w in (weight, weight * weight)]
-    return np.stack(sums, axis=1)
 
 
 def prepare_jets(record: EventRecord, dataset: Dataset, settings: DijetSettings) -> tuple[EventRecord, dict[str, int]]:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.binning import REGIONS, RESPONSE_BINS, RESPONSE_RANGE, SPECTRUM_EDGES, THIRD_JET, Binning
+from processors.kernels import unite
 from processors.selection import CUTFLOW_STEPS
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ class SparseSums:
             return self
         if len(self.bins) == 0:
             return other
-        bins = np.union1d(self.bins, other.bins)
-        here, there = np.searchsorted(bins, self.bins), np.searchsorted(bins, other.bins)
+        bins, here, there = unite(self.bins, other.bins)
         return SparseSums(
             bins,
             _scatter(len(bins), (here, self.sums), (there, other.sums)),
