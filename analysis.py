@@ -57,18 +57,15 @@ class RunByDefault(click.Group):
     def _with_command(self, args: list[str]) -> list[str]:
         if args[:1] and args[0] in {"-h", "--help", "--version"}:
             return args
-        takes_value = {
-            name
-            for command in self.commands.values()
-            for option in command.params
-            if isinstance(option, click.Option) and not option.is_flag
-            for name in option.opts
-        }
+        options = [each for command in self.commands.values() for each in command.params if each.opts[0][0] == "-"]
+        known = {name: not getattr(option, "is_flag", False) for option in options for name in option.opts}
         is_value = False
         for i, word in enumerate(args):
             if not is_value and not word.startswith("-") and "=" not in word:
                 return [word, *args[:i], *args[i + 1 :]]
-            is_value = not is_value and word in takes_value
+            if not is_value and word.startswith("--") and word.partition("=")[0] not in {*known, "--help"}:
+                break  # `run` tells that there is no such option
+            is_value = not is_value and known.get(word, False)
         return ["run", *args]
 
     def resolve_command(
@@ -324,7 +321,7 @@ def _measure(
         record.add_second_filling(second)
         smeared = passes.compare(second.output, chosen.datasets, smearing, weights)
     with record.timed("fit"):
-        measurements = passes.with_residuals(measurements, compared, smeared, settings.measurement)
+        measurements = passes.with_residuals(measurements, compared, smeared, settings.measurement, available_cores())
     return compared, measurements
 
 
@@ -408,8 +405,8 @@ def _drawing(settings: RunSettings) -> Iterator[Callable[..., Iterable[Any]]]:
         stop_pool(pool)
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal asked for the end."""
+class Stopped(BaseException):
+    """A signal asked for the end; no KeyboardInterrupt, of which click makes something else."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)

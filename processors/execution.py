@@ -203,7 +203,8 @@ def execute(
     start_seconds = 0.0
     if missing:
         events = {_key(item): len(item) for item in planned}
-        with shown(store, events, title) if title else contextlib.nullcontext():
+        workers = f"{execution.n_workers} worker{'s' if execution.n_workers > 1 else ''}"
+        with shown(store, events, f"{title}, {workers}") if title else contextlib.nullcontext():
             start_seconds = _work_off(missing, _Guarded(processor), execution, store, ledger)
     seconds = time.monotonic() - began - start_seconds
     return ledger.outcome(resumed=resumed, start_seconds=start_seconds, seconds=seconds)

@@ -25,7 +25,10 @@ LINE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Chunks and events done and in all, and the seconds it took; `before` events were done at the beginning."""
+    """Chunks and events done and in all, and the seconds it took; `before` events were done at the beginning.
+
+    `is_begun` tells whether a worker has taken up any of it.
+    """
 
     chunks: int
     all_chunks: int
@@ -33,6 +36,7 @@ class Snapshot:
     all_events: int
     before: int
     seconds: float
+    is_begun: bool = True
 
     @property
     def rate(self) -> float:
@@ -46,6 +50,8 @@ class Snapshot:
 
     def __str__(self) -> str:
         """One line for a log."""
+        if not self.is_begun:
+            return "waiting for the first worker"
         left = "" if self.seconds_left is None else f", about {self.seconds_left:.0f} s left"
         return (
             f"{self.chunks} of {self.all_chunks} chunks, {self.events:,} of {self.all_events:,} events, "
@@ -80,7 +86,8 @@ def _look(store: ChunkStore, events: Mapping[str, int]) -> Callable[[], Snapshot
     def look() -> Snapshot:
         ended = store.ended() & events.keys()
         done = sum(events[key] for key in ended)
-        return Snapshot(len(ended), len(events), done, total, before, time.monotonic() - began)
+        is_begun = bool(ended or store.begun())
+        return Snapshot(len(ended), len(events), done, total, before, time.monotonic() - began, is_begun)
 
     return look
 
