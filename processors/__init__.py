@@ -7,6 +7,7 @@ compiled             the numba options every kernel shares
 fileset              fileset JSON or YAML -> datasets
 formats              which branches hold what, in NanoAOD, PFNano, PHYSLITE, Delphes and flat ntuples
 preflight            a look at every file before work begins, all faults at once
+kept_files           ROOT files that stay readable from chunk to chunk
 reading              a chunk of coffea's Runner -> one EventRecord
 record               the one internal form of events and jets, and what must be true of it
 event_filter         luminosity mask, pile-up weight, trigger decision

@@ -110,7 +110,7 @@ def load_fileset(path: str | Path) -> tuple[Dataset, ...]:
     Raises
     ------
     InputError
-        With every fault of form in one line each. Whether the files exist is for `preflight` to see.
+        With every fault of form in one line each. Whether the files exist is for `processors.preflight` to see.
     """
     source = Path(path)
     document = read_document(source)

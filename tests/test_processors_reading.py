@@ -18,7 +18,8 @@ from coffea.processor import IterativeExecutor, Runner
 from processors import reading
 from processors.errors import UnreadableEventsError
 from processors.formats import ReadRequest, branch_names, find_columns
-from processors.reading import TREES_KEPT, NoColumns, coffea_schema, kept_trees, read_events, runner_options
+from processors.kept_files import TREES_KEPT, kept_trees
+from processors.reading import NoColumns, coffea_schema, read_events, runner_options
 from processors.record import EventRecord, Jets
 
 DATA = Path(__file__).parent / "data"
