@@ -1,4 +1,4 @@
-"""From a fileset file to datasets, and a look at every file before work begins.
+"""From a fileset file to datasets.
 
 A fileset is coffea's own JSON (or the same in YAML), `{dataset: {"files": {path: tree}, "metadata": {...}}}`.
 Everything wrong with it is reported at once, one line per fault.
