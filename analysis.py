@@ -44,6 +44,7 @@ FAILED, REFUSED, INCOMPLETE, NOT_CLOSED = 1, 2, 3, 4
 CHUNKS = ".chunks"
 EXECUTORS = ("iterative", "futures", "dask", "parsl")
 BUNDLED = Path(samples.__file__ or "").with_name("bundled") / "fileset.json"
+BUNDLED_CONFIG = BUNDLED.with_name("config.yaml")
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -100,7 +101,7 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--fileset", type=EXISTING_FILE, help="Datasets and their files, JSON or YAML  [the bundled sample].")
-@click.option("--config", type=EXISTING_FILE, help="Settings in YAML; what it does not say keeps its default.")
+@click.option("--config", type=EXISTING_FILE, help="Settings in YAML; without fileset, those of the bundled sample.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the results  [output/<UTC time>].")
 @click.option("-e", "--executor", type=click.Choice(EXECUTORS), help="What spreads the work  [futures].")
 @click.option("-j", "--workers", type=click.IntRange(1), help="Processes  [one per core].")
@@ -129,6 +130,8 @@ def run(
     """
     from processors.settings_file import merged_values
 
+    if fileset is None and config is None and BUNDLED_CONFIG.is_file():
+        config = BUNDLED_CONFIG
     names = {"plots": "report.plots", "replicas": "replicas"}
     options = {names.get(name, f"execution.{name}"): value for name, value in options.items()}
     values = merged_values(config, changes, options)
@@ -271,7 +274,7 @@ def _analyse(job: Job, settings: RunSettings, fileset: Path, record: RunRecord) 
 
     outcome = _fill(job, settings, record)
     compared, measurements = _measure(job, outcome, settings, record)
-    known = read_known_answer(fileset.resolve().parent)
+    known = read_known_answer(fileset.resolve().parent, settings.binning.reference_range)
     found = agreement(measurements, known)
     record.add_known_answer(known, found)
     histograms = _write(outcome, compared, measurements, settings, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,10 @@ Truth = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """One measured value against the one that was put in: (measured - known) / statistical error."""
+    """One measured value against the one that was put in.
+
+    `error` is the statistical one, with the doubt about `known` where several values were put into one bin.
+    """
 
     algo: str
     quantity: Quantity
@@ -37,7 +41,7 @@ class Pull:
 
     @property
     def value(self) -> float:
-        """The pull itself."""
+        """(measured - known) / error."""
         return (self.measured - self.known) / self.error
 
 
@@ -56,11 +60,11 @@ class Agreement:
         return self.p_value < FAILED_BELOW
 
 
-def read_known_answer(folder: Path) -> dict[str, tuple[Truth, ...]]:
+def read_known_answer(folder: Path, reference: tuple[float, float]) -> dict[str, tuple[Truth, ...]]:
     """(|eta| low, |eta| high, value) by quantity from `injected.json` beside a sample; empty where there is none.
 
-    A sample whose data come from another tune than its simulation has no known answer: tunes differ by more than what
-    was put in.
+    Residuals are relative to the region `reference`. A sample whose data come from another tune than its simulation has
+    no known answer: tunes differ by more than what was put in.
     """
     path = folder / FILE
     if not path.is_file():
@@ -68,12 +72,14 @@ def read_known_answer(folder: Path) -> dict[str, tuple[Truth, ...]]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if content.get("data_settings") != content.get("simulation_settings"):
         return {}
-    edges = content["abs_eta_edges"]
-    columns = {"scale_factor": content["scale_factor"], "residual": content["residual_relative"]}
-    return {
-        name: tuple(zip(map(float, edges[:-1]), map(float, edges[1:]), map(float, values), strict=True))
-        for name, values in columns.items()
+    edges = [float(edge) for edge in content["abs_eta_edges"]]
+    known = {
+        quantity: tuple(zip(edges[:-1], edges[1:], map(float, content[name]), strict=True))
+        for quantity, name in (("scale_factor", "scale_factor"), ("residual", "residual_relative"))
     }
+    scale, _ = known_in(*reference, known["residual"])
+    known["residual"] = tuple((low, high, value / scale) for low, high, value in known["residual"])
+    return known
 
 
 def agreement(measurements: Sequence[Measurement], known: Mapping[str, tuple[Truth, ...]]) -> Agreement | None:
@@ -81,25 +87,30 @@ def agreement(measurements: Sequence[Measurement], known: Mapping[str, tuple[Tru
     pulls = tuple(pull for each in measurements for name in QUANTITIES for pull in _pulls(each, name, known))
     if not pulls:
         return None
-    total = float(np.sum([pull.value**2 for pull in pulls]))
+    total = sum(pull.value**2 for pull in pulls)
     return Agreement(pulls, total, len(pulls), float(chdtrc(len(pulls), total)))
 
 
 def _pulls(measurement: Measurement, quantity: Quantity, known: Mapping[str, tuple[Truth, ...]]) -> list[Pull]:
-    """Pulls of the bins in which one value was put in; a residual that is 1 by construction says nothing."""
+    """Pulls of the measured bins; a residual that is 1 by construction has no error and says nothing."""
     pulls = []
     for point in measurement.select(quantity, RATIO):
-        value = _known_in(point.eta.low, point.eta.high, known.get(quantity, ()))
-        if value is not None and point.is_measured and point.stat > 0:
-            eta = (point.eta.low, point.eta.high)
-            pulls.append(Pull(measurement.algo, quantity, eta, point.value, value, point.stat))
+        if known.get(quantity) and point.is_measured and point.stat > 0:
+            value, spread = known_in(point.eta.low, point.eta.high, known[quantity])
+            eta, error = (point.eta.low, point.eta.high), math.hypot(point.stat, spread)
+            pulls.append(Pull(measurement.algo, quantity, eta, point.value, value, error))
     return pulls
 
 
-def _known_in(low: float, high: float, truths: tuple[Truth, ...]) -> float | None:
-    """The value put in all over [low, high), None if there are several; the last bin reaches on."""
-    if not truths:
-        return None
-    last = truths[-1][0]
-    values = {value for start, stop, value in truths if start < high and (low < stop or start == last)}
-    return next(iter(values)) if len(values) == 1 else None
+def known_in(low: float, high: float, truths: Sequence[Truth]) -> tuple[float, float]:
+    """Mean of what was put into [low, high), and how far the mean over jets may be from this mean over |eta|.
+
+    The last value also holds beyond its bin.
+    """
+    last = truths[-1]
+    reaching = [*truths[:-1], (last[0], math.inf, last[2])]
+    shares = np.array([max(min(high, stop) - max(low, start), 0.0) for start, stop, _ in reaching])
+    values = np.array([value for _, _, value in reaching])
+    mean = float(np.average(values, weights=shares))
+    variance = float(np.average((values - mean) ** 2, weights=shares))
+    return mean, math.sqrt(variance / np.count_nonzero(shares))
