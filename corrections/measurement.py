@@ -14,11 +14,11 @@ from corrections.resolution import (
     CurveFit,
     RowWidth,
     fit_curve,
-    fit_row,
+    fit_width,
     replica_spread,
     replica_variances,
-    single_model,
     usable_rows,
+    width_model,
 )
 from corrections.results import (
     DATA,
@@ -52,13 +52,14 @@ class MeasurementSettings:
     """How widths become resolutions (YAML section `measurement`).
 
     `core_window` is half the fitted range of A (and of reco/truth) in units of the distribution's half-width;
-    `min_effective` effective events are asked of a simulated distribution and of its template, `min_data` of a
-    distribution of data that takes part in a joint fit; a single width is quoted from `min_effective` events on;
-    `truncation` is the upper quantile of the truncated RMS.
+    `min_effective` effective events are asked of a simulated distribution and of any single width that is quoted,
+    `min_row` of a part of it in alpha and of its template, `min_data` of a distribution of data that takes part in a
+    joint fit; `truncation` is the upper quantile of the truncated RMS.
     """
 
     core_window: float = 2.5
     min_effective: float = 40.0
+    min_row: float = 20.0
     min_data: float = 8.0
     truncation: float = 0.985
 
@@ -70,8 +71,8 @@ class MeasurementSettings:
         if not 0.7 <= self.truncation < 1:
             message = f"measurement.truncation is a quantile in [0.7, 1), got {self.truncation}"
             raise ValueError(message)
-        if self.min_effective < 5 or self.min_data < 2:
-            message = "measurement.min_effective must be at least 5 and measurement.min_data at least 2"
+        if self.min_effective < 5 or self.min_row < 5 or self.min_data < 2:
+            message = "measurement.min_effective and min_row must be at least 5 and measurement.min_data at least 2"
             raise ValueError(message)
 
 
@@ -172,7 +173,7 @@ def _fit_bin(
     simulation: Sample, data: Sample | None, settings: MeasurementSettings, eta: int | None, reference: _Bin | None
 ) -> _Bin:
     stack = simulation_stack(simulation, eta, settings.core_window)
-    usable = usable_rows(stack, settings.min_effective, settings.min_effective)
+    usable = usable_rows(stack, settings.min_effective, settings.min_row, settings.min_row)
     reference_curve = reference.curve if reference else None
     if reference_curve is None:
         usable &= ~stack.is_forward
@@ -181,7 +182,7 @@ def _fit_bin(
     measured = data_stack(data, simulation, stack, eta) if data is not None else None
     factor = None
     if measured is not None and curve is not None:
-        enough = usable & usable_rows(measured, settings.min_data, 0.0)
+        enough = usable & usable_rows(measured, settings.min_data, 1.0, 0.0)
         if enough.any():
             reference_factor = reference.scale_factor if reference else None
             factor = fit_scale_factor(
@@ -211,7 +212,7 @@ def _describe(
 
 @dataclass(frozen=True, slots=True)
 class _Describer:
-    """Turns the rows of a stack into points and fitted distributions, one width at a time."""
+    """Turns the bins of a stack into points and fitted distributions, one width at a time."""
 
     algo: str
     eta: Interval
@@ -224,100 +225,94 @@ class _Describer:
     ) -> tuple[list[Point], list[AsymmetryFit]]:
         points: list[Point] = []
         fits: list[AsymmetryFit] = []
-        minimum = self.settings.min_effective
-        usable = usable_rows(stack, minimum, minimum)
-        for row in range(len(stack.rows)):
-            width = fit_row(stack, row) if usable[row] else self._unmeasured(stack, row)
-            copies = replica_variances(stack, row, width) if width.status == "ok" else np.zeros(0)
-            points.extend(self._points(dataset, stack, row, width, copies, factor))
-            if stack.distributions.counts[row].any():
-                fits.append(self._fit(dataset, stack, row, width))
+        settings = self.settings
+        usable = usable_rows(stack, settings.min_effective, settings.min_data, settings.min_row)
+        for region, pt_bin in stack.bins():
+            rows = stack.is_of(region, pt_bin)
+            whole, fitted = stack.only(rows), stack.only(rows & usable)
+            width = fit_width(fitted) if fitted.rows else self._unmeasured(whole)
+            copies = replica_variances(fitted, width) if width.status == "ok" else np.zeros(0)
+            points.extend(self._points(dataset, whole, width, copies, factor))
+            if whole.distributions.counts.any():
+                fits.append(self._fit(dataset, whole, fitted, width))
         return points, fits
 
-    def _unmeasured(self, stack: Stack, row: int) -> RowWidth:
+    def _unmeasured(self, whole: Stack) -> RowWidth:
         status = "few_events"
-        if not stack.distributions.counts[row].any():
+        if not whole.distributions.counts.any():
             status = "empty"
         elif not self.simulation.has_truth:
             status = "no_truth"
         return RowWidth(np.nan, np.nan, np.nan, np.nan, np.nan, 0, status)
 
-    def _pt(self, stack: Stack, row: int) -> Interval:
+    def _pt(self, whole: Stack) -> Interval:
         edges = self.simulation.binning.pt_avg_edges
-        index = stack.rows[row].pt_bin
+        index = whole.rows[0].pt_bin
         return Interval(float(edges[index]), float(edges[index + 1]))
 
     def _points(
-        self,
-        dataset: str,
-        stack: Stack,
-        row: int,
-        width: RowWidth,
-        copies: FloatArray,
-        factor: ScaleFactorFit | None,
+        self, dataset: str, whole: Stack, width: RowWidth, copies: FloatArray, factor: ScaleFactorFit | None
     ) -> list[Point]:
-        pt = stack.pt[row : row + 1]
+        row, probes = whole.rows[0], float(whole.probes[0])
         others = 0.0
-        if stack.is_forward[row] and self.reference is not None:
-            others = float(self.reference.squared(pt)[0]) * (factor.squared if factor else 1.0)
-        ratio = stack.rows[row].inflation
-        squared = (width.variance * ratio**2 - others) / stack.probes[row]
+        if row.region == "forward" and self.reference is not None:
+            others = float(self.reference.squared(whole.pt[:1])[0]) * (factor.squared if factor else 1.0)
+        squared = (width.variance * row.inflation**2 - others) / probes
         variance_error = _error(width.variance_error, copies)
         jer = np.sqrt(squared) if squared > 0 else np.nan
         status = width.status if squared > 0 or width.status != "ok" else "negative_square"
         sigma = np.sqrt(width.variance) if width.variance > 0 else np.nan
-        make = self._maker(dataset, stack, row)
-        rms = self._truncated(stack, row) if width.status == "ok" else (np.nan, np.nan)
+        make = self._maker(dataset, whole)
+        rms = self._truncated(whole) if width.status == "ok" else (np.nan, np.nan)
         return [
             make("width", "template", float(sigma), float(variance_error / (2 * sigma)), width.status),
             make("width", "truncated_rms", *rms, width.status if np.isfinite(rms[0]) else _failed(width.status)),
-            make(
-                "jer", "template", float(jer), float(variance_error * ratio**2 / stack.probes[row] / (2 * jer)), status
-            ),
+            make("jer", "template", float(jer), float(variance_error * row.inflation**2 / probes / (2 * jer)), status),
         ]
 
-    def _maker(self, dataset: str, stack: Stack, row: int) -> Callable[..., Point]:
-        region, pt_mean = stack.rows[row].region, stack.rows[row].pt_mean
+    def _maker(self, dataset: str, whole: Stack) -> Callable[..., Point]:
+        row, pt = whole.rows[0], self._pt(whole)
 
         def make(quantity: Quantity, method: str, value: float, stat: float, status: Status) -> Point:
-            pt = self._pt(stack, row)
-            return Point(quantity, dataset, self.algo, method, region, self.eta, pt, pt_mean, value, stat, status)
+            return Point(
+                quantity, dataset, self.algo, method, row.region, self.eta, pt, row.pt_mean, value, stat, status
+            )
 
         return make
 
-    def _truncated(self, stack: Stack, row: int) -> tuple[float, float]:
+    def _truncated(self, whole: Stack) -> tuple[float, float]:
         """Truncated RMS of A less that of the truth asymmetry in quadrature."""
-        d, edges = stack.distributions, self.simulation.binning.asymmetry_edges
+        d, edges = whole.distributions, self.simulation.binning.asymmetry_edges
         fraction = self.settings.truncation
-        reco = truncated_rms(d.counts[row], stack.variances[row], edges, fraction)
-        truth_scale = d.templates[row].sum() / stack.template_effective[row]
-        truth = truncated_rms(d.templates[row], d.templates[row] * truth_scale, edges, fraction)
+        reco = truncated_rms(d.counts.sum(axis=0), whole.variances.sum(axis=0), edges, fraction)
+        templates = d.templates.sum(axis=0)
+        truth_scale = templates.sum() / max(whole.template_effective.sum(), 1.0)
+        truth = truncated_rms(templates, templates * truth_scale, edges, fraction)
         squared = reco.value**2 - truth.value**2
         if not squared > 0:
             return float("nan"), float("nan")
         value = float(np.sqrt(squared))
         return value, reco.value * reco.error / value
 
-    def _fit(self, dataset: str, stack: Stack, row: int, width: RowWidth) -> AsymmetryFit:
-        one = stack.single(row)
-        d, edges = one.distributions, self.simulation.binning.asymmetry_edges
-        model = np.zeros_like(d.counts[0])
+    def _fit(self, dataset: str, whole: Stack, fitted: Stack, width: RowWidth) -> AsymmetryFit:
+        d, edges = whole.distributions, self.simulation.binning.asymmetry_edges
+        counts, templates = d.counts.sum(axis=0), d.templates.sum(axis=0)
+        model = np.zeros_like(counts)
         if np.isfinite(width.variance):
-            shape = single_model(one)
+            shape = width_model(fitted)
             parameters = np.array([width.variance, width.shift])[: 1 + shape.shift_design.shape[1]]
-            model = expectation(d, shape, parameters)[0]
-        template_total = d.templates[0].sum()
-        template = d.templates[0] * (d.counts[0].sum() / template_total if template_total > 0 else 0.0)
+            model = expectation(fitted.distributions, shape, parameters).sum(axis=0)
+        total = templates.sum()
         sigma = float(np.sqrt(width.variance)) if width.variance > 0 else float("nan")
         return AsymmetryFit(
             dataset=dataset,
-            region=stack.rows[row].region,
+            region=whole.rows[0].region,
             eta=self.eta,
-            pt=self._pt(stack, row),
+            pt=self._pt(whole),
             edges=edges,
-            counts=d.counts[0],
-            variances=one.variances[0],
-            template=template,
+            counts=counts,
+            variances=whole.variances.sum(axis=0),
+            template=templates * (counts.sum() / total if total > 0 else 0.0),
             model=model,
             window=Interval(float(edges[d.first[0]]), float(edges[d.last[0]])),
             sigma=sigma,

@@ -23,7 +23,7 @@ PT_SCALE = 100.0
 
 @dataclass(frozen=True, slots=True)
 class RowWidth:
-    """Detector variance of A in one row, fitted alone, with the displacement; nan and a reason where it failed."""
+    """Detector variance of A in one bin, fitted alone, with the displacement; nan and a reason where it failed."""
 
     variance: float
     variance_error: float
@@ -70,23 +70,33 @@ def shift_basis(pt: FloatArray) -> FloatArray:
     return np.stack([np.ones_like(pt), PT_SCALE / pt], axis=-1)
 
 
-def usable_rows(stack: Stack, min_effective: float, min_template: float) -> BoolArray:
-    """Rows with enough effective events in the distribution and in the template, and a window, (n_rows,)."""
+def usable_rows(stack: Stack, min_effective: float, min_row: float, min_template: float) -> BoolArray:
+    """Rows that may be fitted, (n_rows,).
+
+    A row needs `min_row` effective events, `min_template` in its template and a window; its region and bin of pt_avg
+    needs `min_effective` over all groups of alpha.
+    """
     d = stack.distributions
     effective = effective_count(d.counts.sum(axis=1), stack.variances.sum(axis=1))
     wide = d.last - d.first > 3
-    enough: BoolArray = (
-        (effective >= min_effective) & (stack.template_effective >= min_template) & wide & np.isfinite(stack.pt)
-    )
-    return enough
+    alone: BoolArray = (effective >= min_row) & (stack.template_effective >= min_template) & wide
+    together = np.zeros(len(alone), np.bool_)
+    for region, pt_bin in stack.bins():
+        rows = stack.is_of(region, pt_bin)
+        total = float(effective_count(d.counts[rows].sum(), stack.variances[rows].sum()))
+        together |= rows & (total >= min_effective)
+    usable: BoolArray = alone & together & np.isfinite(stack.pt)
+    return usable
 
 
-def fit_row(stack: Stack, row: int) -> RowWidth:
-    """Detector variance of one row; the displacement floats in forward rows, standard ones are symmetric."""
-    one = stack.single(row)
-    model = single_model(one)
-    start = np.concatenate([[start_variance(one.distributions)[0]], np.zeros(model.shift_design.shape[1])])
-    fit = fit_jointly(one.distributions, model, start)
+def fit_width(one: Stack) -> RowWidth:
+    """Detector variance common to the rows of one region and bin of pt_avg.
+
+    The displacement floats where the region is forward; standard ones are symmetric.
+    """
+    model = width_model(one)
+    start = float(np.mean(start_variance(one.distributions)))
+    fit = fit_jointly(one.distributions, model, np.array([start, *np.zeros(model.shift_design.shape[1])]))
     if not fit.converged:
         return RowWidth(np.nan, np.nan, np.nan, np.nan, np.nan, 0, "not_converged")
     chi2, ndf = goodness(one, model, fit.parameters)
@@ -102,16 +112,16 @@ def fit_row(stack: Stack, row: int) -> RowWidth:
     )
 
 
-def single_model(one: Stack) -> VarianceModel:
-    """Free variance, free displacement if the row is a forward one."""
-    shift = np.ones((1, 1)) if one.is_forward[0] else np.zeros((1, 0))
-    return VarianceModel(np.zeros(1), np.ones((1, 1)), np.zeros(1), shift)
+def width_model(one: Stack) -> VarianceModel:
+    """One free variance for all rows, and one free displacement if they are forward ones."""
+    n = len(one.rows)
+    shift = np.ones((n, 1)) if one.is_forward[0] else np.zeros((n, 0))
+    return VarianceModel(np.zeros(n), np.ones((n, 1)), np.zeros(n), shift)
 
 
-def replica_variances(stack: Stack, row: int, start: RowWidth) -> FloatArray:
-    """Variance of one row refitted on every bootstrap copy, (n_replicas,), nan where a refit fails."""
-    one = stack.single(row)
-    model = single_model(one)
+def replica_variances(one: Stack, start: RowWidth) -> FloatArray:
+    """The variance of `fit_width` refitted on every bootstrap copy, (n_replicas,), nan where a refit fails."""
+    model = width_model(one)
     parameters = np.array([start.variance, start.shift])[: 1 + model.shift_design.shape[1]]
     fits = [refit(one.replica(r), model, parameters) for r in range(one.n_replicas)]
     return np.array([fit.parameters[0] if fit.converged else np.nan for fit in fits])
@@ -137,13 +147,17 @@ def _variance(counts: FloatArray, width: float) -> float:
 
 
 def goodness(one: Stack, model: VarianceModel, parameters: FloatArray) -> tuple[float, int]:
-    """chi^2 of one row with its degrees of freedom, over bins of the window that expect at least 5 effective events."""
+    """chi^2 with its degrees of freedom, over bins of the windows that expect at least 5 effective events."""
     d = one.distributions
-    inside = slice(d.first[0], d.last[0])
-    expected = expectation(d, model, parameters)[0, inside]
-    used = expected / d.scale[0] >= 5
-    difference = (d.counts[0, inside] - expected)[used]
-    return float(np.sum(difference**2 / (expected[used] * d.scale[0]))), max(int(used.sum()) - len(parameters) - 1, 0)
+    expected = expectation(d, model, parameters)
+    chi2, n_used = 0.0, 0
+    for row in range(len(one.rows)):
+        inside = slice(d.first[row], d.last[row])
+        used = expected[row, inside] / d.scale[row] >= 5
+        difference = (d.counts[row, inside] - expected[row, inside])[used]
+        chi2 += float(np.sum(difference**2 / (expected[row, inside][used] * d.scale[row])))
+        n_used += max(int(used.sum()) - 1, 0)
+    return chi2, max(n_used - len(parameters), 0)
 
 
 def fit_curve(stack: Stack, reference: CurveFit | None) -> CurveFit:

@@ -64,18 +64,18 @@ class Sample:
         """Bootstrap replicas of the asymmetry sums."""
         return int(self.sums.asymmetry.replicas.shape[1])
 
-    def spectra(self, eta: int, region: int) -> Spectra:
-        """Measured asymmetries of one |eta| bin and region (0 standard, 1 forward)."""
-        return _slice(self.sums.asymmetry, self.binning, eta, region)
+    def spectra(self, eta: int, region: int, alphas: tuple[int, int] | None = None) -> Spectra:
+        """Measured asymmetries of one |eta| bin and region (0 standard, 1 forward), of alpha bins [first, last)."""
+        return _slice(self.sums.asymmetry, self.binning, eta, region, alphas)
 
-    def truth_spectra(self, eta: int, region: int) -> Spectra:
+    def truth_spectra(self, eta: int, region: int, alphas: tuple[int, int] | None = None) -> Spectra:
         """Asymmetries of the matched truth jets of the same events."""
-        return _slice(self.sums.truth_asymmetry, self.binning, eta, region)
+        return _slice(self.sums.truth_asymmetry, self.binning, eta, region, alphas)
 
-    def reference_spectra(self) -> tuple[Spectra, Spectra]:
+    def reference_spectra(self, alphas: tuple[int, int] | None = None) -> tuple[Spectra, Spectra]:
         """Measured and truth asymmetries of the events with both jets in the reference region."""
         pairs = [(eta, region) for eta in self.binning.reference_bins for region in (0, 1)]
-        return _sum([self.spectra(*p) for p in pairs]), _sum([self.truth_spectra(*p) for p in pairs])
+        return _sum([self.spectra(*p, alphas) for p in pairs]), _sum([self.truth_spectra(*p, alphas) for p in pairs])
 
     def moments(self) -> dict[str, FloatArray]:
         """Sums over events with the third-jet cut by name, (n_eta, n_region, n_pt) each."""
@@ -136,13 +136,15 @@ def _scaled_sparse(sums: SparseSums, factor: float) -> SparseSums:
     return SparseSums(sums.bins, sums.sums * np.array([factor, factor**2]), sums.replicas * np.float32(factor))
 
 
-def _slice(sums: SparseSums, binning: Binning, eta: int, region: int) -> Spectra:
+def _slice(sums: SparseSums, binning: Binning, eta: int, region: int, alphas: tuple[int, int] | None) -> Spectra:
     _, n_region, n_pt, n_alpha, n_third, n_a = binning.shape
     block = n_pt * n_alpha * n_third * n_a
     start = (eta * n_region + region) * block
     rows = slice(*np.searchsorted(sums.bins, [start, start + block]))
     inside = sums.bins[rows] - start
-    passes = (inside // n_a) % n_third == 1
+    first, last = alphas or (0, n_alpha)
+    alpha = (inside // (n_third * n_a)) % n_alpha
+    passes = ((inside // n_a) % n_third == 1) & (alpha >= first) & (alpha < last)
     pt, a = inside // (n_alpha * n_third * n_a), inside % n_a
     target = (pt * n_a + a)[passes]
     flat = np.zeros((n_pt * n_a, 2))

@@ -2,7 +2,8 @@
 
 Where both jets lie in the same |eta| bin (standard) the detector variance of A is twice the squared resolution; where
 one lies in the reference region (forward) it is the sum of both jets' squared resolutions. Both kinds stand as rows in
-one stack, so that a resolution curve or a scale factor of the bin is fitted to all of them at once.
+one stack, so that a resolution curve or a scale factor of the bin is fitted to all of them at once. The truth asymmetry
+widens with alpha, the resolution does not: each group of alpha is a row with a template of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from corrections.template_fit import Distributions
 from corrections.widths import core_window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corrections.sample import Sample, Spectra
 
 FloatArray = NDArray[np.float64]
@@ -28,7 +31,7 @@ STANDARD, FORWARD = 0, 1
 
 
 class Row(NamedTuple):
-    """What one row of a stack is: its region, its bin of pt_avg and the mean truth pt_avg there, GeV.
+    """What one row of a stack is: its region, group of alpha, bin of pt_avg and the mean truth pt_avg there, GeV.
 
     `inflation` is the mean reconstructed over the mean truth pt_avg. On a falling spectrum a bin of reconstructed
     pt_avg is filled by events that fluctuated upwards, on average by (spectrum power - 1)/4 times the sum of squared
@@ -36,6 +39,7 @@ class Row(NamedTuple):
     """
 
     region: Region
+    alpha: int
     pt_bin: int
     pt_mean: float
     inflation: float
@@ -43,7 +47,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Distributions of one |eta| bin, one row per region and bin of pt_avg.
+    """Distributions of one |eta| bin, one row per region, group of alpha and bin of pt_avg.
 
     Attributes
     ----------
@@ -107,9 +111,13 @@ class Stack:
             self.template_replicas[:, keep],
         )
 
-    def single(self, row: int) -> Stack:
-        """One row alone."""
-        return self.only(np.arange(len(self.rows)) == row)
+    def bins(self) -> tuple[tuple[Region, int], ...]:
+        """The regions and bins of pt_avg there are, each once, in the order of the rows."""
+        return tuple(dict.fromkeys((row.region, row.pt_bin) for row in self.rows))
+
+    def is_of(self, region: Region, pt_bin: int) -> BoolArray:
+        """Which rows belong to one region and bin of pt_avg, (n_rows,)."""
+        return np.array([(row.region, row.pt_bin) == (region, pt_bin) for row in self.rows], dtype=np.bool_)
 
 
 def mean_pt(simulation: Sample, sample: Sample) -> FloatArray:
@@ -143,31 +151,45 @@ def reference_mean_pt(simulation: Sample, sample: Sample) -> FloatArray:
         return np.asarray((mean * weight[bins]).sum(axis=(0, 1)) / total)
 
 
+def reference_inflation(simulation: Sample) -> FloatArray:
+    """`inflation` of the events with both jets in the reference region, (n_pt,)."""
+    bins = list(simulation.binning.reference_bins)
+    weight = simulation.moments()["weight"][bins]
+    total = weight.sum(axis=(0, 1))
+    mean = (inflation(simulation)[bins] * weight).sum(axis=(0, 1)) / np.where(total > 0, total, 1.0)
+    return np.where(total > 0, mean, 1.0)
+
+
 def simulation_stack(simulation: Sample, eta: int | None, half_widths: float) -> Stack:
     """All rows of one |eta| bin of simulation, or of the reference region (None), empty bins included."""
     if eta is None:
-        reco, truth = simulation.reference_spectra()
-        pt = reference_mean_pt(simulation, simulation)
-        return _stack(reco, truth, "standard", pt, reference_inflation(simulation), simulation, half_widths)
+        pt, ratio = reference_mean_pt(simulation, simulation), reference_inflation(simulation)
+        return _stack("standard", simulation.reference_spectra, pt, ratio, simulation, half_widths)
     parts = []
     for region in _regions(simulation, eta):
         index = FORWARD if region == "forward" else STANDARD
+
+        def spectra(alphas: tuple[int, int] | None = None, index: int = index) -> tuple[Spectra, Spectra]:
+            return simulation.spectra(eta, index, alphas), simulation.truth_spectra(eta, index, alphas)
+
         pt, ratio = mean_pt(simulation, simulation)[eta, index], inflation(simulation)[eta, index]
-        spectra = simulation.spectra(eta, index), simulation.truth_spectra(eta, index)
-        parts.append(_stack(*spectra, region, pt, ratio, simulation, half_widths))
+        parts.append(_stack(region, spectra, pt, ratio, simulation, half_widths))
     return _concatenate(parts)
 
 
 def data_stack(data: Sample, simulation: Sample, simulated: Stack, eta: int | None) -> Stack:
     """Rows of data that belong to the rows `simulated`: same bins, windows and templates, counts of data."""
+    groups = data.binning.alpha_groups
     if eta is None:
-        spectra = {"standard": data.reference_spectra()[0]}
+        spectra = {("standard", g): data.reference_spectra(alphas)[0] for g, alphas in enumerate(groups)}
         pt = {"standard": reference_mean_pt(simulation, data)}
     else:
         regions = {"standard": STANDARD, "forward": FORWARD}
-        spectra = {name: data.spectra(eta, i) for name, i in regions.items()}
+        spectra = {
+            (name, g): data.spectra(eta, i, alphas) for name, i in regions.items() for g, alphas in enumerate(groups)
+        }
         pt = {name: mean_pt(simulation, data)[eta, i] for name, i in regions.items()}
-    picked = [(spectra[row.region], row) for row in simulated.rows]
+    picked = [(spectra[row.region, row.alpha], row) for row in simulated.rows]
     counts = np.array([s.counts[row.pt_bin] for s, row in picked])
     variances = np.array([s.variances[row.pt_bin] for s, row in picked])
     replicas = np.stack([s.replicas[:, row.pt_bin] for s, row in picked], axis=1)
@@ -188,33 +210,27 @@ def _regions(sample: Sample, eta: int) -> tuple[Region, ...]:
     return ("standard",) if eta in sample.binning.reference_bins else ("standard", "forward")
 
 
-def reference_inflation(simulation: Sample) -> FloatArray:
-    """`inflation` of the events with both jets in the reference region, (n_pt,)."""
-    bins = list(simulation.binning.reference_bins)
-    weight = simulation.moments()["weight"][bins]
-    total = weight.sum(axis=(0, 1))
-    mean = (inflation(simulation)[bins] * weight).sum(axis=(0, 1)) / np.where(total > 0, total, 1.0)
-    return np.where(total > 0, mean, 1.0)
-
-
 def _stack(
-    reco: Spectra,
-    truth: Spectra,
     region: Region,
+    spectra: Callable[..., tuple[Spectra, Spectra]],
     pt: FloatArray,
     ratio: FloatArray,
     sample: Sample,
     half_widths: float,
 ) -> Stack:
+    """Rows of one region, group of alpha by group; windows are those of all alpha together."""
     edges = sample.binning.asymmetry_edges
-    windows = [core_window(c, edges, half_widths, symmetric=region == "standard") for c in reco.counts]
-    rows = tuple(Row(region, b, float(pt[b]), float(ratio[b])) for b in range(len(pt)))
+    windows = [core_window(c, edges, half_widths, symmetric=region == "standard") for c in spectra()[0].counts]
     first, last = (np.array(side, dtype=np.int64) for side in zip(*windows, strict=True))
-    distributions = Distributions(
-        reco.counts, truth.counts, first, last, _scale(reco.counts, reco.variances), float(edges[1] - edges[0])
-    )
-    n = min(len(reco.replicas), len(truth.replicas))
-    return Stack(rows, distributions, reco.variances, truth.effective, reco.replicas[:n], truth.replicas[:n])
+    parts = []
+    for group, alphas in enumerate(sample.binning.alpha_groups):
+        reco, truth = spectra(alphas)
+        rows = tuple(Row(region, group, b, float(pt[b]), float(ratio[b])) for b in range(len(pt)))
+        scale = _scale(reco.counts, reco.variances)
+        distributions = Distributions(reco.counts, truth.counts, first, last, scale, float(edges[1] - edges[0]))
+        n = min(len(reco.replicas), len(truth.replicas))
+        parts.append(Stack(rows, distributions, reco.variances, truth.effective, reco.replicas[:n], truth.replicas[:n]))
+    return _concatenate(parts)
 
 
 def _scale(counts: FloatArray, variances: FloatArray) -> FloatArray:

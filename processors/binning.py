@@ -7,6 +7,7 @@ CMS-like: the 13 bins of the Run-2 dijet resolution measurement, reference |eta|
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,8 @@ REFERENCE: dict[Scheme, tuple[float, float]] = {"atlas": (0.2, 0.7), "cms": (0.0
 # Steps of about 1.3, the ratio of neighbouring single-jet trigger thresholds.
 PT_AVG_EDGES = (40, 52, 68, 88, 115, 150, 195, 250, 325, 425, 550, 715, 930, 1250, 1700, 2500)
 ALPHA_EDGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
+# The truth asymmetry widens with alpha; three groups keep most of what a fine division would tell.
+TEMPLATE_ALPHAS = (0.1, 0.2)
 RESPONSE_RANGE = (0.0, 2.5)
 RESPONSE_BINS = 250
 SPECTRUM_EDGES = tuple(float(edge) for edge in np.geomspace(20, 4000, 81))
@@ -95,6 +98,13 @@ class Binning:
         low, high = self.reference_range
         centres = 0.5 * (self.eta_edges[1:] + self.eta_edges[:-1])
         return tuple(int(i) for i in np.flatnonzero((centres > low) & (centres < high)))
+
+    @property
+    def alpha_groups(self) -> tuple[tuple[int, int], ...]:
+        """Bins of alpha [first, last) that share a template: below 0.1, up to 0.2, and above with the overflow."""
+        cuts = sorted({int(np.argmin(np.abs(self.alpha_edges - limit))) for limit in TEMPLATE_ALPHAS})
+        bounds = [0, *(cut for cut in cuts if cut > 0), len(self.alpha_edges)]
+        return tuple(pairwise(bounds))
 
     @property
     def shape(self) -> tuple[int, int, int, int, int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from coffea.processor import ProcessorABC
 from numpy.typing import NDArray
 
-from processors import kernels
+from processors import jet_quality, kernels
 from processors.binning import RESPONSE_BINS, RESPONSE_RANGE, SPECTRUM_EDGES, Binning
 from processors.event_filter import EventFilter, lumi_mask, pileup_weight, trigger_decision
 from processors.formats import BranchMap, ReadRequest
@@ -257,9 +257,11 @@ def jet_algo(dataset: Dataset) -> str:
 
 def read_request(dataset: Dataset, settings: DijetSettings) -> ReadRequest:
     """The columns that the settings need of a dataset, and no others."""
-    jets = wanted_columns(settings.jets)
-    corrections = needed_columns(settings.calibration, jet_algo(dataset), is_mc=dataset.is_mc)
-    pile_up = () if settings.events.pileup_weights is None else ("true_interactions",)
+    needed = (
+        *jet_quality.needed_columns(settings.jets),
+        *needed_columns(settings.calibration, jet_algo(dataset), is_mc=dataset.is_mc),
+    )
+    pile_up = () if settings.events.pileup_weights is None or not dataset.is_mc else ("true_interactions",)
     return ReadRequest(
         is_mc=dataset.is_mc,
         schema=dataset.schema,
@@ -267,8 +269,9 @@ def read_request(dataset: Dataset, settings: DijetSettings) -> ReadRequest:
         truth_jet_collection=dataset.truth_jet_collection,
         weight=dataset.weight,
         triggers=tuple(trigger.path for trigger in dataset.triggers),
-        jet_columns=tuple(dict.fromkeys((*jets, *corrections))),
+        jet_columns=tuple(dict.fromkeys((*wanted_columns(settings.jets), *needed))),
         event_columns=("rho", *pile_up),
+        needed=(*needed, *pile_up),
         truth=dataset.is_mc,
         leptons=settings.jets.lepton_cleaning,
         branch_map=settings.branches,

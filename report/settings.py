@@ -22,7 +22,8 @@ class ReportSettings:
     style
         Fonts, ticks and header of the experiment.
     experiment
-        Name in the header; None for that of the style, "" for no name.
+        Name in the header; null for that of the style, "" for no name. The figures show whatever files were given, so
+        the name of an experiment is for its members to set.
     label
         Words after the name.
     lumi, com
@@ -38,8 +39,8 @@ class ReportSettings:
     """
 
     style: Style = "ATLAS"
-    experiment: str | None = None
-    label: str = "Internal"
+    experiment: str | None = "Jetbalance"
+    label: str = ""
     lumi: float | None = None
     com: float | None = None
     plots: Plots = "default"
