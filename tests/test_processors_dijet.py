@@ -1,0 +1,184 @@
+"""A record of toy events through the main job: counts by hand, no trace of chunks, one choice for all variations."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from processors.dijet import DijetSettings, fill_record
+from processors.fileset import Dataset, Trigger
+from processors.record import Columns, EventRecord, Jets, event_identity, order_jets
+from processors.selection import CUTFLOW_STEPS
+from samples.response import DetectorSettings, reconstruct
+from samples.toy import toy_events
+
+if TYPE_CHECKING:
+    from processors.histograms import DatasetSums
+
+SIMULATION = Dataset("simulation", (), is_mc=True)
+SETTINGS = DijetSettings(replicas=5)
+N = 6000
+
+
+def jets_of(source: Any, extra: dict[str, np.ndarray] | None = None) -> Jets:
+    pt, eta, phi, mass = (np.asarray(getattr(source, name), np.float32) for name in ("pt", "eta", "phi", "mass"))
+    return order_jets(Columns(np.asarray(source.offsets, np.int64), pt, eta, phi, mass, extra or {})).jets
+
+
+@pytest.fixture(scope="module")
+def record() -> EventRecord:
+    rng = np.random.default_rng(12)
+    truth = toy_events(N, rng)
+    reco = reconstruct(truth, DetectorSettings(), rng, is_data=False)
+    run = np.ones(N, np.int64)
+    event = np.arange(N, dtype=np.uint64)
+    return EventRecord(
+        dataset="simulation",
+        is_mc=True,
+        file="toy.root",
+        entry_start=0,
+        run=run,
+        luminosity_block=run,
+        event=event,
+        has_event_id=True,
+        identity=event_identity("simulation", run, run, event),
+        weight=truth.weight.astype(np.float64),
+        rho=reco.rho.astype(np.float32),
+        npv=None,
+        true_interactions=None,
+        jets=jets_of(reco, {"jet_id": reco.jet_id.astype(np.int32)}),
+        truth=jets_of(truth),
+    )
+
+
+def part(record: EventRecord, start: int, stop: int) -> EventRecord:
+    """Events [start, stop) as a chunk of its own."""
+
+    def jets(whole: Jets) -> Jets:
+        inside = slice(whole.offsets[start], whole.offsets[stop])
+        return Jets(
+            whole.offsets[start : stop + 1] - whole.offsets[start],
+            whole.pt[inside],
+            whole.eta[inside],
+            whole.phi[inside],
+            whole.mass[inside],
+            {name: column[inside] for name, column in whole.extra.items()},
+        )
+
+    names = ("run", "luminosity_block", "event", "identity", "weight", "rho")
+    assert record.truth is not None
+    return replace(
+        record,
+        entry_start=start,
+        jets=jets(record.jets),
+        truth=jets(record.truth),
+        **{name: getattr(record, name)[start:stop] for name in names},
+    )
+
+
+def steps(sums: DatasetSums) -> dict[str, tuple[float, float]]:
+    return {name: (raw, weighted) for name, (raw, weighted) in zip(CUTFLOW_STEPS, sums.cutflow, strict=True)}
+
+
+def test_the_first_steps_count_events_as_read(record: EventRecord) -> None:
+    expected = [0, 0, 0, 0]
+    jets = record.jets
+    for event in range(N):
+        pt = jets.pt[jets.offsets[event] : jets.offsets[event + 1]].astype(float)
+        phi = jets.phi[jets.offsets[event] : jets.offsets[event + 1]].astype(float)
+        expected[0] += 1
+        if len(pt) < 2:
+            continue
+        expected[1] += 1
+        if abs((phi[0] - phi[1] + np.pi) % (2 * np.pi) - np.pi) <= 2.7:
+            continue
+        expected[2] += 1
+        expected[3] += len(pt) < 3 or pt[2] < max(25.0, 0.25 * (pt[0] + pt[1]) / 2)
+
+    got = steps(fill_record(record, SIMULATION, SETTINGS))
+
+    assert [got[name][0] for name in ("all", "two_jets", "delta_phi", "third_jet")] == expected
+    assert got["all"][1] == pytest.approx(record.weight.sum())
+
+
+def test_steps_never_gain_events_and_end_with_what_the_histograms_hold(record: EventRecord) -> None:
+    sums = fill_record(record, SIMULATION, SETTINGS)
+    counts = steps(sums)
+    for first in ("all", "lumi_mask"):
+        names = CUTFLOW_STEPS[CUTFLOW_STEPS.index(first) : (4 if first == "all" else None)]
+        raw = [counts[name][0] for name in names]
+        assert raw == sorted(raw, reverse=True)
+    shape = SETTINGS.binning.shape
+    filled = sums.asymmetry.dense(shape)[..., 0]
+    assert filled.sum() == pytest.approx(counts["alpha_range"][1])
+    assert filled[:, :, :, :, 1].sum() == pytest.approx(counts["good_third_jet"][1])
+    assert sums.spectrum[:, 0].sum() == pytest.approx(counts["good_third_jet"][1])
+
+
+def test_chunks_leave_no_trace(record: EventRecord) -> None:
+    whole = fill_record(record, SIMULATION, SETTINGS)
+    cuts = [0, 1, 700, 701, 4000, N]
+    parts = [fill_record(part(record, a, b), SIMULATION, SETTINGS) for a, b in itertools.pairwise(cuts)]
+    total = parts[0]
+    for piece in parts[1:]:
+        total = total + piece
+    for name in ("asymmetry", "truth_asymmetry", "response"):
+        got, expected = getattr(total, name), getattr(whole, name)
+        np.testing.assert_array_equal(got.bins, expected.bins)
+        np.testing.assert_allclose(got.sums, expected.sums, rtol=1e-12)
+        np.testing.assert_allclose(got.replicas, expected.replicas, rtol=1e-5)
+    np.testing.assert_array_equal(total.cutflow[:, 0], whole.cutflow[:, 0])
+
+
+def test_a_scaled_momentum_keeps_the_probe_of_every_event(record: EventRecord) -> None:
+    """All jets 2 % up: asymmetries do not change, so only events that leave their pt_avg bin may move."""
+    louder = replace(record, jets=replace(record.jets, pt=(record.jets.pt * 1.02).astype(np.float32)))
+    wide = replace(SETTINGS, binning=replace(SETTINGS.binning, pt_avg=(1.0, 1e5)))
+    nominal, varied = (fill_record(r, SIMULATION, wide).asymmetry.dense(wide.binning.shape) for r in (record, louder))
+    # alpha does not change either; a few events cross the fixed 25 GeV or the 10 GeV of the jets
+    assert np.abs(nominal[..., 0] - varied[..., 0]).sum() < 0.05 * nominal[..., 0].sum()
+
+
+def test_triggers_own_their_range_and_weigh_with_their_prescale(record: EventRecord) -> None:
+    data = replace(record, is_mc=False, truth=None, weight=np.ones(N))
+    fired = np.random.default_rng(1).random((2, N)) < 0.5
+    data = replace(data, triggers={"HLT_A": fired[0], "HLT_B": fired[1]})
+    triggers = (Trigger("HLT_A", 60.0, 10.0), Trigger("HLT_B", 120.0, 1.0))
+    dataset = Dataset("data", (), is_mc=False, triggers=triggers)
+
+    got = fill_record(data, dataset, SETTINGS)
+    free = fill_record(replace(data, triggers={}), replace(dataset, triggers=()), SETTINGS)
+
+    assert 0 < steps(got)["trigger"][0] < steps(free)["trigger"][0]
+    moments = got.moments.reshape(*SETTINGS.binning.shape[:3], 2, -1)
+    edges = SETTINGS.binning.pt_avg_edges
+    weight, squared = moments[..., 0].sum(axis=(0, 1, 3)), moments[..., 1].sum(axis=(0, 1, 3))
+    for b in range(len(edges) - 1):
+        if edges[b + 1] <= 60:
+            assert weight[b] == 0
+        elif weight[b] > 0 and (edges[b] >= 120 or (edges[b] >= 60 and edges[b + 1] <= 120)):
+            assert squared[b] / weight[b] == pytest.approx(1.0 if edges[b] >= 120 else 10.0)
+
+
+def test_replicas_scatter_around_the_nominal_sum(record: EventRecord) -> None:
+    sums = fill_record(record, SIMULATION, replace(SETTINGS, replicas=200)).asymmetry
+    total, variance = sums.sums.sum(axis=0)
+    copies = sums.replicas.sum(axis=0)
+    # the variance of a bootstrap sum is the sum of squared weights; 200 copies know it to 10 %
+    assert copies.mean() == pytest.approx(total, abs=4 * np.sqrt(variance / 200))
+    assert copies.var() == pytest.approx(variance, rel=0.4)
+
+
+def test_events_without_jets_pass_through(record: EventRecord) -> None:
+    nothing = np.zeros(0, np.float32)
+    none = Jets(np.zeros(4, np.int64), nothing, nothing, nothing, nothing)
+    names = ("run", "luminosity_block", "event", "identity", "weight", "rho")
+    empty = replace(record, jets=none, truth=none, **{name: getattr(record, name)[:3] for name in names})
+    sums = fill_record(empty, SIMULATION, SETTINGS)
+    assert steps(sums)["all"][0] == 3
+    assert steps(sums)["two_jets"][0] == 0
+    assert len(sums.asymmetry.bins) == 0
