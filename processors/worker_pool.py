@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
 # Whatever a worker needs before its first chunk.
-PRELOADED = ("processors.execution", "processors.dijet")
+PRELOADED = ("processors.warm_up",)
 # One variable for each library that would otherwise start a thread per core in every worker.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
