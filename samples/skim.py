@@ -26,7 +26,7 @@ class SkimSettings:
     third_jet_fraction: float = 0.4
     """... or than this fraction of pt_avg."""
     leading_jets: int = 4
-    thinning: float = 0.25
+    thinning: float = 2.0
     """Simulation: events are kept with this probability times weight x (pt_avg / 100 GeV)^4.5, at most 1."""
 
     def describe(self) -> str:
