@@ -6,6 +6,7 @@ imported inside the commands, so that help and mistakes answer at once.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -309,6 +310,7 @@ def _measure(
     with record.timed("fit"):
         compared = passes.compare(outcome.output, job.datasets, settings.filling, weights)
         measurements = passes.measure_all(compared, settings.measurement, available_cores())
+    record.notes += passes.lacking(compared)
     record.add_datasets(
         job.datasets,
         {dataset.name: passes.algo_of(dataset, settings.filling) for dataset in job.datasets},
@@ -455,6 +457,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     words = list(sys.argv[1:] if args is None else args)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a console without UTF-8 shows what it can
     try:
         _refuse_strangers()
         code = cli.main(words, prog_name="analysis.py", standalone_mode=False)

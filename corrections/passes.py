@@ -36,6 +36,20 @@ def compare(
     return comparisons(filled, datasets, lambda dataset: algo_of(dataset, settings), settings.binning, generated)
 
 
+def lacking(compared: Sequence[Comparison]) -> list[str]:
+    """What cannot be measured of each jet algorithm for want of a sample or of events."""
+    notes = []
+    for each in compared:
+        if each.simulation is None:
+            notes.append(f"{each.algo}: no nominal simulation, so nothing but histograms and cutflow is made")
+        elif each.data is None:
+            notes.append(f"{each.algo}: no data, so no scale factor and no residual response can be measured")
+        for sample in (each.simulation, each.data):
+            if sample is not None and len(sample.sums.asymmetry.bins) == 0:
+                notes.append(f"{each.algo}: no event of {sample.name} passed the selection")
+    return notes
+
+
 def normalisations(
     filled: Filled, datasets: Sequence[Dataset], settings: DijetSettings, generated: Mapping[str, float]
 ) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +20,14 @@ from processors.preflight import preflight
 from processors.settings_file import as_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from processors.dijet import DijetSettings
     from processors.execution import Execution, Outcome
     from processors.fileset import Dataset
     from processors.preflight import FileFacts
 
+LOG = logging.getLogger("jetbalance")
 # Packages whose version may change a digit of a histogram.
 NUMERICAL = ("python", "coffea", "awkward", "uproot", "numpy", "numba", "correctionlib", "onnxruntime")
 
@@ -102,22 +104,39 @@ def _with_format(dataset: Dataset, facts: Sequence[FileFacts]) -> Dataset:
 
 def fill(job: Job, settings: DijetSettings, execution: Execution, chunks: Path, *, title: str = "filling") -> Outcome:
     """Histograms of all datasets of a job; finished chunks are kept in the folder `chunks`."""
-    store = ChunkStore(chunks, fingerprint(job.datasets, settings))
+    content = ingredients(job.datasets, settings)
+    store = ChunkStore(chunks, hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
+    for line in _changes(chunks / f"{title}.json", content):
+        LOG.warning("%s: finished chunks of the earlier run cannot be used", line)
     processor = DijetProcessor({dataset.name: dataset for dataset in job.datasets}, settings)
     return execute(job.files, processor, execution, store, title=title)
 
 
-def fingerprint(datasets: Sequence[Dataset], settings: DijetSettings) -> str:
-    """SHA-256 over all that a chunk depends on besides its file: code, packages, settings, datasets, corrections."""
+def ingredients(datasets: Sequence[Dataset], settings: DijetSettings) -> dict[str, Any]:
+    """All that a chunk depends on besides its file: code, packages, settings, datasets, digests of corrections."""
     found = versions()
-    content = {
+    return {
         "code": code_digest(),
         "packages": {name: found.get(name) for name in NUMERICAL},
         "settings": as_plain(settings),
-        "datasets": [as_plain(replace(dataset, files=())) for dataset in datasets],
+        "datasets": {dataset.name: as_plain(replace(dataset, files=())) for dataset in datasets},
         "files": {path: _digest(path) for path in _files(datasets, settings)},
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _changes(path: Path, content: Mapping[str, Any]) -> list[str]:
+    """What differs from the ingredients of an earlier run, which those of this one replace."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return [] if before is None else list(_differences(before, json.loads(json.dumps(content)), ""))
+
+
+def _differences(before: Any, after: Any, place: str) -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted({*before, *after}):
+            yield from _differences(before.get(key), after.get(key), f"{place}.{key}" if place else key)
+    elif before != after:
+        yield f"{place} was {before!r} and is {after!r}"
 
 
 def _files(datasets: Sequence[Dataset], settings: DijetSettings) -> list[str]:

@@ -20,20 +20,26 @@ SHOWN = ("report.html", "corrections/jet_jerc.json.gz", "resolution.csv", "histo
 
 def show_summary(run: Mapping[str, Any], measurements: Sequence[Measurement], folder: Path) -> None:
     """Print it; `run` is the content of run.json."""
-    console = Console(highlight=False)
-    seconds = run["seconds"]
-    rate = run["events"] / seconds["fill"] if seconds["fill"] else 0.0
-    console.print(
-        f"{run['events']:,} events of {len(run['datasets'])} datasets in {seconds['fill']:.1f} s "
-        f"({rate:,.0f} events/s, {run['executor']}, {run['workers']} workers), "
-        f"{sum(seconds.values()):.1f} s in all"
-    )
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(_headline(run))
     for measurement in measurements:
         _show_table(console, measurement)
     for line in _notices(run):
-        console.print(line, markup=False)
-    console.print(f"Results in {folder}", markup=False, soft_wrap=True)
-    console.print("  " + ", ".join(name for name in SHOWN if (folder / name).exists()), markup=False)
+        console.print(line)
+    console.print(f"Results in {folder}: {', '.join(name for name in SHOWN if (folder / name).exists())}")
+
+
+def _headline(run: Mapping[str, Any]) -> str:
+    """What was done, how fast, and by how many workers."""
+    seconds = run["seconds"]
+    rate = f"{run['events'] / seconds['fill']:,.0f} events/s" if seconds["fill"] else "at once"
+    how = f"{rate}, {run['executor']}, {_counted(run['workers'], 'worker')}"
+    what = f"{run['events']:,} events of {_counted(len(run['datasets']), 'dataset')}"
+    return f"{what} filled in {seconds['fill']:.1f} s ({how}); {sum(seconds.values()):.1f} s in all"
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _show_table(console: Console, measurement: Measurement) -> None:
@@ -51,7 +57,9 @@ def _show_table(console: Console, measurement: Measurement) -> None:
 def _notices(run: Mapping[str, Any]) -> list[str]:
     """What the user should know before the numbers are used."""
     lines = [f"note: {note}" for note in run["notes"]]
-    lines += [f"not written: {name}: {why}" for name, why in (run.get("not_written") or {}).items()]
+    missing = run.get("not_written") or {}
+    for reason in dict.fromkeys(missing.values()):
+        lines.append(f"not written: {', '.join(name for name, why in missing.items() if why == reason)}: {reason}")
     lines += [
         f"lost: {chunk['dataset']}: {chunk['file']}, entries {chunk['start']} to {chunk['stop']}: {chunk['reason']}"
         for chunk in run["lost"]

@@ -85,9 +85,10 @@ class RunRecord:
             complete=not outcome.lost,
             inputs=_inputs(job, outcome),
             lost=as_plain(outcome.lost),
+            warnings=outcome.warnings,
             excluded={name: dict(sums.excluded) for name, sums in outcome.output.datasets.items()},
         )
-        self.notes += [*job.notes(), *outcome.warnings]
+        self.notes += job.notes()
 
     def add_second_filling(self, outcome: Outcome) -> None:
         """The same for simulation that was read again; what is lost only now is added."""
