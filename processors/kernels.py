@@ -455,13 +455,21 @@ def fill_replicas(
 
 @compiled
 def fill_spectrum(edges: FloatArray, value: FloatArray, cell: Int32Array, weight: FloatArray) -> FloatArray:
-    """Sums of weights and of squared weights of `value` between `edges`, (n_bins, 2), of cells with the default cut."""
-    sums = np.zeros((len(edges) - 1, 2), np.float64)
+    """Sums of weights and of squared weights of `value` per bin, (n_bins, 2), of cells with the default third-jet cut.
+
+    `edges` are equidistant in the logarithm.
+    """
+    n_bins = len(edges) - 1
+    sums = np.zeros((n_bins, 2), np.float64)
+    start, per_step = math.log(edges[0]), n_bins / math.log(edges[-1] / edges[0])
     for i in range(len(value)):
-        b = np.searchsorted(edges, value[i], side="right") - 1
-        if cell[i] % 2 == 1 and 0 <= b < len(sums):
-            sums[b, 0] += weight[i]
-            sums[b, 1] += weight[i] * weight[i]
+        if cell[i] % 2 == 0 or not (edges[0] <= value[i] < edges[-1]):
+            continue
+        b = min(int((math.log(value[i]) - start) * per_step), n_bins - 1)
+        # rounding of the logarithm may miss an edge by one bin
+        b += (value[i] >= edges[b + 1]) - (value[i] < edges[b])
+        sums[b, 0] += weight[i]
+        sums[b, 1] += weight[i] * weight[i]
     return sums
 
 

@@ -229,3 +229,20 @@ def test_replicas_are_the_sums_of_the_draws_of_each_event() -> None:
     for level, values, where in ((got, index, bins[0]), (got_truth, truth, bins[1])):
         expected = np.array([(counts * weight[:, None])[values == b].sum(axis=0) for b in where])
         np.testing.assert_allclose(level, expected, rtol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 300), st.integers(0, 2**31))
+def test_the_spectrum_agrees_with_numpy_on_its_edges_too(n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    edges = np.geomspace(20, 4000, 81)
+    value = np.concatenate([edges, rng.uniform(10, 5000, n)])
+    cell = rng.integers(0, 10, len(value)).astype(np.int32)
+    weight = rng.uniform(0.5, 2, len(value))
+    kept = (cell % 2 == 1) & (value < edges[-1])  # numpy would count the last edge in
+
+    got = kernels.fill_spectrum(edges, value, cell, weight)
+
+    for column, power in ((0, 1), (1, 2)):
+        expected = np.histogram(value[kept], edges, weights=weight[kept] ** power)[0]
+        np.testing.assert_allclose(got[:, column], expected, atol=1e-12)
