@@ -58,9 +58,11 @@ clean:
 	rm -rf build output *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 
-# What `make run` needs; a stamp in the environment tells that it is up to date.
+# What `make run` needs, kernels compiled by a first run; a stamp in the environment tells that it is up to date.
 $(VENV)/.run: $(BIN)/python $(REQUIREMENTS)
 	$(PIP) install --constraint constraints.txt --editable .
+	folder=$$(mktemp -d); $(BIN)/python analysis.py -e iterative --maxchunks 1 --replicas 2 -o $$folder/first > $$folder/log \
+	  2>&1 || { cat $$folder/log; exit 1; }; rm -rf $$folder
 	touch $@
 
 # The extras, on top of it.

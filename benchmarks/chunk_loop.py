@@ -1,10 +1,10 @@
-"""Events per second of the chunk loop against reading alone and against a plain coffea processor, in one run on one core.
+"""Events per second of the chunk loop against reading alone and against a plain coffea processor, on one core.
 
-`python benchmarks/chunk_loop.py [EVENTS]` writes a toy file (1,000,000 events by default, kept in the temporary folder),
-runs every variant three times in turn and prints the best of each as a ratio. What is compared:
+`python benchmarks/chunk_loop.py [EVENTS]` writes a toy file (1,000,000 events by default, kept in the temporary
+folder), runs every variant three times in turn and prints the best of each as a ratio. What is compared:
 
 floor           uproot alone reads the branches that are needed, chunk by chunk
-plain           a coffea processor on NanoAODSchema with awkward and hist.fill: same selection, one reconstructed histogram
+plain           a coffea processor on NanoAODSchema, awkward and hist.fill: same selection, one reconstructed histogram
 ours            coffea's Runner with DijetProcessor: all histograms, both sides of the third-jet cut
 
 The floor is taken for reconstructed jets only, and with truth jets; ours too, and with 100 bootstrap replicas.
@@ -31,12 +31,13 @@ from coffea.processor import IterativeExecutor, ProcessorABC, Runner
 from processors.binning import Binning
 from processors.dijet import DijetProcessor, DijetSettings
 from processors.fileset import Dataset, load_fileset
-from processors.histograms import OrderedSum
 from processors.reading import NoColumns, runner_options
 from samples.toy import write_toy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from processors.histograms import OrderedSum
 
 CHUNK = 250_000
 ROUNDS = 3

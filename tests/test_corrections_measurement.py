@@ -16,6 +16,8 @@ from processors.histograms import MOMENTS, DatasetSums, SparseSums
 from processors.selection import CUTFLOW_STEPS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from corrections.results import Measurement
 
 BINNING = Binning(
@@ -44,7 +46,7 @@ class Toy:
         n, s, c = self.squares[eta]
         return self.factors[eta] * np.sqrt(n / pt**2 + s / pt + c)
 
-    def _blocks(self, n: int, rng: np.random.Generator):  # noqa: ANN202
+    def _blocks(self, n: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, ...]]:
         shape = BINNING.shape
         for eta in range(shape[0]):
             for region in (0, 1):
@@ -66,7 +68,9 @@ class Toy:
                     yield np.full(n, cell, np.int32), sign * a, sign * imbalance, mean
 
 
-def sums(cells, reco, truth, pt, rng, replicas) -> DatasetSums:  # noqa: ANN001
+def sums(
+    cells: np.ndarray, reco: np.ndarray, truth: np.ndarray, pt: np.ndarray, rng: np.random.Generator, replicas: int
+) -> DatasetSums:
     shape, n_total = BINNING.shape, int(np.prod(BINNING.shape))
     index = [kernels.bin_index(cells, a, -2.0, 2.0, shape[-1]) for a in (reco, truth)]
     bins = tuple(kernels.touched_bins(i, n_total) for i in index)
