@@ -44,7 +44,7 @@ class Toy:
 
     def resolution(self, eta: int, pt: np.ndarray) -> np.ndarray:
         n, s, c = self.squares[eta]
-        return self.factors[eta] * np.sqrt(n / pt**2 + s / pt + c)
+        return np.asarray(self.factors[eta] * np.sqrt(n / pt**2 + s / pt + c))
 
     def _blocks(self, n: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, ...]]:
         shape = BINNING.shape

@@ -12,7 +12,7 @@ EDGES = np.linspace(-2, 2, 401)
 
 
 def gaussian(sigma: float, mean: float = 0.0) -> np.ndarray:
-    return 1e6 * np.diff(norm.cdf(EDGES, mean, sigma))
+    return np.asarray(1e6 * np.diff(norm.cdf(EDGES, mean, sigma)))
 
 
 def test_quantiles_agree_with_those_of_the_events() -> None:

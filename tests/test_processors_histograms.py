@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -103,7 +105,7 @@ def test_histograms_hold_the_sums_in_the_right_cells() -> None:
     sums = value.datasets["data"]
     histograms = to_hist(value, BINNING)
 
-    got = histograms["asymmetry"]
+    got: Any = histograms["asymmetry"]
     assert list(got.axes.name) == ["dataset", "eta", "region", "pt_avg", "alpha", "third_jet", "asymmetry"]
     for row in range(len(sums.asymmetry.bins)):
         place = np.unravel_index(sums.asymmetry.bins[row], BINNING.shape)
@@ -111,7 +113,7 @@ def test_histograms_hold_the_sums_in_the_right_cells() -> None:
         assert cell.value == pytest.approx(sums.asymmetry.sums[row, 0])
         assert cell.variance == pytest.approx(sums.asymmetry.sums[row, 1])
     assert got.view(flow=True).value.sum() == pytest.approx(sums.asymmetry.sums[:, 0].sum())
-    pt_avg = histograms["moments"][{"moment": "pt_avg"}]
+    pt_avg: Any = histograms["moments"][{"moment": "pt_avg"}]
     assert pt_avg.sum(flow=True) == pytest.approx(sums.moments[:, MOMENTS.index("pt_avg")].sum())
 
 
