@@ -1,9 +1,10 @@
 """Particle-level dijets from Pythia 8: hard QCD with underlying event, stable particles, anti-kt jets with R = 0.4.
 
 pT-hat is drawn from a spectrum flattened by its 4th power; the weights that undo this are kept. Two settings save a
-third of the time or more: showers of the final state stop at 1 GeV (0.5 GeV in the tunes) and are not interleaved with multiparton
-interactions. Measured against the tune's own settings (6000 events): pt_avg / pT-hat within 0.5 % and the width of the
-truth asymmetry within 4 %, both compatible with no change, but 6 % more jets above 8 GeV. All samples have them alike.
+third of the time or more: showers of the final state stop at 1 GeV (0.5 GeV in the tunes) and are not interleaved with
+multiparton interactions. Measured against the tune's own settings (6000 events): pt_avg / pT-hat within 0.5 % and the
+width of the truth asymmetry within 4 %, both compatible with no change, but 6 % more jets above 8 GeV. All samples have
+them alike.
 """
 
 from __future__ import annotations
