@@ -1,4 +1,4 @@
-"""Which datasets are compared with which: per jet algorithm, data with the nominal and with alternative simulations."""
+"""Which datasets are compared with which: per jet algorithm, data with the nominal simulation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ class Comparison:
     algo: str
     simulation: Sample | None
     data: Sample | None
-    alternatives: tuple[Sample, ...]
 
 
 def comparisons(
@@ -51,19 +50,10 @@ def _compare(
 ) -> Comparison:
     data = [d for d in datasets if not d.is_mc]
     nominal = [d for d in datasets if d.is_mc and d.role == "nominal"]
-    others = [d for d in datasets if d.is_mc and d.role == "alternative"]
-    groups: dict[str, list[Dataset]] = {}
-    for dataset in others:
-        groups.setdefault(dataset.process or dataset.name, []).append(dataset)
     return Comparison(
         algo,
         _sample(SIMULATION, nominal, filled, binning, sums_of_weights),
         _sample(DATA, data, filled, binning, {}),
-        tuple(
-            sample
-            for name, group in groups.items()
-            if (sample := _sample(name, group, filled, binning, sums_of_weights)) is not None
-        ),
     )
 
 

@@ -32,7 +32,7 @@ INPUT_DESCRIPTIONS = {
     "JetEta": ("real", "pseudorapidity of the jet, signed"),
     "JetPt": ("real", "transverse momentum of the jet in GeV"),
     "Rho": ("real", "median energy density of the event in GeV per unit area"),
-    "systematic": ("string", "nom, up, down, or {source}_up and {source}_down; the value itself, not a shift"),
+    "systematic": ("string", "nom, up, down, or stat_up and stat_down; the value itself, not a shift"),
     "GenPt": ("real", "transverse momentum of the matched truth jet in GeV, -1 if there is none"),
     "EventID": ("int", "number of the event"),
     "JER": ("real", "relative resolution"),

@@ -86,6 +86,12 @@ class _Bin:
     data: Stack | None
     curve: CurveFit | None
     scale_factor: ScaleFactorFit | None
+    compared: BoolArray
+
+    @property
+    def compared_pt(self) -> FloatArray:
+        """Mean pT of the rows behind the scale factor, GeV."""
+        return self.simulated.pt[self.compared]
 
     @property
     def fitted_pt(self) -> FloatArray:
@@ -138,7 +144,12 @@ def refined(
         else p
         for p in measurement.points
     )
-    return replace(measurement, points=points)
+    notes = tuple(
+        f"|eta| {p.eta.low:g}-{p.eta.high:g}: the scale factor could not be refined with smeared simulation"
+        for p in measurement.points
+        if p.quantity == "scale_factor" and p.is_measured and not np.isfinite(second.get(p.eta, np.nan))
+    )
+    return replace(measurement, points=points, notes=(*measurement.notes, *notes))
 
 
 def with_residual(
@@ -180,9 +191,11 @@ def _fit_bin(
     curve = fit_curve(stack.only(usable), reference_curve) if usable.any() else None
     curve = curve if curve is not None and curve.converged else None
     measured = data_stack(data, simulation, stack, eta) if data is not None else None
-    factor = None
+    factor, enough = None, np.zeros_like(usable)
     if measured is not None and curve is not None:
         enough = usable & usable_rows(measured, settings.min_data, 1.0, 0.0)
+        if reference is not None and reference.scale_factor is None:
+            enough &= ~stack.is_forward
         if enough.any():
             reference_factor = reference.scale_factor if reference else None
             factor = fit_scale_factor(
@@ -195,6 +208,7 @@ def _fit_bin(
         measured,
         curve,
         factor if factor is not None and factor.converged else None,
+        enough,
     )
 
 
@@ -203,16 +217,20 @@ def _describe(
 ) -> tuple[list[Point], list[AsymmetryFit]]:
     """Single widths and distributions of one |eta| bin, simulation first."""
     describe = _Describer(algo, b.eta, simulation, settings, reference.curve)
-    points, fits = describe(SIMULATION, b.simulated, None)
+    points, fits = describe(SIMULATION, b.simulated, 1.0)
     if b.data is not None:
-        more_points, more_fits = describe(DATA, b.data, reference.scale_factor)
+        factor = reference.scale_factor
+        more_points, more_fits = describe(DATA, b.data, factor.squared if factor is not None else None)
         points, fits = points + more_points, fits + more_fits
     return points, fits
 
 
 @dataclass(frozen=True, slots=True)
 class _Describer:
-    """Turns the bins of a stack into points and fitted distributions, one width at a time."""
+    """Turns the bins of a stack into points and fitted distributions, one width at a time.
+
+    It is called with the squared scale factor of the reference region, 1 for simulation and None where it is not known.
+    """
 
     algo: str
     eta: Interval
@@ -220,9 +238,7 @@ class _Describer:
     settings: MeasurementSettings
     reference: CurveFit | None
 
-    def __call__(
-        self, dataset: str, stack: Stack, factor: ScaleFactorFit | None
-    ) -> tuple[list[Point], list[AsymmetryFit]]:
+    def __call__(self, dataset: str, stack: Stack, factor: float | None) -> tuple[list[Point], list[AsymmetryFit]]:
         points: list[Point] = []
         fits: list[AsymmetryFit] = []
         settings = self.settings
@@ -251,16 +267,19 @@ class _Describer:
         return Interval(float(edges[index]), float(edges[index + 1]))
 
     def _points(
-        self, dataset: str, whole: Stack, width: RowWidth, copies: FloatArray, factor: ScaleFactorFit | None
+        self, dataset: str, whole: Stack, width: RowWidth, copies: FloatArray, factor: float | None
     ) -> list[Point]:
         row, probes = whole.rows[0], float(whole.probes[0])
-        others = 0.0
-        if row.region == "forward" and self.reference is not None:
-            others = float(self.reference.squared(whole.pt[:1])[0]) * (factor.squared if factor else 1.0)
+        others, has_reference = 0.0, True
+        if row.region == "forward":
+            has_reference = self.reference is not None and factor is not None
+            others = float(self.reference.squared(whole.pt[:1])[0]) * factor if self.reference and factor else np.nan
         squared = (width.variance * row.inflation**2 - others) / probes
         variance_error = _error(width.variance_error, copies)
         jer = np.sqrt(squared) if squared > 0 else np.nan
         status = width.status if squared > 0 or width.status != "ok" else "negative_square"
+        if status == "negative_square" and not has_reference:
+            status = "no_reference"
         sigma = np.sqrt(width.variance) if width.variance > 0 else np.nan
         make = self._maker(dataset, whole)
         rms = self._truncated(whole) if width.status == "ok" else (np.nan, np.nan)
@@ -340,11 +359,6 @@ def _interval(sample: Sample, eta: int | None) -> Interval:
     return Interval(float(edges[eta]), float(edges[eta + 1]))
 
 
-def _pt_range(sample_edges: FloatArray, stack: Stack) -> Interval:
-    used = [row.pt_bin for row in stack.rows]
-    return Interval(float(sample_edges[min(used)]), float(sample_edges[max(used) + 1]))
-
-
 def _resolution_curve(b: _Bin, points: Sequence[Point], algo: str) -> ResolutionCurve:
     """The curve with its chi^2 against the single widths and, if there are any, the covariance of the replicas."""
     if b.curve is None:
@@ -403,7 +417,7 @@ def _parameter_points(curve: ResolutionCurve) -> tuple[Point, ...]:
             centre,
             value,
             float(error / (2 * abs(value))) if value else float("nan"),
-            curve.status,
+            curve.status if value or curve.status != "ok" else "at_limit",
         )
         for name, value, error in zip(names, values, errors, strict=True)
     )
@@ -415,7 +429,7 @@ def _scale_factor_point(b: _Bin, points: Sequence[Point], algo: str) -> Point:
     status: Status = "few_events" if b.curve is not None else _bin_status(points)
     if b.scale_factor is not None and b.data is not None:
         value, error = b.scale_factor.value, b.scale_factor.error
-        edges = Interval(float(b.fitted_pt.min()), float(b.fitted_pt.max()))
+        edges = Interval(float(b.compared_pt.min()), float(b.compared_pt.max()))
         mean = float(np.sqrt(edges.low * edges.high))
         status = "ok" if np.isfinite(value) and np.isfinite(error) else "negative_square"
     return Point("scale_factor", RATIO, algo, "template", "", b.eta, edges, mean, value, error, status)

@@ -90,7 +90,9 @@ def smeared_settings(
     write_correction_set(measurements, tags, path, rho)
     algo = calibrated_algo(settings.calibration, "{algo}")
     smearing = Smearing(str(path), f"{tags.jer}_MC_PtResolution_{algo}", f"{tags.jer}_MC_ScaleFactor_{algo}")
-    return replace(settings, calibration=replace(settings.calibration, smearing=smearing))
+    # the resolution does not depend on rho, so that any value serves files that have none
+    own = settings.calibration.rho if settings.calibration.rho is not None else rho
+    return replace(settings, calibration=replace(settings.calibration, smearing=smearing, rho=own))
 
 
 def with_residuals(

@@ -100,20 +100,25 @@ def join(name: str, parts: Sequence[tuple[DatasetSums, float]], binning: Binning
 
 
 def normalisation(xsec: Mapping[str, float | None], sum_of_weights: Mapping[str, float]) -> dict[str, float]:
-    """Factor of each simulation slice, xsec / sum of weights relative to the first, so that one slice alone gets 1.
+    """Factor of each simulation slice: xsec / sum of weights, relative to the first, so that one slice alone gets 1.
 
-    `xsec` in pb; None for all of them leaves the weights as they are. Only ratios matter for what is measured here.
+    `xsec` in pb; None for all of them leaves the weights as they are. Only ratios matter for what is measured here. A
+    slice whose weights do not add up to a positive sum gets 0.
     """
     if any(value is None for value in xsec.values()):
         return dict.fromkeys(xsec, 1.0)
-    factors = {name: float(value or 0.0) / sum_of_weights[name] for name, value in xsec.items()}
-    first = next(iter(factors.values()), 1.0)
+    factors = {
+        name: float(value or 0.0) / sum_of_weights[name] if sum_of_weights[name] > 0 else 0.0
+        for name, value in xsec.items()
+    }
+    first = next((factor for factor in factors.values() if factor > 0), 1.0)
     return {name: factor / first for name, factor in factors.items()}
 
 
 def effective_count(total: Any, variance: Any) -> Any:
-    """(sum w)^2 / sum w^2, 0 where there is nothing."""
-    return np.divide(np.square(total), variance, out=np.zeros_like(total), where=variance > 0)
+    """(sum w)^2 / sum w^2, 0 where there is nothing or negative weights win."""
+    usable = (variance > 0) & (np.asarray(total) > 0)
+    return np.divide(np.square(total), variance, out=np.zeros_like(total), where=usable)
 
 
 def _scaled(sums: DatasetSums, factor: float) -> DatasetSums:

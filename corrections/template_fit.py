@@ -70,10 +70,6 @@ class JointFit:
     nll: float
     converged: bool
 
-    def variance_part(self, n: int) -> tuple[FloatArray, FloatArray]:
-        """The first `n` parameters and their covariance block."""
-        return self.parameters[:n], self.covariance[:n, :n]
-
 
 @compiled
 def _cdf(x: float) -> float:

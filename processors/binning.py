@@ -1,7 +1,7 @@
 """Bin edges of the asymmetry histograms, each choice with its source.
 
 ATLAS-like: reference region 0.2 <= |eta| < 0.7 and the bins of the dijet resolution measurement (arXiv:2007.02645).
-CMS-like: the 13 bins of the Run-2 dijet resolution measurement, reference |eta| < 1.131, a union of three of them.
+CMS-like: the 14 bins of the Run-2 dijet resolution measurement, reference |eta| < 1.131, a union of three of them.
 """
 
 from __future__ import annotations

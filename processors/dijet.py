@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from processors import jet_quality, kernels
 from processors.binning import RESPONSE_BINS, RESPONSE_RANGE, SPECTRUM_EDGES, Binning
 from processors.event_filter import EventFilter, lumi_mask, pileup_weight, trigger_decision
-from processors.formats import BranchMap, ReadRequest
+from processors.formats import BranchMap, ReadRequest, default_jet_algo
 from processors.histograms import DatasetSums, Filled, OrderedSum, SparseSums
 from processors.jet_calibration import JetCalibration, calibrate, cone_radius, needed_columns, scale_jets, smear
 from processors.jet_quality import JetQuality, good_jets, match_truth, wanted_columns
@@ -252,7 +252,7 @@ def prepare_jets(record: EventRecord, dataset: Dataset, settings: DijetSettings)
 
 def jet_algo(dataset: Dataset) -> str:
     """Name of the jet algorithm of a dataset: its own, else AntiKt4 for PHYSLITE and AK4PF for everything else."""
-    return dataset.jet_algo or ("AntiKt4" if dataset.schema == "physlite" else "AK4PF")
+    return dataset.jet_algo or default_jet_algo(dataset.schema or "")
 
 
 def read_request(dataset: Dataset, settings: DijetSettings) -> ReadRequest:

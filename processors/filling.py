@@ -81,6 +81,8 @@ class Job:
                 notes.append(f"{dataset.name}: no truth jets, so no resolution can be measured from it")
             if not dataset.is_mc and not dataset.triggers:
                 notes.append(f"{dataset.name}: no triggers named, so every event counts once")
+            if dataset.role == "alternative":
+                notes.append(f"{dataset.name}: alternative simulation, filled into histograms and not measured")
         return notes
 
 

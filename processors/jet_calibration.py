@@ -242,11 +242,14 @@ def event_ids(identity: UInt64Array) -> Int64Array:
     return _event_ids(identity, _SMEARING)
 
 
+DEFAULT_CONE = 0.4
+
+
 def cone_radius(algo: str) -> float:
     """Cone of a jet algorithm from the number in its name: 0.4 for AK4PF and AntiKt4, 1.0 for AntiKt10."""
     digits = re.search(r"(?:AK|AntiKt|kt)(\d+)", algo, re.IGNORECASE)
     if digits is None:
-        raise InputError(f"jet_algo {algo!r} names no cone, which smearing needs; use a name like AK4PF or AntiKt4")
+        return DEFAULT_CONE
     return int(digits[1]) / 10
 
 

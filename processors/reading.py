@@ -33,6 +33,7 @@ from processors.formats import (
 from processors.kept_files import uproot_options
 from processors.record import (
     AnyArray,
+    BoolArray,
     Columns,
     EventRecord,
     Float32Array,
@@ -91,9 +92,19 @@ def read_events(events: Any, request: ReadRequest) -> EventRecord:
         truth=truth,
         electrons=electrons,
         muons=muons,
-        triggers={path: source.column(branch).values.astype(np.bool_) for path, branch in found.triggers.items()},
+        triggers=_triggers(request.triggers, found, source, len(chunk)),
         excluded={**excluded, **not_electrons, **not_muons, **without_weight},
     )
+
+
+def _triggers(paths: Iterable[str], found: FileColumns, source: _Source, n_events: int) -> dict[str, BoolArray]:
+    """Decision of every path asked for; one that this file lacks, as menus change, did not fire."""
+    return {
+        path: source.column(found.triggers[path]).values.astype(np.bool_)
+        if path in found.triggers
+        else np.zeros(n_events, np.bool_)
+        for path in paths
+    }
 
 
 def coffea_schema(file_format: FormatName) -> type[BaseSchema]:

@@ -445,9 +445,8 @@ def test_the_cone_is_in_the_name_of_the_algorithm(algo: str, radius: float) -> N
     assert cone_radius(algo) == radius
 
 
-def test_an_algorithm_without_a_cone_is_refused() -> None:
-    with pytest.raises(InputError, match="'Jets' names no cone"):
-        cone_radius("Jets")
+def test_an_algorithm_without_a_cone_in_its_name_has_the_usual_one() -> None:
+    assert cone_radius("Jets") == 0.4
 
 
 # Networks
