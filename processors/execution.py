@@ -535,6 +535,8 @@ def _opened_dask(execution: Execution) -> Iterator[DaskExecutor]:
             stack.callback(_close, address)
         client = _dask_client(distributed, address)
         stack.callback(_close, client)
+        if execution.scheduler is not None:
+            _check_dask_workers(client, execution.scheduler)
         yield DaskExecutor(**_COMMON, client=client, retries=0)
 
 
@@ -545,21 +547,24 @@ def _close(connection: Any) -> None:
 
 
 def _dask_client(distributed: Any, address: Any) -> Any:
-    """A client whose workers run the same code as this process."""
+    """A client that has a worker."""
     try:
         client = distributed.Client(address, set_as_default=False)
-    except OSError as error:
-        raise InputError(f"no dask scheduler answers at {address}: {error}; check execution.scheduler") from None
-    try:
         client.wait_for_workers(1, timeout=DASK_SECONDS)
-        others = {worker for worker, digest in client.run(code_digest).items() if digest != code_digest()}
-    except ModuleNotFoundError as error:
-        client.close()
-        raise InputError(f"the dask workers at {address} lack {error.name}; install jetbalance there") from None
-    if others:
-        client.close()
-        raise InputError(f"another version of jetbalance is installed on {', '.join(sorted(others))}; install this one")
+    except OSError as error:  # a TimeoutError too
+        raise InputError(f"no dask scheduler with workers answers at {address} ({error})") from None
     return client
+
+
+def _check_dask_workers(client: Any, address: str) -> None:
+    """Refuse workers that would compute with other code than this process."""
+    try:
+        digests = client.run(code_digest)
+    except ModuleNotFoundError as error:
+        raise InputError(f"the dask workers at {address} lack {error.name}; install jetbalance there") from None
+    others = [worker for worker, digest in digests.items() if digest != code_digest()]
+    if others:
+        raise InputError(f"another version of jetbalance is installed on {', '.join(sorted(others))}; install this one")
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ def test_a_folder_without_measurement_is_named(tmp_path: Path) -> None:
         read_measurements(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b"{not json"), b""])
+@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b"{not json", mtime=0), b""])
 def test_a_damaged_file_is_a_mistake_of_the_input_and_not_of_the_program(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "measurement.json.gz").write_bytes(content)
 
