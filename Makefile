@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 ARGS ?=
 PACKAGES := analysis.py processors corrections models report samples tests benchmarks
-REQUIREMENTS := setup.cfg pyproject.toml constraints.txt
+REQUIREMENTS := setup.cfg constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
