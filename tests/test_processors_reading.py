@@ -264,12 +264,15 @@ def test_another_weight_and_other_collections_are_read_by_name(tmp_path: Path) -
     assert got.weight.tolist() == [2.0, 3.0]
 
 
-def test_triggers_are_those_asked_for_that_the_file_has(tmp_path: Path) -> None:
+def test_a_trigger_the_file_lacks_did_not_fire(tmp_path: Path) -> None:
     path = write(tmp_path / "a.root", jets_like([[30.0], [20.0]]), HLT_A=np.array([True, False]))
 
     got = read(path, ReadRequest(is_mc=False, triggers=("HLT_A", "HLT_B")))
 
-    assert {name: bits.tolist() for name, bits in got.triggers.items()} == {"HLT_A": [True, False]}
+    assert {name: bits.tolist() for name, bits in got.triggers.items()} == {
+        "HLT_A": [True, False],
+        "HLT_B": [False, False],
+    }
 
 
 def test_a_tree_in_a_folder_is_read(tmp_path: Path) -> None:
