@@ -208,7 +208,7 @@ class TestRun:
         fileset["simulation"]["files"][str(damaged)] = "Events"
         (work / "fileset.json").write_text(json.dumps(fileset))
         assert call("--fileset", work / "fileset.json", "-o", work / "out", *QUICK) == 3
-        assert f"lost: simulation: {damaged}, entries 0 to 5000" in capsys.readouterr().out.replace("\n", "")
+        assert f"lost: simulation: {damaged}, entries 0 to 2500" in capsys.readouterr().out.replace("\n", "")
         facts = facts_of(work / "out")
         assert (facts["complete"], facts["lost_events"], facts["exit_code"]) == (False, 5000, 3)
         assert json.loads((work / "out" / "failed.json").read_text())[0]["file"] == str(damaged)
