@@ -42,15 +42,10 @@ class ScaleFactorFit:
         return float(np.sqrt(self.squared)) if self.squared >= 0 else float("nan")
 
     @property
-    def copies(self) -> FloatArray:
-        """Scale factor of each bootstrap copy, nan where its square is negative."""
-        return np.sqrt(np.where(self.replicas >= 0, self.replicas, np.nan))
-
-    @property
     def error(self) -> float:
-        """Standard deviation from the bootstrap copies, the analytic one without them."""
-        spread = float(replica_spread(self.copies)) if len(self.replicas) else float("nan")
-        return spread if np.isfinite(spread) else float(np.sqrt(self.squared_variance) / (2 * self.value))
+        """Standard deviation from the copies of the square, negative ones included; the analytic one without copies."""
+        spread = float(replica_spread(self.replicas)) if len(self.replicas) else float("nan")
+        return (spread if np.isfinite(spread) else float(np.sqrt(self.squared_variance))) / (2 * self.value)
 
 
 def fit_scale_factor(

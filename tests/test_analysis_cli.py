@@ -213,6 +213,16 @@ class TestRun:
         assert (facts["complete"], facts["lost_events"], facts["exit_code"]) == (False, 5000, 3)
         assert json.loads((work / "out" / "failed.json").read_text())[0]["file"] == str(damaged)
 
+    def test_an_error_of_our_own_is_one_line_with_its_place_and_the_trace_is_in_the_log(
+        self, work: Path, sample: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("processors.dijet.fill_record", lambda *_: 1 / 0)
+        assert call("--fileset", sample / "fileset.json", "-o", work / "out", *QUICK) == 1
+        (line,) = [each for each in capsys.readouterr().err.splitlines() if each.startswith("analysis.py: ")]
+        assert line.endswith("simulation.root, entries 0 to 2000: ZeroDivisionError: division by zero")
+        assert "in process" in (work / "out" / "run.log").read_text()
+        assert facts_of(work / "out")["exit_code"] == 1
+
 
 class TestNumbers:
     def test_the_cutflow_is_that_of_an_independent_count(self, run_folder: Path, sample: Path) -> None:
