@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -282,8 +282,10 @@ def _analyse(job: Job, settings: RunSettings, fileset: Path, record: RunRecord) 
     histograms = _write(outcome, compared, measurements, settings, record)
     _draw(outcome, measurements, histograms, settings, record)
     code = INCOMPLETE if record.facts["lost"] else NOT_CLOSED if found is not None and found.is_bad else 0
-    show_summary(record.write(exit_code=code), measurements, record.folder)
+    facts = record.write(exit_code=code)
     remove_chunks(record.folder)
+    with suppress(BrokenPipeError, SystemExit):  # rich ends the process where nobody listens, as after `| head`
+        show_summary(facts, measurements, record.folder)
     return code
 
 
@@ -471,6 +473,10 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         for line in _words(error).splitlines():
             click.echo(f"analysis.py: {line}", err=True)
         code = _exit_code(error)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
