@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     Histograms = Mapping[str, hist.Hist[Any]]
 
 BEGAN = time.monotonic()
-FAILED, REFUSED, INCOMPLETE, NOT_CLOSED = 1, 2, 3, 4
+FAILED, REFUSED, INCOMPLETE, NOT_CLOSED, SIGNALLED = 1, 2, 3, 4, 128
 CHUNKS = ".chunks"
 EXECUTORS = ("iterative", "futures", "dask", "parsl")
 BUNDLED = Path(samples.__file__ or "").with_name("bundled") / "fileset.json"
@@ -429,7 +429,7 @@ def _stop(number: int, _: FrameType | None) -> NoReturn:
 
 def _exit_code(error: BaseException) -> int:
     if isinstance(error, Stopped):
-        return 128 + error.number
+        return SIGNALLED + error.number
     is_refused = isinstance(error, InputError | click.UsageError) or getattr(error, "is_input", False)
     return REFUSED if is_refused else FAILED
 
@@ -477,6 +477,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if code > SIGNALLED:
+        # the threads of a pool that was stopped in the middle of its work need not end
+        os._exit(code)
     sys.exit(code)
 
 

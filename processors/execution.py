@@ -361,6 +361,7 @@ def _attempt(
             xrootdtimeout=execution.timeout,
             store=store,
             waits=execution.retry_seconds,
+            by_disk=execution.executor == "futures",
         )
         with _coffea_silenced(), _deaths_named():
             ledger.take_result(runner.run(items, processor, **runner_options()))
@@ -373,20 +374,26 @@ class _ChunkRunner(Runner):
 
     store: ChunkStore | None = None
     waits: tuple[float, ...] = ()
+    by_disk: bool = False
 
     @property
     def automatic_retries(self) -> _PatientWork:
         """What the Runner calls around every chunk."""
         assert self.store is not None  # noqa: S101  a dataclass cannot add a field without default
-        return _PatientWork(self.store, self.waits)
+        return _PatientWork(self.store, self.waits, self.by_disk)
 
 
 @dataclass(frozen=True, slots=True)
 class _PatientWork:
-    """Work on one chunk: begun, tried again after a passing fault of the file, kept when finished."""
+    """Work on one chunk: begun, tried again after a passing fault of the file, kept when finished.
+
+    With `by_disk` a kept sum is not sent: a process that is killed while it sends leaves half a message in the pipe of
+    its pool, for whose other half the reader waits for ever. What is sent instead fits a pipe at once.
+    """
 
     store: ChunkStore
     waits: tuple[float, ...]
+    by_disk: bool
 
     def __call__(
         self, _retries: int, _skip: object, work: Callable[..., Any], given: Any, **_: object
@@ -414,9 +421,33 @@ class _PatientWork:
                     return {"out": OrderedSum({}), "processed": set(), "lost": [(item, _reason(causes))]}
                 time.sleep(wait)
             else:
-                self.store.save(_key(item), result["out"].total())
-                return result
+                is_kept = self.store.save(_key(item), result["out"].total())
+                return {**result, "out": _Kept(self.store, item)} if is_kept and self.by_disk else result
         raise AssertionError  # the last wait is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The sum of one chunk, on disk until it is added to that of others."""
+
+    store: ChunkStore
+    item: WorkItem
+
+    def load(self) -> OrderedSum:
+        """What was kept."""
+        filled = self.store.load(_key(self.item))
+        if filled is None:
+            message = f"a finished chunk cannot be read back from {self.store.folder}; is its disk full or faulty?"
+            raise OSError(message)
+        return OrderedSum.single(_index(self.item), filled)
+
+    def __add__(self, other: OrderedSum | _Kept) -> OrderedSum:
+        """Sum of both."""
+        return self.load() + (other.load() if isinstance(other, _Kept) else other)
+
+    def __radd__(self, other: OrderedSum) -> OrderedSum:
+        """Sum of both."""
+        return other + self.load()
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

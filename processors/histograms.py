@@ -188,6 +188,8 @@ class OrderedSum:
 
     def __add__(self, other: OrderedSum) -> OrderedSum:
         """Union of the chunks; a chunk in both is a mistake of the caller."""
+        if not isinstance(other, OrderedSum):
+            return NotImplemented
         nodes = dict(self.nodes)
         for key, payload in other.nodes.items():
             _insert(nodes, key, payload)

@@ -274,7 +274,10 @@ def stopped(folder: Path, sample: Path, number: signal.Signals, is_alive: Callab
             time.sleep(0.02)
         run.send_signal(number)
         began = time.monotonic()
-        assert run.wait(timeout=60) == 128 + number
+        try:
+            assert run.wait(timeout=60) == 128 + number
+        finally:
+            run.kill()
         assert time.monotonic() - began < 5
         while is_alive(run.pid):
             assert time.monotonic() - began < 10

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import select
 import signal
 import subprocess
 import sys
@@ -15,10 +17,11 @@ import numpy as np
 import pytest
 import uproot
 from coffea.processor import ProcessorABC
+from coffea.processor.executor import WorkItem
 
 from processors.chunk_store import ChunkStore, FileIdentity
 from processors.errors import InputError, UnreadableEventsError
-from processors.execution import ChunkError, Execution, InputFile, execute
+from processors.execution import ChunkError, Execution, InputFile, _PatientWork, execute
 from processors.histograms import DatasetSums, Filled, OrderedSum, SparseSums
 
 if TYPE_CHECKING:
@@ -265,3 +268,19 @@ def test_settings_that_cannot_work_are_refused() -> None:
         Execution(workers=0)
     with pytest.raises(InputError, match="needs executor dask"):
         Execution(scheduler="tcp://localhost:8786")
+
+
+def test_what_a_pool_sends_of_a_finished_chunk_fits_a_pipe_at_once(tmp_path: Path) -> None:
+    # a sender that is killed in mid-message would leave the reader waiting for the rest for ever
+    store = ChunkStore(tmp_path, "fingerprint")
+    item = WorkItem("data", "file.root", "Events", 0, 1, "uuid", usermeta={"chunk": 0, "chunk_key": "0" * 32})
+    large = SparseSums(np.arange(10_000), np.ones((10_000, 2)), np.ones((10_000, 100), np.float32))
+    filled = Filled({"data": DatasetSums(large, large, large, np.zeros((1, 1)), np.zeros((1, 2)), np.zeros((1, 2)))})
+
+    def work(_: WorkItem) -> dict[str, Any]:
+        return {"out": OrderedSum.single(0, filled), "processed": {item}}
+
+    sent = _PatientWork(store, (), by_disk=True)(0, None, work, item)
+    assert len(pickle.dumps(sent)) < select.PIPE_BUF
+    received = (OrderedSum({}) + sent["out"]).total()
+    assert np.array_equal(received.datasets["data"].asymmetry.replicas, large.replicas)
