@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from processors.correction_files import Value
-    from processors.fileset import Trigger
+    from processors.fileset import Dataset, Trigger
     from processors.record import AnyArray, BoolArray, EventRecord, Float64Array, Int64Array
 
 PileupSystematic = Literal["nominal", "up", "down"]
@@ -44,6 +45,11 @@ class EventFilter:
 
     lumi_mask: str | None = None
     pileup_weights: PileupWeights | None = None
+
+
+def mask_of(dataset: Dataset, settings: EventFilter) -> str | None:
+    """Path of the luminosity mask that counts for a dataset: its own, else that of the settings; None in simulation."""
+    return None if dataset.is_mc else dataset.lumi_mask or settings.lumi_mask
 
 
 def lumi_mask(record: EventRecord, path: str | None) -> BoolArray:
@@ -84,9 +90,13 @@ def trigger_decision(
     """Whether the trigger that owns each event fired, (n_events,), and its prescale, (n_events,).
 
     `pt_avg` is in GeV, nan where there is no pair. The trigger with the highest `pt_avg_min` not above pt_avg owns an
-    event; of several with one threshold any may fire and the lowest prescale of those that did counts. An event below
-    all thresholds, or with nan, does not pass. The prescale is 1 where an event does not pass. Without triggers all
-    events pass.
+    event. An event below all thresholds, or with nan, does not pass. The prescale is 1 where an event does not pass.
+    Without triggers all events pass.
+
+    Of several triggers with one threshold any may fire. Each of them would fire without prescale there, and they are
+    prescaled independently, so that an event is kept with probability 1 - prod(1 - 1/p), whose inverse is the prescale
+    of them all: 5/3 for prescales of 2 and 5. One with prescale 1 tells by itself whether it fires: where it did, the
+    prescale is 1, and where it did not, as triggers on other objects may, that of the others together.
     """
     n_events = len(pt_avg)
     if not triggers:
@@ -95,10 +105,16 @@ def trigger_decision(
     ordered = sorted(triggers, key=lambda trigger: (trigger.pt_avg_min, trigger.prescale))
     bits = np.stack([np.asarray(fired[trigger.path], np.bool_) for trigger in ordered])  # (triggers, n_events)
     thresholds = np.array([trigger.pt_avg_min for trigger in ordered], np.float64)
-    prescales = np.array([trigger.prescale for trigger in ordered], np.float64)
     passed, prescale = np.zeros(n_events, np.bool_), np.ones(n_events)
-    _decide(bits, thresholds, prescales, pt_avg, passed, prescale)
+    _decide(bits, thresholds, _joint_prescales(ordered), pt_avg, passed, prescale)
     return passed, prescale
+
+
+def sharing_threshold(trigger: Trigger, triggers: Iterable[Trigger]) -> list[Trigger]:
+    """The prescaled triggers with the threshold of a prescaled one, itself included; an unprescaled one by itself."""
+    if trigger.prescale <= 1:
+        return [trigger]
+    return [other for other in triggers if other.pt_avg_min == trigger.pt_avg_min and other.prescale > 1]
 
 
 def check_triggers(triggers: Iterable[Trigger], available: Iterable[str], where: str = "the file") -> None:
@@ -161,16 +177,28 @@ def _block_starts(run: Int64Array, luminosity_block: Int64Array) -> Int64Array:
     return np.flatnonzero(is_start)
 
 
+def _joint_prescales(triggers: Sequence[Trigger]) -> Float64Array:
+    """Prescale of each trigger together with the other prescaled ones of its threshold, (n_triggers,)."""
+    return np.array([_joint_prescale(sharing_threshold(trigger, triggers)) for trigger in triggers], np.float64)
+
+
+def _joint_prescale(triggers: Sequence[Trigger]) -> float:
+    if len(triggers) == 1:
+        return triggers[0].prescale
+    # by logarithms, which keep the digits of large prescales
+    return -1.0 / math.expm1(sum(math.log1p(-1.0 / trigger.prescale) for trigger in triggers))
+
+
 @compiled
 def _decide(
     bits: BoolArray,
     thresholds: Float64Array,
-    prescales: Float64Array,
+    joint_prescales: Float64Array,
     pt_avg: AnyArray,
     passed: BoolArray,
     prescale: Float64Array,
 ) -> None:
-    """Fill `passed` and `prescale`; triggers by rising threshold, then rising prescale."""
+    """Fill `passed` and `prescale`; triggers by rising threshold, those without prescale first."""
     n_triggers = len(thresholds)
     for i in range(len(pt_avg)):
         owner = -1
@@ -179,5 +207,5 @@ def _decide(
         k = owner
         while k >= 0 and thresholds[k] == thresholds[owner]:
             if bits[k, i]:
-                passed[i], prescale[i] = True, prescales[k]
+                passed[i], prescale[i] = True, joint_prescales[k]
             k -= 1

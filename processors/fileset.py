@@ -54,7 +54,10 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A trigger path that owns events from `pt_avg_min` GeV of pt_avg on; its events count `prescale` times."""
+    """A trigger path that owns events from `pt_avg_min` GeV of pt_avg on; its events count `prescale` times.
+
+    Triggers with one `pt_avg_min` share their events; see `processors.event_filter.trigger_decision`.
+    """
 
     path: str
     pt_avg_min: float = 0.0
@@ -369,8 +372,8 @@ def _trigger(path: Any, value: Any, report: _Report) -> Trigger | None:
         place.add(f"{path}: give the threshold once, as 'pt_avg_min'")
     elif not (_is_positive(thresholds[0]) or (thresholds[0] == 0 and thresholds[0] is not False)):
         place.add(f"{path}: expected a threshold in GeV, 0 or above, got {thresholds[0]!r}")
-    elif not _is_positive(prescale):
-        place.add(f"{path}: expected a positive prescale, got {prescale!r}")
+    elif not _is_positive(prescale) or prescale < 1:
+        place.add(f"{path}: expected a prescale of 1 or above, got {prescale!r}")
     else:
         return Trigger(path, float(thresholds[0]), float(prescale))
     return None

@@ -90,10 +90,10 @@ def look(datasets: Sequence[Dataset], settings: DijetSettings) -> Job:
     """The job, after a look at every file, correction, mask and model; all that is wrong is refused here."""
     event_filter.check(settings.events)
     jet_quality.check(settings.jets)
-    for dataset in datasets:
-        if dataset.lumi_mask is not None:
-            event_filter.check_lumi_mask(dataset.lumi_mask)
-    facts = preflight(datasets, lambda dataset: read_request(dataset, settings))
+    masked = [replace(dataset, lumi_mask=event_filter.mask_of(dataset, settings.events)) for dataset in datasets]
+    for path in _masks(datasets, settings):
+        event_filter.check_lumi_mask(path)
+    facts = preflight(masked, lambda dataset: read_request(dataset, settings))
     known = tuple(_with_format(dataset, facts) for dataset in datasets)
     jet_calibration.check(settings.calibration, [(jet_algo(dataset), dataset.is_mc) for dataset in known])
     return Job(known, facts)
@@ -143,13 +143,18 @@ def _differences(before: Any, after: Any, place: str) -> Iterator[str]:
 
 def _files(datasets: Sequence[Dataset], settings: DijetSettings) -> list[str]:
     """Paths of all corrections, masks and models."""
-    masks = [dataset.lumi_mask for dataset in datasets if dataset.lumi_mask is not None]
     parts: Any = (
         event_filter.files(settings.events),
         jet_quality.files(settings.jets),
         jet_calibration.files(settings.calibration),
     )
-    return sorted({*masks, *(path for part in parts for path in part)})
+    return sorted({*_masks(datasets, settings), *(path for part in parts for path in part)})
+
+
+def _masks(datasets: Sequence[Dataset], settings: DijetSettings) -> list[str]:
+    """Paths of the luminosity masks that count for any dataset."""
+    masks = {event_filter.mask_of(dataset, settings.events) for dataset in datasets}
+    return sorted(mask for mask in masks if mask is not None)
 
 
 def _digest(path: str) -> str:

@@ -310,6 +310,11 @@ def default_jet_algo(file_format: str) -> str:
     return LAYOUTS[file_format].jet_algo if file_format in LAYOUTS else _NANOAOD.jet_algo
 
 
+def stores_triggers(file_format: FormatName) -> bool:
+    """Whether a format has a branch per trigger path; PHYSLITE packs its menu, Delphes has none."""
+    return file_format not in LAYOUTS or bool(LAYOUTS[file_format].trigger)
+
+
 def find_columns(names: Collection[str], request: ReadRequest) -> FileColumns:
     """The branches to read out of those with these names.
 

@@ -16,8 +16,9 @@ import numpy as np
 import uproot
 
 from processors.errors import InputError, nearest, raise_if_any, suggestion
+from processors.event_filter import sharing_threshold
 from processors.fileset import is_remote
-from processors.formats import LAYOUTS, branch_names, dimensions, find_columns
+from processors.formats import EVENT_ID, LAYOUTS, branch_names, dimensions, find_columns, stores_triggers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -230,8 +231,12 @@ def _wrong_types(events: Any, columns: FileColumns) -> Iterator[str]:
 
 
 def _needs(dataset: Dataset, columns: FileColumns) -> Iterator[str]:
-    if dataset.lumi_mask is not None and not {"run", "luminosity_block"} <= columns.event.keys():
-        yield "a luminosity mask needs run and luminosity block, which the file lacks; remove 'lumi_mask'"
+    lacking = [column.replace("_", " ") for column in EVENT_ID if column not in columns.event]
+    if dataset.lumi_mask is not None and not dataset.is_mc and lacking:
+        yield (
+            f"the luminosity mask {dataset.lumi_mask} needs run, luminosity block and event, but the file lacks "
+            f"{' and '.join(lacking)}; remove 'lumi_mask'"
+        )
 
 
 def _generator_sums(file: Any, trees: Collection[str]) -> tuple[int | None, float | None]:
@@ -284,9 +289,19 @@ def _copies(datasets: Sequence[Dataset], facts: Sequence[FileFacts]) -> Iterator
 def _absent_triggers(datasets: Sequence[Dataset], facts: Sequence[FileFacts]) -> Iterator[str]:
     """Trigger paths that no file of their dataset has; menus change, so one file may lack what others have."""
     for dataset in datasets:
-        missing = [fact.missing_triggers for fact in facts if fact.dataset == dataset.name]
+        found = [fact for fact in facts if fact.dataset == dataset.name]
+        without = sorted({fact.format for fact in found if not stores_triggers(fact.format)})
+        if dataset.triggers and without:
+            yield f"{dataset.name}: trigger decisions of {' and '.join(without)} are not read; remove 'triggers'"
+            continue
         for trigger in dataset.triggers:
-            if missing and all(trigger.path in paths for paths in missing):
-                near = missing[0][trigger.path]
+            lacking = [fact for fact in found if trigger.path in fact.missing_triggers]
+            if lacking and len(lacking) == len(found):
+                near = lacking[0].missing_triggers[trigger.path]
                 hint = f"; nearest: {', '.join(near)}" if near else ""
                 yield f"{dataset.name}: no file has a branch for the trigger {trigger.path!r}{hint}"
+            elif lacking and len(sharing_threshold(trigger, dataset.triggers)) > 1:
+                yield (
+                    f"{dataset.name}: {lacking[0].path}: no branch for the trigger {trigger.path!r}, whose prescale "
+                    "counts together with that of another one; give files with this menu a dataset of their own"
+                )

@@ -206,14 +206,56 @@ def test_another_trigger_does_not_stand_in_for_the_owner() -> None:
     assert passed.tolist() == [False, True]
 
 
-def test_among_equal_thresholds_any_may_fire_and_the_lowest_prescale_counts() -> None:
-    triggers = (Trigger("HLT_Mu", prescale=5.0), Trigger("HLT_Ele", prescale=2.0))
-    fired = {"HLT_Mu": np.array([True, True, False]), "HLT_Ele": np.array([True, False, False])}
+def test_triggers_of_one_threshold_weigh_with_the_inverse_of_the_chance_that_any_is_kept() -> None:
+    triggers = (Trigger("HLT_A", 50.0, 5.0), Trigger("HLT_B", 50.0, 2.0))
+    fired = {"HLT_A": np.array([True, True, False]), "HLT_B": np.array([True, False, False])}
 
-    passed, prescale = trigger_decision(fired, triggers, np.array([20.0, 30.0, 40.0]))
+    passed, prescale = trigger_decision(fired, triggers, np.array([60.0, 70.0, 80.0]))
 
     assert passed.tolist() == [True, True, False]
-    assert prescale.tolist() == [2.0, 5.0, 1.0]
+    # 1 - (1 - 1/5)(1 - 1/2) = 3/5
+    assert prescale.tolist() == pytest.approx([5 / 3, 5 / 3, 1.0], rel=1e-15)
+
+
+def test_an_unprescaled_trigger_tells_by_itself_whether_an_event_counts_once() -> None:
+    triggers = (Trigger("HLT_Ele", prescale=2.0), Trigger("HLT_Mu"))
+    fired = {"HLT_Mu": np.array([True, True, False]), "HLT_Ele": np.array([True, False, True])}
+
+    _, prescale = trigger_decision(fired, triggers, np.array([20.0, 30.0, 40.0]))
+
+    assert prescale.tolist() == [1.0, 1.0, 2.0]
+
+
+def test_a_trigger_alone_weighs_with_its_prescale_to_the_last_digit() -> None:
+    prescale = 431625.6318640812
+
+    _, got = trigger_decision({"A": np.ones(1, np.bool_)}, (Trigger("A", 0.0, prescale),), np.array([20.0]))
+
+    assert got.tolist() == [prescale]
+
+
+def test_weighted_events_of_triggers_with_one_threshold_give_back_the_spectrum() -> None:
+    rng = np.random.default_rng(7)
+    n_events = 200_000
+    pt_avg = rng.uniform(50.0, 150.0, n_events)
+    triggers = (
+        Trigger("HLT_A", 50.0, 5.0),
+        Trigger("HLT_B", 50.0, 2.0),
+        Trigger("HLT_C", 50.0, 20.0),
+        Trigger("HLT_D", 100.0, 3.0),
+        Trigger("HLT_E", 100.0, 4.0),
+    )
+    # all fire without prescale, and each is prescaled by a draw of its own
+    fired = {trigger.path: rng.random(n_events) < 1 / trigger.prescale for trigger in triggers}
+
+    passed, prescale = trigger_decision(fired, triggers, pt_avg)
+
+    edges = np.linspace(50.0, 150.0, 5)
+    expected = np.histogram(pt_avg, edges)[0]
+    got = np.histogram(pt_avg[passed], edges, weights=prescale[passed])[0]
+    variance = np.histogram(pt_avg[passed], edges, weights=prescale[passed] * (prescale[passed] - 1))[0]
+    assert np.all(np.abs(got - expected) < 4 * np.sqrt(variance))
+    assert np.all(np.sqrt(variance) < 0.006 * expected)
 
 
 def test_without_triggers_everything_passes() -> None:
@@ -246,5 +288,6 @@ def test_the_decision_is_that_of_the_rule_written_out(data: st.DataObject, n_tri
         reached = [trigger.pt_avg_min for trigger in triggers if trigger.pt_avg_min <= pt_avg[i]]
         owners = [trigger for trigger in triggers if reached and trigger.pt_avg_min == max(reached)]
         prescales = [trigger.prescale for trigger in owners if fired[trigger.path][i]]
+        lost = np.prod([1 - 1 / trigger.prescale for trigger in owners if trigger.prescale > 1])
         assert passed[i] == bool(prescales)
-        assert prescale[i] == (min(prescales) if prescales else 1.0)
+        assert prescale[i] == pytest.approx(1 / (1 - lost) if prescales and 1 not in prescales else 1.0)

@@ -130,7 +130,8 @@ def test_every_form_of_triggers_is_taken(tmp_path: Path, given: Any, expected: t
         ({"is_mc": True, "label": 3}, "'label': expected text, got 3"),
         ({"is_mc": False, "triggers": ["HLT_A", "HLT_A"]}, "'HLT_A' is given twice"),
         ({"is_mc": False, "triggers": {"HLT_A": -5}}, "expected a threshold in GeV, 0 or above, got -5"),
-        ({"is_mc": False, "triggers": {"HLT_A": {"prescale": 0}}}, "expected a positive prescale, got 0"),
+        ({"is_mc": False, "triggers": {"HLT_A": {"prescale": 0}}}, "expected a prescale of 1 or above, got 0"),
+        ({"is_mc": False, "triggers": {"HLT_A": {"prescale": 0.2}}}, "expected a prescale of 1 or above, got 0.2"),
         ({"is_mc": False, "triggers": {"HLT_A": {"prescal": 2}}}, "did you mean 'prescale'?"),
     ],
 )

@@ -181,7 +181,35 @@ def test_a_trigger_that_one_file_lacks_is_noted() -> None:
     assert [list(facts.missing_triggers) for facts in got] == [[], ["HLT_PFJet40"]]
 
 
+def test_a_file_without_one_of_two_triggers_that_are_prescaled_together_is_refused() -> None:
+    files = ["nano_dimuon.root", "Run2012B_SingleMu_1000.root"]
+    triggers = [{"path": "HLT_PFJet40", "prescale": 5}, {"path": "HLT_IsoMu24", "prescale": 2}]
+
+    got = fault_of(DATA, files, is_mc=False, triggers=triggers).splitlines()
+
+    assert len(got) == 1
+    assert (
+        "Run2012B_SingleMu_1000.root: no branch for the trigger 'HLT_PFJet40', whose prescale counts together" in got[0]
+    )
+
+
+@pytest.mark.parametrize("name", ["PHYSLITE_example.root", "delphes_old.root"])
+def test_triggers_of_a_format_that_has_no_branches_for_them_are_refused_in_one_line(name: str) -> None:
+    got = fault_of(DATA, [name], is_mc=False, triggers=["HLT_j400", "HLT_j60"])
+
+    expected = {"PHYSLITE_example.root": "physlite", "delphes_old.root": "delphes"}[name]
+    assert got == f"d: trigger decisions of {expected} are not read; remove 'triggers'"
+
+
 def test_a_luminosity_mask_needs_run_and_block(tmp_path: Path) -> None:
     write(tmp_path / "a.root")
 
-    assert "a luminosity mask needs run" in fault_of(tmp_path, ["a.root"], is_mc=False, lumi_mask="mask.json")
+    got = fault_of(tmp_path, ["a.root"], is_mc=False, lumi_mask="mask.json")
+
+    assert "needs run, luminosity block and event, but the file lacks run and luminosity block and event" in got
+
+
+def test_a_luminosity_mask_asks_nothing_of_simulation(tmp_path: Path) -> None:
+    write(tmp_path / "a.root")
+
+    assert len(look(tmp_path, ["a.root"], is_mc=True, lumi_mask="mask.json")) == 1
