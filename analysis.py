@@ -309,15 +309,15 @@ def _measure(
     from processors.filling import fill
     from processors.worker_pool import available_cores
 
-    weights = job.generated_weights(outcome)
+    factors = passes.normalisations(outcome.output, job.datasets, settings.filling, job.generated_weights(outcome))
     with record.timed("fit"):
-        compared = passes.compare(outcome.output, job.datasets, settings.filling, weights)
+        compared = passes.compare(outcome.output, job.datasets, settings.filling, factors)
         measurements = passes.measure_all(compared, settings.measurement, available_cores())
     record.notes += passes.lacking(compared)
     record.add_datasets(
         job.datasets,
         {dataset.name: passes.algo_of(dataset, settings.filling) for dataset in job.datasets},
-        passes.normalisations(outcome.output, job.datasets, settings.filling, weights),
+        factors,
     )
     chosen = job.only(passes.to_smear(job.datasets, measurements, settings.filling))
     smeared = compared if settings.calibration.smearing else ()
@@ -327,7 +327,7 @@ def _measure(
         smearing = passes.smeared_settings(measurements, settings.filling, settings.tags, path, rho)
         second = fill(chosen, smearing, settings.execution, chunks, title="smearing")
         record.add_second_filling(second)
-        smeared = passes.compare(second.output, chosen.datasets, smearing, weights)
+        smeared = passes.compare(second.output, chosen.datasets, smearing, factors)
     with record.timed("fit"):
         measurements = passes.with_residuals(measurements, compared, smeared, settings.measurement, available_cores())
     return compared, measurements

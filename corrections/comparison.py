@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from processors.fileset import Dataset
     from processors.histograms import DatasetSums, Filled
 
+# Branches whose sum before a skim is what NanoAOD keeps in its tree of runs.
+GENERATOR_WEIGHTS = (None, "genWeight")
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The samples of one jet algorithm; None where there is no such dataset."""
+    """The samples of one jet algorithm; None where there is no such dataset, alternative simulations by name."""
 
     algo: str
     simulation: Sample | None
     data: Sample | None
+    alternatives: tuple[Sample, ...] = ()
 
 
 def comparisons(
@@ -31,44 +35,69 @@ def comparisons(
     datasets: Sequence[Dataset],
     algo_of: Callable[[Dataset], str],
     binning: Binning,
-    sums_of_weights: Mapping[str, float] | None = None,
+    factors: Mapping[str, float],
 ) -> tuple[Comparison, ...]:
     """One comparison per jet algorithm, in the order in which the fileset names them.
 
-    Slices of simulation with a cross section are added with xsec / sum of weights, where the sum is that of
-    `sums_of_weights` (before any skim) or else of the events read.
+    `factors` are the `normalisations`; a dataset that is not among them counts as it is.
     """
-    algos = list(dict.fromkeys(algo_of(dataset) for dataset in datasets))
-    return tuple(
-        _compare(algo, filled, [d for d in datasets if algo_of(d) == algo], binning, sums_of_weights or {})
-        for algo in algos
-    )
+
+    def sample(name: str, members: Sequence[Dataset]) -> Sample | None:
+        present = [d.name for d in members if d.name in filled.datasets]
+        if not present:
+            return None
+        return join(name, [(filled.datasets[key], factors.get(key, 1.0)) for key in present], binning)
+
+    def compare(algo: str) -> Comparison:
+        own = [d for d in datasets if algo_of(d) == algo]
+        nominal = [d for d in own if d.is_mc and d.role == "nominal"]
+        others: dict[str, list[Dataset]] = {}
+        for d in own:
+            if d.is_mc and d.role != "nominal":
+                others.setdefault(group_name(d), []).append(d)
+        alternatives = [sample(name, members) for name, members in others.items()]
+        return Comparison(
+            algo,
+            sample(SIMULATION, nominal),
+            sample(DATA, [d for d in own if not d.is_mc]),
+            tuple(each for each in alternatives if each is not None),
+        )
+
+    return tuple(compare(algo) for algo in dict.fromkeys(algo_of(d) for d in datasets))
 
 
-def _compare(
-    algo: str, filled: Filled, datasets: Sequence[Dataset], binning: Binning, sums_of_weights: Mapping[str, float]
-) -> Comparison:
-    data = [d for d in datasets if not d.is_mc]
-    nominal = [d for d in datasets if d.is_mc and d.role == "nominal"]
-    return Comparison(
-        algo,
-        _sample(SIMULATION, nominal, filled, binning, sums_of_weights),
-        _sample(DATA, data, filled, binning, {}),
-    )
+def group_name(dataset: Dataset) -> str:
+    """Name of the simulation whose slice a dataset is: one for all nominal ones, else its process or own name."""
+    return SIMULATION if dataset.role == "nominal" else dataset.process or dataset.name
 
 
-def _sample(
-    name: str, datasets: Sequence[Dataset], filled: Filled, binning: Binning, sums_of_weights: Mapping[str, float]
-) -> Sample | None:
-    present = {d.name: (d, filled.datasets[d.name]) for d in datasets if d.name in filled.datasets}
-    if not present:
-        return None
-    simulated = {key: d.xsec for key, (d, _) in present.items() if d.is_mc}
-    weights = {key: sums_of_weights.get(key) or _events_read(sums) for key, (_, sums) in present.items()}
-    factors = normalisation(simulated, weights)
-    return join(name, [(sums, factors.get(key, 1.0)) for key, (_, sums) in present.items()], binning)
+def normalisations(
+    filled: Filled,
+    datasets: Sequence[Dataset],
+    algo_of: Callable[[Dataset], str],
+    generated: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Factor of each simulated dataset in the sum of its slices, xsec / sum of weights.
+
+    The sum is that of `generated` (generator weights before any skim, by dataset) if every slice that has a cross
+    section is there and weighs its events by them, and otherwise that of the events read: a sum must not mix the two.
+    """
+    groups: dict[tuple[str, str], list[Dataset]] = {}
+    for d in datasets:
+        if d.is_mc and d.name in filled.datasets:
+            groups.setdefault((algo_of(d), group_name(d)), []).append(d)
+    factors: dict[str, float] = {}
+    for group in groups.values():
+        whole = generated if generated is not None and _are_before_skim(group, generated) else {}
+        weights = {d.name: whole[d.name] if whole else events_read(filled.datasets[d.name]) for d in group}
+        factors |= normalisation({d.name: d.xsec for d in group}, weights)
+    return factors
 
 
-def _events_read(sums: DatasetSums) -> float:
+def _are_before_skim(group: Sequence[Dataset], generated: Mapping[str, float]) -> bool:
+    return all(d.weight in GENERATOR_WEIGHTS and d.name in generated for d in group)
+
+
+def events_read(sums: DatasetSums) -> float:
     """Sum of generator weights of all events read."""
     return float(sums.cutflow[CUTFLOW_STEPS.index("all"), 1])

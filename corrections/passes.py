@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from corrections.comparison import _events_read as events_read
-from corrections.comparison import comparisons
+from corrections import comparison
 from corrections.correction_set import write_correction_set
 from corrections.measurement import measure, refined, with_residual
 from corrections.results import RATIO
-from corrections.sample import normalisation
 from processors.dijet import jet_algo
 from processors.jet_calibration import Smearing, calibrated_algo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from corrections.comparison import Comparison
@@ -30,10 +28,10 @@ if TYPE_CHECKING:
 
 
 def compare(
-    filled: Filled, datasets: Sequence[Dataset], settings: DijetSettings, generated: Mapping[str, float] | None = None
+    filled: Filled, datasets: Sequence[Dataset], settings: DijetSettings, factors: Mapping[str, float]
 ) -> tuple[Comparison, ...]:
-    """Samples of each jet algorithm, calibrated jets under their own name; `generated` as in `comparisons`."""
-    return comparisons(filled, datasets, lambda dataset: algo_of(dataset, settings), settings.binning, generated)
+    """Samples of each jet algorithm, calibrated jets under their own name; `factors` are the `normalisations`."""
+    return comparison.comparisons(filled, datasets, _algo_of(settings), settings.binning, factors)
 
 
 def lacking(compared: Sequence[Comparison]) -> list[str]:
@@ -53,17 +51,8 @@ def lacking(compared: Sequence[Comparison]) -> list[str]:
 def normalisations(
     filled: Filled, datasets: Sequence[Dataset], settings: DijetSettings, generated: Mapping[str, float]
 ) -> dict[str, float]:
-    """Factor of each simulated dataset in the sum of its slices, as `compare` uses it."""
-    factors: dict[str, float] = {}
-    groups: dict[tuple[str, str, str], list[Dataset]] = {}
-    for d in datasets:
-        if d.is_mc and d.name in filled.datasets:
-            name = "" if d.role == "nominal" else d.process or d.name
-            groups.setdefault((algo_of(d, settings), d.role, name), []).append(d)
-    for group in groups.values():
-        weights = {d.name: generated.get(d.name) or events_read(filled.datasets[d.name]) for d in group}
-        factors |= normalisation({d.name: d.xsec for d in group}, weights)
-    return factors
+    """Factor of each simulated dataset in the sum of its slices; `generated` are weights before any skim."""
+    return comparison.normalisations(filled, datasets, _algo_of(settings), generated)
 
 
 def measure_all(compared: Sequence[Comparison], settings: MeasurementSettings, threads: int) -> tuple[Measurement, ...]:
@@ -122,15 +111,23 @@ def with_residuals(
 
 
 def mean_rho(compared: Sequence[Comparison]) -> float:
-    """Mean rho of the simulated events used, GeV per unit area; of the data where there is no simulation, else 0."""
+    """Mean rho of the simulated events used, GeV per unit area; of the data where there is no simulation, else 0.
+
+    Samples whose files have no rho are left out of the mean.
+    """
     for samples in ([each.simulation for each in compared], [each.data for each in compared]):
         moments = [sample.moments() for sample in samples if sample is not None]
-        weight = sum(float(np.sum(each["weight"])) for each in moments)
+        known = [each for each in moments if np.any(each["rho"])]
+        weight = sum(float(np.sum(each["weight"])) for each in known)
         if weight > 0:
-            return sum(float(np.sum(each["rho"])) for each in moments) / weight
+            return sum(float(np.sum(each["rho"])) for each in known) / weight
     return 0.0
 
 
 def algo_of(dataset: Dataset, settings: DijetSettings) -> str:
     """Name of the jet algorithm of a dataset in the corrections."""
     return calibrated_algo(settings.calibration, jet_algo(dataset))
+
+
+def _algo_of(settings: DijetSettings) -> Callable[[Dataset], str]:
+    return lambda dataset: algo_of(dataset, settings)
