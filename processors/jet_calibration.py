@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -88,7 +88,7 @@ class JetCalibration:
     undo_raw_factor
         Whether to take off the correction in the file first: pt (1 - raw_factor), as a full chain of levels expects.
     uncertainty
-        Name of the relative uncertainty of the scale, for variations of it.
+        Name of the relative uncertainty of the scale in simulation, for variations of it; see `shift_scale`.
     rho
         GeV per unit area, used for files that have none.
     onnx
@@ -146,14 +146,27 @@ def calibrate(record: EventRecord, settings: JetCalibration, algo: str) -> tuple
 
 
 def scale_uncertainty(record: EventRecord, settings: JetCalibration, algo: str) -> Float64Array:
-    """Relative uncertainty of the energy scale of each jet, (n_jets,); 0 where none is configured.
+    """Relative uncertainty of the energy scale of each jet as it is in the record, (n_jets,), 0 or above.
 
-    Up and down are `scale_jets` by 1 + and 1 - this; smearing is redone on top of each.
+    0 in data, where none is configured, and for jets that the file has none for: files of CMS give -999 beyond |eta|
+    5.4.
     """
-    if settings.file is None or settings.uncertainty is None:
+    if settings.file is None or settings.uncertainty is None or not record.is_mc:
         return np.zeros(len(record.jets))
     inputs = _correction_inputs(record, record.jets.pt, settings.rho)
-    return evaluate(settings.file, _named(settings.uncertainty, algo), inputs)
+    uncertainty = evaluate(settings.file, _named(settings.uncertainty, algo), inputs)
+    return np.where(np.isfinite(uncertainty) & (uncertainty > 0), uncertainty, 0.0)
+
+
+def shift_scale(
+    record: EventRecord, settings: JetCalibration, algo: str, sign: Literal[1, -1]
+) -> tuple[EventRecord, dict[str, int]]:
+    """Record with the scale of its simulated jets shifted up (1) or down (-1) by its uncertainty, in falling pT.
+
+    To be done with calibrated jets before they are smeared, with counts of what was left out as in `calibrate`.
+    """
+    uncertainty = scale_uncertainty(record, settings, algo)
+    return _scaled_record(record, 1.0 + sign * uncertainty) if uncertainty.any() else (record, {})
 
 
 def smear(
@@ -255,10 +268,10 @@ def cone_radius(algo: str) -> float:
 
 def needed_columns(settings: JetCalibration, algo: str, *, is_mc: bool) -> tuple[str, ...]:
     """Jet columns (names of `Jets.extra`) the corrections of a dataset need."""
-    name = settings.simulation if is_mc else settings.data
     needed = {"raw_factor"} if settings.undo_raw_factor else set()
-    if name and settings.file is not None and "JetA" in input_names(settings.file, _named(name, algo)):
-        needed.add("area")
+    for name in _names(settings, is_mc=is_mc):
+        if settings.file is not None and "JetA" in input_names(settings.file, _named(name, algo)):
+            needed.add("area")
     if settings.onnx:
         needed |= set(_network(settings.onnx).card.features) - _DERIVED
     return tuple(sorted(needed))
@@ -277,10 +290,9 @@ def check(settings: JetCalibration, datasets: Iterable[tuple[str, bool]]) -> Non
     if settings.onnx:
         _network(settings.onnx)
     for algo, is_mc in sorted(set(datasets)):
-        name = settings.simulation if is_mc else settings.data
-        for correction in (name, settings.uncertainty if is_mc else None):
-            if correction and settings.file is not None:
-                check_inputs(settings.file, _named(correction, algo), _INPUTS)
+        for name in _names(settings, is_mc=is_mc):
+            if settings.file is not None:
+                check_inputs(settings.file, _named(name, algo), _INPUTS)
         if settings.smearing is not None and is_mc:
             _check_smearing(settings.smearing, algo)
 
@@ -294,6 +306,12 @@ def _check_smearing(smearing: Smearing, algo: str) -> None:
     cone_radius(algo)
     pt, eta, truth_pt, rho = (np.array([value]) for value in (100.0, 0.1, UNMATCHED, 20.0))
     smear_jets(pt, eta, truth_pt, rho, np.array([1]), smearing, algo=algo)
+
+
+def _names(settings: JetCalibration, *, is_mc: bool) -> list[str]:
+    """Names of the corrections that a kind of dataset uses, as configured."""
+    names = (settings.simulation, settings.uncertainty) if is_mc else (settings.data,)
+    return [name for name in names if name is not None]
 
 
 def _named(name: str, algo: str) -> str:

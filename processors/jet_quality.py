@@ -167,18 +167,6 @@ def match_truth(jets: Jets, truth: Jets, max_dr: float = 0.2) -> Int32Array:
     return matched
 
 
-def linked_truth(jets: Jets, truth: Jets) -> Int32Array | None:
-    """Truth jet of each jet by the links in the file, in the form of `match_truth`; None where the file has no links.
-
-    For files whose truth jets have no usable direction. Two jets may be linked to one truth jet.
-    """
-    links = jets.extra.get("truth_index")
-    if links is None:
-        return None
-    first = np.repeat(truth.offsets[:-1], jets.counts)
-    return np.where(links < 0, -1, first + links).astype(np.int32)
-
-
 def needed_columns(settings: JetQuality) -> tuple[str, ...]:
     """Jet columns (names of `Jets.extra`) the settings cannot do without."""
     needed = ("pu_id",) if settings.pileup_id != "none" else ()

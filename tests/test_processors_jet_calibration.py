@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import correctionlib
 import correctionlib.schemav2 as cs
@@ -30,6 +30,7 @@ from processors.jet_calibration import (
     event_ids,
     scale_jets,
     scale_uncertainty,
+    shift_scale,
     smear,
     smear_jets,
 )
@@ -242,6 +243,40 @@ def test_the_uncertainty_of_the_scale_is_relative(jerc_file: str) -> None:
 
     np.testing.assert_allclose(scale_uncertainty(record, settings, "AK4PF"), [0.2, 0.1])
     assert scale_uncertainty(record, JetCalibration(), "AK4PF").tolist() == [0, 0]
+    assert scale_uncertainty(replace(record, is_mc=False), settings, "AK4PF").tolist() == [0, 0]
+
+
+def test_jets_without_an_uncertainty_in_the_file_are_not_shifted(tmp_path: Path) -> None:
+    # as in Summer22_22Sep2023_V3_MC_Total_AK4PFPuppi, which has -999 beyond |eta| 5.4
+    total = cs.Binning(nodetype="binning", input="JetEta", edges=[-5.4, 5.4], content=[0.03], flow=-999.0)
+    path = write(tmp_path / "jerc.json", correction("V3_MC_Total_AK4PF", ["JetEta", "JetPt"], total))
+    record = make_record(make_jets([[(50, -2, 0), (40, 5.5, 0)]]))
+
+    got = scale_uncertainty(record, JetCalibration(path, uncertainty="V3_MC_Total_{algo}"), "AK4PF")
+
+    assert got.tolist() == [0.03, 0]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_shifted_scale_moves_simulated_jets_by_their_uncertainty(jerc_file: str, sign: Literal[1, -1]) -> None:
+    record = make_record(make_jets([[(44, -1, 0), (40, 2, 1), (40, 0, 2)]]))
+    settings = JetCalibration(jerc_file, uncertainty="Dijet2026_V1_MC_Total_{algo}")
+
+    shifted, lost = shift_scale(record, settings, "AK4PF", sign)
+
+    # 44 (1 +- 0.1), 40 (1 +- 0.2), 40; the mass is a tenth of pt
+    expected = sorted([44 * (1 + 0.1 * sign), 40 * (1 + 0.2 * sign), 40.0], reverse=True)
+    np.testing.assert_allclose(shifted.jets.pt, expected, rtol=1e-6)
+    np.testing.assert_allclose(shifted.jets.mass, np.array(expected) / 10, rtol=1e-6)
+    assert lost == {}
+    assert shift_scale(replace(record, is_mc=False), settings, "AK4PF", sign)[0].jets is record.jets
+
+
+def test_an_uncertainty_that_depends_on_the_area_asks_for_it_in_simulation(jerc_file: str) -> None:
+    settings = JetCalibration(jerc_file, uncertainty="Dijet2026_V1_MC_L1FastJet_{algo}")
+
+    assert jet_calibration.needed_columns(settings, "AK4PF", is_mc=True) == ("area",)
+    assert jet_calibration.needed_columns(settings, "AK4PF", is_mc=False) == ()
 
 
 def test_truth_jets_follow_their_jets_into_the_new_order() -> None:

@@ -17,7 +17,6 @@ from processors.jet_quality import (
     JetQuality,
     VetoMap,
     good_jets,
-    linked_truth,
     match_truth,
 )
 from processors.record import EventRecord, Jets
@@ -360,14 +359,3 @@ def test_matching_is_that_of_the_sorted_pairs(events: list[tuple[Any, Any]]) -> 
     got = match_truth(jets, truth, 0.2)
 
     assert got.tolist() == closest_pairs_first(jets, truth, 0.2).tolist()
-
-
-def test_links_of_the_file_become_indices_through_all_events() -> None:
-    jets = make_jets([[(50, 0, 0)], [(40, 0, 0), (30, 0, 0)]], truth_index=[1, 0, -1])
-    truth = make_jets([[(50, 0, 0), (40, 0, 0)], [(30, 0, 0)]])
-
-    links = linked_truth(jets, truth)
-
-    assert links is not None
-    assert links.tolist() == [1, 2, -1]
-    assert linked_truth(truth, jets) is None
