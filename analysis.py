@@ -156,20 +156,23 @@ def run(
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the sample.")
 @click.option("--data-tune", help="Tune of the data, which also makes an alternative simulation.")
+@click.option("--no-underlying-event", is_flag=True, help="Leave it out: five times faster, and dijets balance alike.")
 @click.option("-j", "--workers", type=click.IntRange(1), help="Processes  [one per core].")
 @click.option("--skim", is_flag=True, help="Keep what a dijet analysis needs: four jets of back-to-back events.")
 @click.option("--reduced-precision", is_flag=True, help="10-bit mantissas, for small files.")
 @click.option("--rntuple", is_flag=True, help="RNTuple instead of TTree.")
 @click.option("--overwrite", is_flag=True, help="Replace a sample that is there.")
-def generate(**options: Any) -> int:
+def generate(*, no_underlying_event: bool, **options: Any) -> int:
     """Make a sample with known answers: simulation, and data with another resolution and response."""
     from samples.errors import SampleError
     from samples.generate import generate as write_sample
 
     try:
-        sample = write_sample(**options)
+        sample = write_sample(underlying_event=not no_underlying_event, **options)
     except SampleError as error:
         raise InputError(str(error)) from None
+    for line in sample.summary():
+        click.echo(line)
     click.echo(f"Sample written: run it with --fileset {sample.fileset}")
     return 0
 

@@ -57,7 +57,7 @@ def generate(
 
     Raises `samples.errors.SampleError`, with a message of one line, before any work is done.
     """
-    _check(process, events, data_events, seed, workers, data_tune)
+    _check(process, events, data_events, seed, workers, data_tune, underlying_event=underlying_event)
     _prepare(output, overwrite=overwrite)
     from samples.pythia import PythiaSettings, tune_number
     from samples.toy import write_toy
@@ -79,7 +79,14 @@ def generate(
 
 
 def _check(
-    process: str, events: int, data_events: int | None, seed: int, workers: int | None, data_tune: str | None
+    process: str,
+    events: int,
+    data_events: int | None,
+    seed: int,
+    workers: int | None,
+    data_tune: str | None,
+    *,
+    underlying_event: bool,
 ) -> None:
     from samples.pythia import require_generator, tune_number
 
@@ -93,10 +100,11 @@ def _check(
     if seed < 0:
         message = f"the seed must be 0 or larger, not {seed}"
         raise SampleError(message)
-    if data_tune is not None:
-        if process == "toy":
-            message = "--data-tune is for the process dijet; the toy has no tunes"
+    for option, is_given in (("--data-tune", data_tune is not None), ("--no-underlying-event", not underlying_event)):
+        if process == "toy" and is_given:
+            message = f"{option} is for the process dijet; the toy comes from no generator"
             raise SampleError(message)
+    if data_tune is not None:
         tune_number(data_tune)
     if process == "dijet":
         require_generator()

@@ -199,7 +199,8 @@ def test_rounding_leaves_what_is_not_finite() -> None:
     [
         ({"process": "ttbar"}, "unknown process 'ttbar'; known are dijet, toy"),
         ({"process": "dijet", "data_tune": "perugia"}, "unknown tune 'perugia'; known are 4c, monash"),
-        ({"process": "toy", "data_tune": "monash"}, "the toy has no tunes"),
+        ({"process": "toy", "data_tune": "monash"}, "--data-tune is for the process dijet"),
+        ({"process": "toy", "underlying_event": False}, "--no-underlying-event is for the process dijet"),
         ({"process": "toy", "events": 0}, "the number of events must be at least 1, not 0"),
         ({"process": "toy", "seed": -1}, "the seed must be 0 or larger"),
         ({"process": "toy", "workers": 0}, "the number of workers must be at least 1"),

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import awkward as ak
 import numpy as np
 import pytest
 import uproot
 
+import analysis
+import samples
 from samples import generate as generation
 from samples.durable import ChunkFolder, ChunkTask
 from samples.generate import CHUNK_FOLDER, generate
@@ -14,9 +16,6 @@ from samples.pythia import PythiaSettings, generate_chunk, truth_jets, tune_numb
 from samples.streams import Stream
 from samples.truth import TruthEvents
 from samples.workers import ChunkJob, run_job
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytest.importorskip("pythia8mc")
 pytest.importorskip("fastjet")
@@ -106,3 +105,17 @@ def test_another_tune_of_the_data_comes_with_an_alternative_simulation(
     assert list(sample.counts) == ["simulation", "data", "simulation_alternative"]
     assert (tmp_path / "simulation_alternative.root").exists()
     assert '"role": "alternative"' in sample.fileset.read_text()
+
+
+def test_the_bundled_simulation_is_made_again_from_its_settings(tmp_path: Path) -> None:
+    options = ["--process", "dijet", "--seed", "2026", "--no-underlying-event", "--skim", "--reduced-precision"]
+    sizes = ["--events", "2000", "--data-events", "1", "--workers", "1"]  # one chunk
+
+    arguments = ["generate", *options, *sizes, "--output", str(tmp_path / "new")]
+    assert analysis.cli.main(arguments, standalone_mode=False) == 0
+
+    got = uproot.open(tmp_path / "new" / "simulation.root")["Events"].arrays()
+    bundled = Path(samples.__file__).parent / "bundled" / "simulation.root"
+    expected = uproot.open(bundled)["Events"].arrays(entry_stop=len(got))
+    assert got.fields == expected.fields
+    assert all(ak.array_equal(got[name], expected[name]) for name in got.fields)
