@@ -39,6 +39,7 @@ METADATA_KEYS = (
     "label",
     "role",
     "process",
+    "skim",
 )
 DATASET_KEYS = ("files", "metadata", "treename", "format", "preload")
 TRIGGER_KEYS = ("path", "pt_avg_min", "threshold", "pt_avg", "prescale")
@@ -86,6 +87,8 @@ class Dataset:
         Names in the file and in the corrections; None for the usual ones of the format.
     label, role, process
         What plots show; nominal or alternative simulation; which samples belong together.
+    skim
+        In words, what was left out of the files before they came here; the cutflow tells it.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Dataset:
     label: str | None = None
     role: Role = "nominal"
     process: str | None = None
+    skim: str | None = None
 
 
 def load_fileset(path: str | Path) -> tuple[Dataset, ...]:

@@ -11,7 +11,7 @@ from report.sheet import Area, Grid, Scale, pages
 from report.style import BLUE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from matplotlib.figure import Figure
 
@@ -47,12 +47,14 @@ def steps_of(rows: Iterable[tuple[str, str, float, float]]) -> dict[str, list[St
     }
 
 
-def drawings(rows: Iterable[tuple[str, str, float, float]]) -> list[Drawing]:
-    """One page for up to six datasets."""
-    found = []
+def drawings(rows: Iterable[tuple[str, str, float, float]], skims: Mapping[str, str] | None = None) -> list[Drawing]:
+    """One page for up to six datasets; `skims` tells by dataset what was left out before, "" for nothing."""
+    found, skims = [], skims or {}
     for i, page in enumerate(pages(list(steps_of(rows).items()), PANELS_PER_PAGE)):
         name = file_name("cutflow", i + 1 if i else "")
-        found.append(Drawing(name, SECTION, "Cutflow", CAPTION, draw, (tuple((d, tuple(s)) for d, s in page),)))
+        told = [f" Before, {dataset} was skimmed: {skims[dataset]}." for dataset, _ in page if skims.get(dataset)]
+        caption = CAPTION + "".join(told)
+        found.append(Drawing(name, SECTION, "Cutflow", caption, draw, (tuple((d, tuple(s)) for d, s in page),)))
     return found
 
 

@@ -85,7 +85,7 @@ def _role(record: Mapping[str, Any]) -> Role:
     kind = SIMULATION if record.get("is_mc") else DATA
     if record.get("role") == "alternative":
         kind = str(record.get("process") or record["name"])
-    return Role(kind, float(record.get("normalisation") or 1.0))
+    return Role(kind, float(record.get("normalisation") or 1.0), str(record.get("skim") or ""))
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def plan(
         drawings += resolution.drawings(measurement)
         drawings += resolution.closure_drawings(measurement)
         drawings += resolution.response_drawings(measurement)
-    drawings += cutflow.drawings(cutflow_rows)
+    drawings += cutflow.drawings(cutflow_rows, {name: role.skim for name, role in roles.items()})
     drawings += spectrum.drawings(histograms, roles)
     for measurement in measurements:
         drawings += asymmetry.drawings(measurement)

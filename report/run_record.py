@@ -114,6 +114,7 @@ class RunRecord:
                 "role": dataset.role if dataset.is_mc else None,
                 "process": dataset.process,
                 "label": dataset.label,
+                "skim": dataset.skim,
                 "jet_algo": algos[dataset.name],
                 "files": len(dataset.files),
                 **counts[dataset.name],

@@ -31,10 +31,14 @@ DATA_POINTS, SIMULATION_AREA = Marker(BLACK, "o", 3.5), Area(BLUE, 0.4)
 
 
 class Role(NamedTuple):
-    """What a dataset is, "data", "simulation" or the name of an alternative, and the factor that normalises it."""
+    """What a dataset is, "data", "simulation" or the name of an alternative, and the factor that normalises it.
+
+    `skim` tells what was left out of its files before they were read, in words.
+    """
 
     kind: str
     scale: float = 1.0
+    skim: str = ""
 
 
 class Spectrum(NamedTuple):

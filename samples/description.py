@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from samples.counts import SampleCounts
     from samples.response import DetectorSettings
+    from samples.skim import SkimSettings
     from samples.triggers import TriggerMenu
 
 REFERENCE_REGION = (0.2, 0.7)
@@ -62,8 +64,19 @@ def describe_triggers(menu: TriggerMenu) -> list[dict[str, Any]]:
     ]
 
 
-def describe_fileset(datasets: Iterable[str], process: str, menu: TriggerMenu) -> dict[str, Any]:
-    """Fileset in coffea's form, paths relative to it."""
+def describe_skim(counts: SampleCounts, settings: SkimSettings) -> str:
+    """Events on their way through a skim, in words."""
+    steps = counts.steps
+    return (
+        f"of {steps.events:,} events {steps.two_jets:,} had two jets, {steps.delta_phi:,} of them "
+        f"{settings.delta_phi_cut}, {steps.third_jet:,} of them {settings.third_jet_cut}; {counts.written:,} were kept"
+    )
+
+
+def describe_fileset(
+    datasets: Iterable[str], process: str, menu: TriggerMenu, skims: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Fileset in coffea's form, paths relative to it; `skims` tells by dataset what was left out."""
     return {
         name: {
             "files": {f"{name}.root": "Events"},
@@ -74,6 +87,7 @@ def describe_fileset(datasets: Iterable[str], process: str, menu: TriggerMenu) -
                 "jet_algo": "AK4PF",
                 "process": process,
                 **_metadata_of_kind(name, menu),
+                **({"skim": skims[name]} if skims else {}),
             },
         }
         for name in datasets

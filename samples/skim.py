@@ -29,12 +29,20 @@ class SkimSettings:
     thinning: float = 2.0
     """Simulation: events are kept with this probability times weight x (pt_avg / 100 GeV)^4.5, at most 1."""
 
+    @property
+    def delta_phi_cut(self) -> str:
+        """The cut on azimuth in words."""
+        return f"|dphi(1,2)| > {self.min_delta_phi:g}"
+
+    @property
+    def third_jet_cut(self) -> str:
+        """The cut on the third jet in words."""
+        return f"pT3 < max({self.third_jet_pt:g} GeV, {self.third_jet_fraction:g} pT_avg)"
+
     def describe(self) -> str:
         """Return the cuts in one line."""
         return (
-            f">= 2 jets, |dphi(1,2)| > {self.min_delta_phi:g}, "
-            f"pT3 < max({self.third_jet_pt:g} GeV, {self.third_jet_fraction:g} pT_avg), "
-            f"the {self.leading_jets} leading jets; "
+            f">= 2 jets, {self.delta_phi_cut}, {self.third_jet_cut}, the {self.leading_jets} leading jets; "
             f"simulation kept with probability min(1, {self.thinning:g} w (pt_avg / 100 GeV)^4.5), weighted accordingly"
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samples.counts import SampleCounts, count_events, count_steps
-from samples.description import describe_detector, describe_fileset, describe_triggers
+from samples.description import describe_detector, describe_fileset, describe_skim, describe_triggers
 from samples.nanoaod import EventNumbers, GeneratorSums, NanoFile, event_columns
 from samples.precision import round_mantissa
 from samples.response import DetectorSettings, reconstruct
@@ -107,7 +107,8 @@ def write_sample(
         counts["simulation_alternative"] = _write_simulation(path, Stream.ALTERNATIVE, alternative, seed, options)
     content = {"process": process, "seed": seed, **(facts or {}), **_describe_sample(counts, k, options)}
     injected = _write_json(folder / "injected.json", content)
-    fileset = _write_json(folder / "fileset.json", describe_fileset(counts, process, options.triggers))
+    skims = {name: describe_skim(count, options.skim_settings) for name, count in counts.items() if options.skim}
+    fileset = _write_json(folder / "fileset.json", describe_fileset(counts, process, options.triggers, skims))
     return GeneratedSample(folder, fileset, injected, counts, k)
 
 

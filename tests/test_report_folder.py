@@ -187,13 +187,13 @@ def test_roles_come_from_the_datasets_of_the_run() -> None:
     datasets = [
         {"name": "slice1", "is_mc": True, "normalisation": 0.5},
         {"name": "other", "is_mc": True, "role": "alternative", "process": "Herwig"},
-        {"name": "jets", "is_mc": False, "role": None},
+        {"name": "jets", "is_mc": False, "role": None, "skim": "half was left out"},
     ]
 
     assert roles_of({"datasets": datasets}) == {
         "slice1": Role(SIMULATION, 0.5),
         "other": Role("Herwig"),
-        "jets": Role(DATA),
+        "jets": Role(DATA, skim="half was left out"),
     }
 
 

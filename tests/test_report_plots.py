@@ -143,6 +143,14 @@ def test_the_default_set_has_every_kind_of_figure_in_every_format(
     assert all(figure.title and figure.caption for figure in figures)
 
 
+def test_the_cutflow_tells_what_was_skimmed_before() -> None:
+    roles = {CUTFLOW[0][0]: Role("data", 1.0, "of 9 events 5 were kept")}
+
+    (drawing,) = plan([], {}, CUTFLOW, PNG, roles=roles)
+
+    assert drawing.caption.endswith(f" Before, {CUTFLOW[0][0]} was skimmed: of 9 events 5 were kept.")
+
+
 def test_all_figures_include_the_other_region_and_the_response(tmp_path: Path) -> None:
     names = {figure.name for figure in drawn(tmp_path, toy(), replace(PNG, plots="all"))}
 

@@ -114,6 +114,14 @@ def test_the_skim_counts_what_it_leaves_out(plain: GeneratedSample, skimmed: Gen
     assert json.loads(skimmed.injected.read_text())["counts"]["simulation"]["steps"]["events"] == N_EVENTS
 
 
+def test_the_fileset_of_a_skim_tells_what_was_left_out(skimmed: GeneratedSample) -> None:
+    simulation, _ = load_fileset(skimmed.fileset)
+
+    assert simulation.skim is not None
+    assert simulation.skim.startswith(f"of {N_EVENTS:,} events ")
+    assert simulation.skim.endswith(f"; {skimmed.counts['simulation'].written:,} were kept")
+
+
 def test_thinned_simulation_keeps_its_spectrum(skimmed: GeneratedSample) -> None:
     weight = ak.to_numpy(read(skimmed, "simulation").genWeight).astype(np.float64)
     counts = skimmed.counts["simulation"]
