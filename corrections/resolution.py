@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from corrections.sample import effective_count
-from corrections.template_fit import Distributions, JointFit, VarianceModel, expectation, fit_jointly, refit
+from corrections.template_fit import (
+    Distributions,
+    JointFit,
+    VarianceModel,
+    expectation,
+    fit_jointly,
+    row_scores,
+    step_copies,
+)
 
 if TYPE_CHECKING:
     from corrections.stacks import Stack
@@ -49,15 +57,21 @@ class CurveFit:
     shift_replicas: FloatArray
     converged: bool
 
-    def squared(self, pt: FloatArray, replica: int | None = None) -> FloatArray:
-        """(sigma/pT)^2 at `pt` (GeV), of the fit or of a bootstrap copy."""
-        squares = self.squares if replica is None else self.replicas[replica]
-        return curve_basis(pt) @ squares
+    def squared(self, pt: FloatArray) -> FloatArray:
+        """(sigma/pT)^2 at `pt` (GeV), (n,)."""
+        return curve_basis(pt) @ self.squares
 
-    def displacement(self, pt: FloatArray, replica: int | None = None) -> FloatArray:
-        """Displacement of A in forward rows at `pt` (GeV)."""
-        shift = self.shift if replica is None else self.shift_replicas[replica]
-        return shift_basis(pt) @ shift
+    def squared_copies(self, pt: FloatArray) -> FloatArray:
+        """(sigma/pT)^2 of the bootstrap copies at `pt` (GeV), (n_replicas, n)."""
+        return np.asarray(self.replicas @ curve_basis(pt).T)
+
+    def displacement(self, pt: FloatArray) -> FloatArray:
+        """Displacement of A in forward rows at `pt` (GeV), (n,)."""
+        return shift_basis(pt) @ self.shift
+
+    def displacement_copies(self, pt: FloatArray) -> FloatArray:
+        """Displacement of the bootstrap copies at `pt` (GeV), (n_replicas, n)."""
+        return np.asarray(self.shift_replicas @ shift_basis(pt).T)
 
 
 def curve_basis(pt: FloatArray) -> FloatArray:
@@ -119,12 +133,45 @@ def width_model(one: Stack) -> VarianceModel:
     return VarianceModel(np.zeros(n), np.ones((n, 1)), np.zeros(n), shift)
 
 
-def replica_variances(one: Stack, start: RowWidth) -> FloatArray:
-    """The variance of `fit_width` refitted on every bootstrap copy, (n_replicas,), nan where a refit fails."""
+def replica_variances(one: Stack, width: RowWidth) -> FloatArray:
+    """The variance of `fit_width` in every bootstrap copy, (n_replicas,)."""
     model = width_model(one)
-    parameters = np.array([start.variance, start.shift])[: 1 + model.shift_design.shape[1]]
-    fits = [refit(one.replica(r), model, parameters) for r in range(one.n_replicas)]
-    return np.array([fit.parameters[0] if fit.converged else np.nan for fit in fits])
+    parameters = np.array([width.variance, width.shift])[: 1 + model.shift_design.shape[1]]
+    return fitted_copies(one, model, parameters)[:, 0]
+
+
+def fitted_copies(
+    stack: Stack,
+    model: VarianceModel,
+    parameters: FloatArray,
+    offsets: FloatArray | None = None,
+    designs: FloatArray | None = None,
+    shift_offsets: FloatArray | None = None,
+) -> FloatArray:
+    """Parameters of every bootstrap copy of `stack`, (n_replicas, n_parameters); see `template_fit.step_copies`.
+
+    What is None is in every copy what it is in `model`.
+    """
+    n = model.design.shape[1]
+    scores = row_scores(
+        stack.distributions,
+        stack.replicas,
+        stack.template_replicas,
+        model.offset + model.design @ parameters[:n],
+        model.shift_offset + model.shift_design @ parameters[n:],
+    )
+    return step_copies(
+        scores,
+        model,
+        parameters,
+        _for_each_copy(stack, model.offset) if offsets is None else offsets,
+        _for_each_copy(stack, model.design) if designs is None else designs,
+        _for_each_copy(stack, model.shift_offset) if shift_offsets is None else shift_offsets,
+    )
+
+
+def _for_each_copy(stack: Stack, values: FloatArray) -> FloatArray:
+    return np.broadcast_to(values, (stack.n_replicas, *values.shape))
 
 
 def start_variance(data: Distributions) -> FloatArray:
@@ -167,29 +214,20 @@ def fit_curve(stack: Stack, reference: CurveFit | None) -> CurveFit:
     bins N, with one bin N and S, cannot be told apart from the rest and are zero.
     """
     columns = _columns(stack)
-    model = _curve_model(stack, reference, None, columns)
-    start = _curve_start(stack, model)
-    fit = fit_jointly(stack.distributions, model, start)
+    model = _curve_model(stack, reference, columns)
+    fit = fit_jointly(stack.distributions, model, _curve_start(stack, model))
     while fit.converged and (dropped := _negative_column(columns, fit)) is not None:
         columns = tuple(c for c in columns if c != dropped)
-        model = _curve_model(stack, reference, None, columns)
+        model = _curve_model(stack, reference, columns)
         fit = fit_jointly(stack.distributions, model, _curve_start(stack, model))
-    squares, covariance, shift = _unpack(fit, columns)
-    copies = [
-        _unpack(
-            refit(stack.replica(r), _curve_model(stack, reference, r, columns), fit.parameters),
-            columns,
-        )
-        for r in range(stack.n_replicas)
-    ]
-    return CurveFit(
-        squares,
-        covariance,
-        np.array([copy[0] for copy in copies]).reshape(-1, 3),
-        shift,
-        np.array([copy[2] for copy in copies]).reshape(-1, 2),
-        fit.converged,
-    )
+    squares, shift = _unpack(fit.parameters[None], columns)
+    copies, shift_copies = np.zeros((0, 3)), np.zeros((0, 2))
+    if fit.converged and stack.n_replicas:
+        offsets = None
+        if reference is not None:
+            offsets = np.where(stack.is_forward, reference.squared_copies(stack.pt) * stack.inflation**-2, 0.0)
+        copies, shift_copies = _unpack(fitted_copies(stack, model, fit.parameters, offsets), columns)
+    return CurveFit(squares[0], _covariance(fit, columns), copies, shift[0], shift_copies, fit.converged)
 
 
 def _columns(stack: Stack) -> tuple[int, ...]:
@@ -201,15 +239,13 @@ def _basis(pt: FloatArray, columns: tuple[int, ...]) -> FloatArray:
     return curve_basis(pt / PT_SCALE)[:, list(columns)]
 
 
-def _curve_model(
-    stack: Stack, reference: CurveFit | None, replica: int | None, columns: tuple[int, ...]
-) -> VarianceModel:
+def _curve_model(stack: Stack, reference: CurveFit | None, columns: tuple[int, ...]) -> VarianceModel:
     forward = stack.is_forward
     narrowing = stack.inflation**-2
     design = (stack.probes * narrowing)[:, None] * _basis(stack.pt, columns)
     offset = np.zeros(len(forward))
     if reference is not None:
-        offset = np.where(forward, reference.squared(stack.pt, replica) * narrowing, 0.0)
+        offset = np.where(forward, reference.squared(stack.pt) * narrowing, 0.0)
     n_forward = len({row.pt_bin for row in stack.rows if row.region == "forward"})
     shift = (shift_basis(stack.pt) * forward[:, None])[:, : min(n_forward, 2)]
     return VarianceModel(offset, design, np.zeros(len(forward)), np.ascontiguousarray(shift))
@@ -233,17 +269,25 @@ def _negative_column(columns: tuple[int, ...], fit: JointFit) -> int | None:
     return min(candidates)[1] if candidates and len(columns) > 1 else None
 
 
-def _unpack(fit: JointFit, columns: tuple[int, ...]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Squares in GeV with covariance, and the two terms of the displacement; nan if the fit did not converge."""
-    squares, covariance, shift = np.zeros(3), np.zeros((3, 3)), np.zeros(2)
+def _unpack(parameters: FloatArray, columns: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+    """(N|N|, S^2, C^2) in GeV, (n, 3), and the two terms of the displacement, (n, 2), of fitted parameters (n, ...)."""
+    squares, shift = np.zeros((len(parameters), 3)), np.zeros((len(parameters), 2))
     n = len(columns)
-    if not fit.converged:
-        return np.full(3, np.nan), np.full((3, 3), np.nan), np.full(2, np.nan)
-    unit = np.array([PT_SCALE**2, PT_SCALE, 1.0])[list(columns)]
-    squares[list(columns)] = fit.parameters[:n] * unit
-    covariance[np.ix_(columns, columns)] = fit.covariance[:n, :n] * np.outer(unit, unit)
-    shift[: len(fit.parameters) - n] = fit.parameters[n:]
-    return squares, covariance, shift
+    squares[:, list(columns)] = parameters[:, :n] * _units(columns)
+    shift[:, : parameters.shape[1] - n] = parameters[:, n:]
+    return squares, shift
+
+
+def _covariance(fit: JointFit, columns: tuple[int, ...]) -> FloatArray:
+    """Covariance of (N|N|, S^2, C^2), (3, 3)."""
+    covariance = np.zeros((3, 3))
+    n = len(columns)
+    covariance[np.ix_(columns, columns)] = fit.covariance[:n, :n] * np.outer(_units(columns), _units(columns))
+    return covariance
+
+
+def _units(columns: tuple[int, ...]) -> FloatArray:
+    return np.array([PT_SCALE**2, PT_SCALE, 1.0])[list(columns)]
 
 
 def replica_spread(values: FloatArray) -> FloatArray:
@@ -255,5 +299,5 @@ def replica_spread(values: FloatArray) -> FloatArray:
     if len(values) == 0:
         return np.full(values.shape[1:], np.nan)
     with np.errstate(invalid="ignore"):
-        low, high = np.nanquantile(np.where(np.isfinite(values), values, np.nan), norm.cdf([-1, 1]), axis=0)
+        low, high = np.nanquantile(np.where(np.isfinite(values), values, np.nan), ndtr([-1, 1]), axis=0)
     return np.asarray(np.where(finite >= 10, 0.5 * (high - low), np.nan))

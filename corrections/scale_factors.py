@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from corrections.resolution import CurveFit, replica_spread
-from corrections.template_fit import JointFit, VarianceModel, fit_jointly, refit
+from corrections.resolution import CurveFit, fitted_copies, replica_spread
+from corrections.template_fit import JointFit, VarianceModel, fit_jointly
 
 if TYPE_CHECKING:
     from corrections.stacks import Stack
@@ -60,46 +60,49 @@ def fit_scale_factor(
     `data` holds the rows of data with the templates of simulation, `simulated` the same rows of simulation, `curve` the
     simulated resolution of the bin; the last two belong to the reference region and are needed for forward rows only.
     """
-
-    def model(replica: int | None, reference_squared: float) -> VarianceModel:
-        return _model(data, curve, reference_curve, reference_squared, replica)
-
     squared = reference.squared if reference is not None else 1.0
-    nominal = model(None, squared)
-    start = np.concatenate([[1.2], np.zeros(nominal.shift_design.shape[1])])
-    fit = fit_jointly(data.distributions, nominal, start)
-    copies = [
-        _first(
-            refit(
-                data.replica(r),
-                model(r, squared if reference is None else float(reference.replicas[r])),
-                fit.parameters,
-            )
-        )
-        for r in range(min(data.n_replicas, len(curve.replicas)) if fit.converged else 0)
-    ]
-    variance = np.nan
-    if fit.converged:
-        variance = fit.covariance[0, 0] + _propagated_variance(data, simulated, curve, reference_curve, reference, fit)
-    return ScaleFactorFit(float(fit.parameters[0]), float(variance), np.array(copies), fit.converged)
+    model = _model(data, curve, reference_curve, squared)
+    start = np.concatenate([[1.2], np.zeros(model.shift_design.shape[1])])
+    fit = fit_jointly(data.distributions, model, start)
+    if not fit.converged:
+        return ScaleFactorFit(np.nan, np.nan, np.zeros(0), converged=False)
+    variance = fit.covariance[0, 0] + _propagated_variance(data, simulated, curve, reference_curve, reference, fit)
+    copies = _copies(data, model, fit.parameters, curve, reference_curve, reference)
+    return ScaleFactorFit(float(fit.parameters[0]), float(variance), copies, converged=True)
 
 
-def _model(
-    data: Stack, curve: CurveFit, reference_curve: CurveFit | None, reference_squared: float, replica: int | None
-) -> VarianceModel:
+def _model(data: Stack, curve: CurveFit, reference_curve: CurveFit | None, reference_squared: float) -> VarianceModel:
     forward = data.is_forward
     narrowing = data.inflation**-2
-    design = data.probes * curve.squared(data.pt, replica) * narrowing
+    design = data.probes * curve.squared(data.pt) * narrowing
     offset, shift = np.zeros(len(forward)), np.zeros(len(forward))
     if reference_curve is not None and forward.any():
-        offset = np.where(forward, reference_squared * reference_curve.squared(data.pt, replica) * narrowing, 0.0)
-        shift = np.where(forward, curve.displacement(data.pt, replica), 0.0)
+        offset = np.where(forward, reference_squared * reference_curve.squared(data.pt) * narrowing, 0.0)
+        shift = np.where(forward, curve.displacement(data.pt), 0.0)
     shift_design = forward.astype(np.float64)[:, None] if forward.any() else np.zeros((len(forward), 0))
     return VarianceModel(offset, design[:, None], shift, shift_design)
 
 
-def _first(fit: JointFit) -> float:
-    return float(fit.parameters[0]) if fit.converged else float("nan")
+def _copies(
+    data: Stack,
+    model: VarianceModel,
+    parameters: FloatArray,
+    curve: CurveFit,
+    reference_curve: CurveFit | None,
+    reference: ScaleFactorFit | None,
+) -> FloatArray:
+    """Squared scale factor of every bootstrap copy, with the copies of the curves that it rests on, (n_replicas,)."""
+    n = min(data.n_replicas, len(curve.replicas))
+    if n == 0:
+        return np.zeros(0)
+    narrowing = data.inflation**-2
+    designs = (data.probes * curve.squared_copies(data.pt) * narrowing)[..., None]
+    offsets, shifts = None, None
+    if reference_curve is not None and reference is not None and data.is_forward.any():
+        others = reference.replicas[:, None] * reference_curve.squared_copies(data.pt) * narrowing
+        offsets = np.where(data.is_forward, others, 0.0)
+        shifts = np.where(data.is_forward, curve.displacement_copies(data.pt), 0.0)
+    return fitted_copies(data, model, parameters, offsets, designs, shifts)[:, 0]
 
 
 def _propagated_variance(
@@ -111,7 +114,7 @@ def _propagated_variance(
     fit: JointFit,
 ) -> float:
     """Variance of SF^2 from the simulation's own statistics and from the reference region's scale factor."""
-    own = _model(simulated, curve, reference_curve, 1.0, None)
+    own = _model(simulated, curve, reference_curve, 1.0)
     simulated_fit = fit_jointly(
         simulated.distributions, own, np.concatenate([[1.0], np.zeros(own.shift_design.shape[1])])
     )
@@ -121,7 +124,7 @@ def _propagated_variance(
     step = np.sqrt(reference.squared_variance)
     moved = fit_jointly(
         data.distributions,
-        _model(data, curve, reference_curve, reference.squared + step, None),
+        _model(data, curve, reference_curve, reference.squared + step),
         fit.parameters,
     )
     return float(variance + (moved.parameters[0] - fit.parameters[0]) ** 2)

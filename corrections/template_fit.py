@@ -245,7 +245,7 @@ def fit_jointly(data: Distributions, model: VarianceModel, start: FloatArray) ->
 
 
 def refit(data: Distributions, model: VarianceModel, start: FloatArray, max_steps: int = REFIT_STEPS) -> JointFit:
-    """Maximum-likelihood parameters by Fisher scoring from `start`; meant for bootstrap copies, a hundred times faster.
+    """Maximum-likelihood parameters by Fisher scoring from `start`; for fits whose start is near, ten times faster.
 
     Converged means that the expected gain of -log L is below half of `TOLERANCE`; the covariance is the inverse of the
     expected information. Where that cannot be inverted the parameters are nan and `converged` is False.
@@ -259,9 +259,110 @@ def refit(data: Distributions, model: VarianceModel, start: FloatArray, max_step
     return JointFit(parameters, covariance, float(nll), bool(converged))
 
 
-def negative_log_likelihood(data: Distributions, model: VarianceModel, parameters: FloatArray) -> float:
-    """-log L of all distributions at `parameters`."""
-    return float(_evaluate(data, model, np.asarray(parameters, dtype=np.float64))[0])
+@dataclass(frozen=True, slots=True)
+class RowScores:
+    """Derivatives of log L of each distribution in its own variance and displacement, at given values of these.
+
+    Attributes
+    ----------
+    variance, shift
+        Where they were taken, (n_rows,).
+    information
+        Expected information, (n_rows, 2, 2).
+    score
+        First derivatives, (n_rows, 2).
+    copies
+        First derivatives with the counts and templates of each bootstrap copy, (n_replicas, n_rows, 2).
+    """
+
+    variance: FloatArray
+    shift: FloatArray
+    information: FloatArray
+    score: FloatArray
+    copies: FloatArray
+
+
+def row_scores(
+    data: Distributions, replicas: FloatArray, template_replicas: FloatArray, variance: FloatArray, shift: FloatArray
+) -> RowScores:
+    """Scores of all distributions at `variance` and `shift` (n_rows,); replicas are (n_replicas, n_rows, n_A)."""
+    n_rows = len(data.scale)
+    information, score = np.zeros((n_rows, 2, 2)), np.zeros((n_rows, 2))
+    copies = np.zeros((len(replicas), n_rows, 2))
+    for b in range(n_rows):
+        inside = slice(data.first[b], data.last[b])
+        _, own, expected = _bin_likelihood(
+            data.counts[b], data.templates[b], variance[b], shift[b], data.bin_width, data.first[b], data.last[b]
+        )
+        score[b], information[b] = own / data.scale[b], expected / data.scale[b]
+        if len(replicas) == 0:
+            continue
+        sources = np.flatnonzero(data.templates[b])
+        kernel = _kernel_matrix(
+            sources, variance[b], shift[b], data.bin_width, data.first[b], data.last[b], len(data.templates[b])
+        )
+        shapes = np.tensordot(template_replicas[:, b, sources], kernel, axes=1)
+        copies[:, b] = _copied_scores(replicas[:, b, inside], shapes) / data.scale[b]
+    return RowScores(variance, shift, information, score, copies)
+
+
+@compiled
+def _kernel_matrix(
+    sources: IntArray, variance: float, shift: float, width: float, first: int, last: int, n_side: int
+) -> FloatArray:
+    """What one event in bin `sources[i]` adds to bins `first` to `last` and its derivatives, (n_sources, 3, n)."""
+    kernel, low = _smearing_kernel(max(variance - width * width / 12.0, (NARROWEST * width) ** 2), shift, width, n_side)
+    result = np.zeros((len(sources), 3, last - first))
+    for i in range(len(sources)):
+        start = max(sources[i] + low, first)
+        stop = min(sources[i] + low + kernel.shape[1], last)
+        for row in range(3):
+            for target in range(start, stop):
+                result[i, row, target - first] = kernel[row, target - sources[i] - low]
+    return result
+
+
+def _copied_scores(counts: FloatArray, shapes: FloatArray) -> FloatArray:
+    """Scores in (variance, shift), (n_replicas, 2), of counts (n_replicas, n) for shapes (n_replicas, 3, n)."""
+    norm = shapes.sum(axis=2)
+    usable = norm[:, :1] > 0
+    content = np.maximum(shapes[:, 0], 1e-12 * np.where(usable, norm[:, :1], 1.0))
+    relative = shapes[:, 1:] / np.where(content > 0, content, 1.0)[:, None]
+    mean = norm[:, 1:] / np.where(usable, norm[:, :1], 1.0)
+    scores = np.einsum("rn,rkn->rk", counts, relative) - counts.sum(axis=1)[:, None] * mean
+    return np.where(usable, scores, np.nan)
+
+
+def step_copies(
+    scores: RowScores,
+    model: VarianceModel,
+    parameters: FloatArray,
+    offsets: FloatArray,
+    designs: FloatArray,
+    shift_offsets: FloatArray,
+) -> FloatArray:
+    """Parameters of every bootstrap copy by one Fisher step from the fit, (n_replicas, n_parameters).
+
+    `model` and `parameters` are those of the fit, at whose variances and displacements `scores` were taken; `offsets`
+    and `shift_offsets` (n_replicas, n_rows) and `designs` (n_replicas, n_rows, n) are what each copy has in their
+    place. To first order in the fluctuations this is what refitting every copy gives. nan where the information cannot
+    be inverted.
+    """
+    n = model.design.shape[1]
+    moved_variance = offsets + designs @ parameters[:n] - scores.variance
+    moved_shift = shift_offsets + model.shift_design @ parameters[n:] - scores.shift
+    moved = np.stack([moved_variance, moved_shift], axis=-1)
+    change = scores.copies - scores.score - np.einsum("bij,rbj->rbi", scores.information, moved)
+    gradient = np.concatenate(
+        [np.einsum("rbk,rb->rk", designs, change[..., 0]), change[..., 1] @ model.shift_design], axis=1
+    )
+    jacobian = np.zeros((len(scores.score), 2, len(parameters)))
+    jacobian[:, 0, :n], jacobian[:, 1, n:] = model.design, model.shift_design
+    information = np.einsum("bik,bij,bjl->kl", jacobian, scores.information, jacobian)
+    try:
+        return np.asarray(parameters + np.linalg.solve(information, gradient.T).T)
+    except np.linalg.LinAlgError:
+        return np.full((len(scores.copies), len(parameters)), np.nan)
 
 
 def expectation(data: Distributions, model: VarianceModel, parameters: FloatArray) -> FloatArray:
