@@ -20,9 +20,11 @@ selection            the cuts that make a dijet event
 compiled             the numba options every kernel shares
 kernels              numba loops: one pass from flat arrays to histogram blocks
 histograms           names and axes of every histogram, and how chunks are added
+variations           the systematic variations, and what each changes
 dijet                DijetProcessor: a chunk -> histograms
 execution            coffea's Runner on one core, a pool, dask or parsl
 worker_pool          processes of this machine, started once
+warm_up              what the first of them loads and compiles, for all of them
 chunk_store          finished chunks on disk, for resuming
 progress             how far a run is, on a terminal or in a log
 filling              datasets and settings -> filled histograms: checks, the run, what its result depends on

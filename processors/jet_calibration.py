@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -88,7 +88,7 @@ class JetCalibration:
     undo_raw_factor
         Whether to take off the correction in the file first: pt (1 - raw_factor), as a full chain of levels expects.
     uncertainty
-        Name of the relative uncertainty of the scale in simulation, for variations of it; see `shift_scale`.
+        Name of the relative uncertainty of the scale in simulation, for variations of it.
     rho
         GeV per unit area, used for files that have none.
     onnx
@@ -149,24 +149,13 @@ def scale_uncertainty(record: EventRecord, settings: JetCalibration, algo: str) 
     """Relative uncertainty of the energy scale of each jet as it is in the record, (n_jets,), 0 or above.
 
     0 in data, where none is configured, and for jets that the file has none for: files of CMS give -999 beyond |eta|
-    5.4.
+    5.4. Up and down are `scale_jets` by 1 + and 1 - this of calibrated jets; smearing is redone on top of each.
     """
     if settings.file is None or settings.uncertainty is None or not record.is_mc:
         return np.zeros(len(record.jets))
     inputs = _correction_inputs(record, record.jets.pt, settings.rho)
     uncertainty = evaluate(settings.file, _named(settings.uncertainty, algo), inputs)
     return np.where(np.isfinite(uncertainty) & (uncertainty > 0), uncertainty, 0.0)
-
-
-def shift_scale(
-    record: EventRecord, settings: JetCalibration, algo: str, sign: Literal[1, -1]
-) -> tuple[EventRecord, dict[str, int]]:
-    """Record with the scale of its simulated jets shifted up (1) or down (-1) by its uncertainty, in falling pT.
-
-    To be done with calibrated jets before they are smeared, with counts of what was left out as in `calibrate`.
-    """
-    uncertainty = scale_uncertainty(record, settings, algo)
-    return _scaled_record(record, 1.0 + sign * uncertainty) if uncertainty.any() else (record, {})
 
 
 def smear(

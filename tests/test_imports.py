@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("processors", "corrections", "models", "report", "samples")
@@ -29,6 +32,14 @@ def test_no_module_imports_tensorflow_or_what_loads_it() -> None:
     ]
     statement = "\n".join(f"import {name}" for name in ("analysis", *names))
     assert modules_after(statement).isdisjoint({"tensorflow", "keras", "torch", "coffea.ml_tools"})
+
+
+@pytest.mark.parametrize("package", ["processors", "models", "report", "samples"])
+def test_a_package_lists_its_modules(package: str) -> None:
+    text = (ROOT / package / "__init__.py").read_text()
+
+    names = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
+    assert {name for name in names if not re.search(rf"^{name} |`{name}`", text, re.MULTILINE)} == set()
 
 
 def test_a_folder_of_the_user_named_models_does_not_take_our_place(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import correctionlib
 import correctionlib.schemav2 as cs
@@ -30,7 +30,6 @@ from processors.jet_calibration import (
     event_ids,
     scale_jets,
     scale_uncertainty,
-    shift_scale,
     smear,
     smear_jets,
 )
@@ -255,21 +254,6 @@ def test_jets_without_an_uncertainty_in_the_file_are_not_shifted(tmp_path: Path)
     got = scale_uncertainty(record, JetCalibration(path, uncertainty="V3_MC_Total_{algo}"), "AK4PF")
 
     assert got.tolist() == [0.03, 0]
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_a_shifted_scale_moves_simulated_jets_by_their_uncertainty(jerc_file: str, sign: Literal[1, -1]) -> None:
-    record = make_record(make_jets([[(44, -1, 0), (40, 2, 1), (40, 0, 2)]]))
-    settings = JetCalibration(jerc_file, uncertainty="Dijet2026_V1_MC_Total_{algo}")
-
-    shifted, lost = shift_scale(record, settings, "AK4PF", sign)
-
-    # 44 (1 +- 0.1), 40 (1 +- 0.2), 40; the mass is a tenth of pt
-    expected = sorted([44 * (1 + 0.1 * sign), 40 * (1 + 0.2 * sign), 40.0], reverse=True)
-    np.testing.assert_allclose(shifted.jets.pt, expected, rtol=1e-6)
-    np.testing.assert_allclose(shifted.jets.mass, np.array(expected) / 10, rtol=1e-6)
-    assert lost == {}
-    assert shift_scale(replace(record, is_mc=False), settings, "AK4PF", sign)[0].jets is record.jets
 
 
 def test_an_uncertainty_that_depends_on_the_area_asks_for_it_in_simulation(jerc_file: str) -> None:
