@@ -153,11 +153,12 @@ class RootSlice:
 
 def root_slices(histogram: hist.Hist[Any]) -> Iterator[RootSlice]:
     """Non-empty slices of a histogram; one that needs no slicing is always given, even if it is empty."""
-    values, variances = _padded(histogram)
     axes = tuple(histogram.axes)
     kept = _kept_axes(axes)
     sliced = sorted(set(range(len(axes))) - set(kept), key=lambda i: (not _is_category(axes[i]), i))
     shown = tuple(axes[i] for i in kept)
+    values = histogram.values(flow=True)
+    variances = histogram.variances(flow=True) if histogram.storage_type is hist.storage.Weight else None
     for choice in product(*(_choices(axes[i]) for i in sliced)):
         bins = {position: part.bins for position, part in zip(sliced, choice, strict=True)}
         index = tuple(bins.get(i, slice(None)) for i in range(len(axes)))
@@ -165,13 +166,14 @@ def root_slices(histogram: hist.Hist[Any]) -> Iterator[RootSlice]:
         squared = None if variances is None else variances[index].sum(axis=tuple(sliced))
         if sliced and not np.any(content) and (squared is None or not np.any(squared)):
             continue
+        content, squared = _padded(content, shown), None if squared is None else _padded(squared, shown)
         path = tuple(part.name for part in choice) or _own_name(shown)
         yield RootSlice(path, ", ".join(part.title for part in choice if part.title), shown, content, squared)
 
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """One bin, or all bins, of a sliced axis; `bins` counts from the underflow."""
+    """One bin, or all bins, of a sliced axis; `bins` counts from the underflow where the axis has one."""
 
     name: str
     title: str
@@ -180,9 +182,9 @@ class _Choice:
 
 def _choices(axis: Any) -> list[_Choice]:
     """Bins of an axis and the flow bins it has; for a number axis also the sum over all."""
-    label, size = _axis_title(axis), len(axis)
-    below, above = slice(0, 1), slice(size + 1, size + 2)
-    inner = [slice(i + 1, i + 2) for i in range(size)]
+    label, size, start = _axis_title(axis), len(axis), int(axis.traits.underflow)
+    below, above = slice(0, 1), slice(start + size, start + size + 1)
+    inner = [slice(start + i, start + i + 1) for i in range(size)]
     if _is_category(axis):
         choices = [_Choice(_path_part(str(name)), str(name), bins) for name, bins in zip(axis, inner, strict=True)]
         return [*choices, _Choice("other", f"other {label}", above)] if axis.traits.overflow else choices
@@ -209,19 +211,11 @@ def _own_name(axes: Sequence[Any]) -> tuple[str]:
     return ("_".join(_path_part(axis.name) for axis in axes),)
 
 
-def _padded(histogram: hist.Hist[Any]) -> tuple[FloatArray, FloatArray | None]:
-    """Values and variances with one flow bin on either side of every axis, zero where the axis has none."""
-    shape = tuple(len(axis) + 2 for axis in histogram.axes)
-    inner = tuple(slice(1 - axis.traits.underflow, 1 + len(axis) + axis.traits.overflow) for axis in histogram.axes)
-
-    def pad(array: Any) -> FloatArray:
-        padded = np.zeros(shape)
-        padded[inner] = array
-        return padded
-
-    has_variances = histogram.storage_type is hist.storage.Weight
-    variances = pad(histogram.variances(flow=True)) if has_variances else None
-    return pad(histogram.values(flow=True)), variances
+def _padded(values: FloatArray, axes: Sequence[Any]) -> FloatArray:
+    """Values with one flow bin on either side of every axis, zero where the axis has none."""
+    padded = np.zeros(tuple(len(axis) + 2 for axis in axes))
+    padded[tuple(slice(1 - axis.traits.underflow, 1 + len(axis) + axis.traits.overflow) for axis in axes)] = values
+    return padded
 
 
 def _statistics(part: RootSlice) -> dict[str, float]:

@@ -13,12 +13,16 @@ moments
     dataset, eta, region, pt_avg, third_jet, moment: sums over events, see `MOMENTS`.
 spectrum
     dataset, pt_avg: events of the default selection in fine bins.
+variations, variations_truth
+    dataset, variation, eta, region, pt_avg, alpha (in groups that share a template; the last one is the overflow),
+    asymmetry: the same two of events that pass the third-jet cut of a systematic variation. Every variation chooses the
+    same probe. Only where there are variations.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import hist
 import numpy as np
@@ -125,15 +129,39 @@ class DatasetSums:
 
 
 @dataclass(frozen=True, slots=True)
+class VariedSums:
+    """What is kept of one dataset in a systematic variation, as in `DatasetSums`; there are no replicas."""
+
+    asymmetry: SparseSums
+    truth_asymmetry: SparseSums
+    moments: FloatArray
+
+    def __add__(self, other: VariedSums) -> VariedSums:
+        """Sum of everything."""
+        return VariedSums(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
 class Filled:
-    """Sums by dataset name: what one chunk returns, and what a whole run returns."""
+    """Sums by dataset name: what one chunk returns, and what a whole run returns.
+
+    `varied` has the name of the variation first, then that of the dataset.
+    """
 
     datasets: Mapping[str, DatasetSums]
+    varied: Mapping[str, Mapping[str, VariedSums]] = field(default_factory=dict)
 
     def __add__(self, other: Filled) -> Filled:
         """Sum by dataset."""
-        names = [*self.datasets, *(name for name in other.datasets if name not in self.datasets)]
-        return Filled({name: _sum_of(self.datasets.get(name), other.datasets.get(name)) for name in names})
+        names = [*self.varied, *(name for name in other.varied if name not in self.varied)]
+        varied = {name: _joined(self.varied.get(name, {}), other.varied.get(name, {})) for name in names}
+        return Filled(_joined(self.datasets, other.datasets), varied)
+
+    def variation(self, name: str) -> Filled:
+        """The sums in one variation: those that it does not keep, and datasets that it leaves alone, are nominal."""
+        own = self.varied.get(name, {})
+        datasets = {dataset: _varied(sums, own.get(dataset)) for dataset, sums in self.datasets.items()}
+        return Filled(datasets)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays under names that `from_arrays` understands."""
@@ -142,11 +170,12 @@ class Filled:
             arrays[f"{i}/name"] = np.array(name)
             arrays[f"{i}/reasons"] = np.array(list(sums.excluded), dtype=np.str_)
             arrays[f"{i}/excluded"] = np.array(list(sums.excluded.values()), dtype=np.int64)
-            for part in ("moments", "spectrum", "cutflow"):
-                arrays[f"{i}/{part}"] = getattr(sums, part)
-            for part in ("asymmetry", "truth_asymmetry", "response"):
-                for column in ("bins", "sums", "replicas"):
-                    arrays[f"{i}/{part}/{column}"] = getattr(getattr(sums, part), column)
+            arrays |= _parts_to_arrays(f"{i}", sums)
+        for i, (variation, members) in enumerate(self.varied.items()):
+            arrays[f"varied/{i}/variation"] = np.array(variation)
+            arrays[f"varied/{i}/names"] = np.array(list(members), dtype=np.str_)
+            for k, varied in enumerate(members.values()):
+                arrays |= _parts_to_arrays(f"varied/{i}/{k}", varied)
         return arrays
 
     @classmethod
@@ -155,20 +184,63 @@ class Filled:
         datasets = {}
         for key in [name for name in arrays if name.endswith("/name")]:
             i = key.split("/")[0]
-            parts: dict[str, Any] = {part: arrays[f"{i}/{part}"] for part in ("moments", "spectrum", "cutflow")}
-            for part in ("asymmetry", "truth_asymmetry", "response"):
-                parts[part] = SparseSums(*(arrays[f"{i}/{part}/{column}"] for column in ("bins", "sums", "replicas")))
             counts = zip(arrays[f"{i}/reasons"].tolist(), arrays[f"{i}/excluded"].tolist(), strict=True)
+            parts = _parts_from_arrays(DatasetSums, i, arrays)
             datasets[str(arrays[key])] = DatasetSums(**parts, excluded=dict(counts))
-        return cls(datasets)
+        varied = {}
+        for key in [name for name in arrays if name.endswith("/variation")]:
+            place = key.removesuffix("/variation")
+            varied[str(arrays[key])] = {
+                name: VariedSums(**_parts_from_arrays(VariedSums, f"{place}/{k}", arrays))
+                for k, name in enumerate(arrays[f"{place}/names"].tolist())
+            }
+        return cls(datasets, varied)
 
 
-def _sum_of(first: DatasetSums | None, second: DatasetSums | None) -> DatasetSums:
-    if first is None or second is None:
-        present = first if first is not None else second
-        assert present is not None  # noqa: S101 - one of the two names it
-        return present
-    return first + second
+_SPARSE = ("asymmetry", "truth_asymmetry", "response")
+_SPARSE_COLUMNS = ("bins", "sums", "replicas")
+Sums = TypeVar("Sums", DatasetSums, VariedSums)
+
+
+def _parts(kind: type[DatasetSums | VariedSums]) -> list[str]:
+    """Names of the sums of a record."""
+    return [part.name for part in fields(kind) if part.name != "excluded"]
+
+
+def _parts_to_arrays(place: str, sums: DatasetSums | VariedSums) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    for part in _parts(type(sums)):
+        value = getattr(sums, part)
+        if part in _SPARSE:
+            arrays |= {f"{place}/{part}/{column}": getattr(value, column) for column in _SPARSE_COLUMNS}
+        else:
+            arrays[f"{place}/{part}"] = value
+    return arrays
+
+
+def _parts_from_arrays(
+    kind: type[DatasetSums | VariedSums], place: str, arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
+    return {
+        part: SparseSums(*(arrays[f"{place}/{part}/{column}"] for column in _SPARSE_COLUMNS))
+        if part in _SPARSE
+        else arrays[f"{place}/{part}"]
+        for part in _parts(kind)
+    }
+
+
+def _joined(first: Mapping[str, Sums], second: Mapping[str, Sums]) -> dict[str, Sums]:
+    """Sum by name, over the union of names."""
+    joined = dict(first)
+    for name, sums in second.items():
+        joined[name] = joined[name] + sums if name in joined else sums
+    return joined
+
+
+def _varied(nominal: DatasetSums, own: VariedSums | None) -> DatasetSums:
+    if own is None:
+        return nominal
+    return replace(nominal, asymmetry=own.asymmetry, truth_asymmetry=own.truth_asymmetry, moments=own.moments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +293,7 @@ def _insert(nodes: dict[tuple[int, int], Filled], key: tuple[int, int], payload:
 def to_hist(filled: Filled, binning: Binning) -> dict[str, hist.Hist[Any]]:
     """Histograms with named axes by name, as the module says; weights as filled, datasets not yet normalised."""
     names = list(filled.datasets)
-    return {
+    histograms = {
         "asymmetry": _weighted(names, asymmetry_axes(binning), [s.asymmetry for s in filled.datasets.values()]),
         "truth_asymmetry": _weighted(
             names, asymmetry_axes(binning), [s.truth_asymmetry for s in filled.datasets.values()]
@@ -230,6 +302,10 @@ def to_hist(filled: Filled, binning: Binning) -> dict[str, hist.Hist[Any]]:
         "moments": _moments(names, binning, [s.moments for s in filled.datasets.values()]),
         "spectrum": _spectrum(names, [s.spectrum for s in filled.datasets.values()]),
     }
+    if filled.varied:
+        histograms["variations"] = _variations(filled, binning, "asymmetry")
+        histograms["variations_truth"] = _variations(filled, binning, "truth_asymmetry")
+    return histograms
 
 
 def asymmetry_axes(binning: Binning) -> tuple[Any, ...]:
@@ -264,6 +340,45 @@ def _weighted(names: list[str], axes: tuple[Any, ...], parts: list[SparseSums]) 
         flat = part.dense(view.shape[1:])
         view.value[i], view.variance[i] = flat[..., 0], flat[..., 1]
     return histogram
+
+
+def _variations(filled: Filled, binning: Binning, level: str) -> hist.Hist[Any]:
+    """Asymmetries of all variations with the third-jet cut, in groups of alpha bins."""
+    eta, region, pt_avg, _, _, asymmetry = asymmetry_axes(binning)
+    lower_edges = [float(binning.alpha_edges[first]) for first, _ in binning.alpha_groups]
+    alpha = hist.axis.Variable(lower_edges, name="alpha", label=r"$\alpha$", underflow=False)
+    variation = hist.axis.StrCategory(list(filled.varied), name="variation", label="variation", flow=False)
+    histogram: hist.Hist[Any] = hist.Hist(
+        _dataset_axis(list(filled.datasets)),
+        variation,
+        eta,
+        region,
+        pt_avg,
+        alpha,
+        asymmetry,
+        storage=hist.storage.Weight(),
+    )
+    view: Any = histogram.view(flow=True)
+    for i, dataset in enumerate(filled.datasets):
+        for k, members in enumerate(filled.varied.values()):
+            if dataset in members:
+                sums = _grouped(getattr(members[dataset], level), binning)
+                view.value[i, k], view.variance[i, k] = sums[..., 0], sums[..., 1]
+    return histogram
+
+
+def _grouped(sums: SparseSums, binning: Binning) -> FloatArray:
+    """Sums with the third-jet cut in groups of alpha bins, (n_eta, n_region, n_pt, n_groups, n_asymmetry, 2)."""
+    n_eta, n_region, n_pt, n_alpha, n_third, n_a = binning.shape
+    group = np.repeat(np.arange(len(binning.alpha_groups)), [last - first for first, last in binning.alpha_groups])
+    rest, a = np.divmod(sums.bins, n_a)
+    rest, third_jet = np.divmod(rest, n_third)
+    cell, alpha = np.divmod(rest, n_alpha)
+    place = ((cell * len(binning.alpha_groups) + group[alpha]) * n_a + a)[third_jet == 1]
+    shape = (n_eta, n_region, n_pt, len(binning.alpha_groups), n_a)
+    grouped = np.zeros((int(np.prod(shape)), 2))
+    np.add.at(grouped, place, sums.sums[third_jet == 1])
+    return grouped.reshape(*shape, 2)
 
 
 def _moments(names: list[str], binning: Binning, parts: list[FloatArray]) -> hist.Hist[Any]:

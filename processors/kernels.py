@@ -47,13 +47,16 @@ class Leading(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """The leading jets of each event of a chunk; arrays (n_events,), jet indices into the flat arrays or -1."""
+    """The leading jets of each event of a chunk; arrays (n_events,), jet indices into the flat arrays or -1.
+
+    `pt_avg` and `delta_phi`, between the first and the second, are nan without a pair.
+    """
 
     first: Int32Array
     second: Int32Array
     third: Int32Array
     pt_avg: FloatArray
-    back_to_back: BoolArray
+    delta_phi: FloatArray
 
 
 class Partners(NamedTuple):
@@ -80,12 +83,32 @@ class ThirdJetCut(NamedTuple):
     max_fraction: float
 
 
-class Candidates(NamedTuple):
-    """Dijets that fall into the histograms, arrays (n,).
+class Cuts(NamedTuple):
+    """The cuts of each of several selections, arrays (n_selections,): azimuth, and third jet as in `ThirdJetCut`."""
 
-    `event` is the place in the chunk; `cell` counts (eta, region, pt_avg, alpha, third_jet) in C order;
+    min_delta_phi: FloatArray
+    min_pt: FloatArray
+    max_fraction: FloatArray
+
+
+class Candidates(NamedTuple):
+    """Dijets that fall into the histograms of any of several selections, arrays (n,).
+
+    `event` is the place in the chunk; `cell` counts (eta, region, pt_avg, alpha) in C order; `third_jet` (n,
+    n_selections) is 1 where the third jet is soft enough, 0 where it is not, -1 where the selection drops the event;
     `truth_asymmetry` is nan and `truth_pt_avg` 0 where a jet has no truth partner.
     """
+
+    event: Int32Array
+    cell: Int32Array
+    third_jet: Int8Array
+    asymmetry: FloatArray
+    truth_asymmetry: FloatArray
+    truth_pt_avg: FloatArray
+
+
+class Dijets(NamedTuple):
+    """The candidates of one selection, arrays (n,); `cell` counts (eta, region, pt_avg, alpha, third_jet)."""
 
     event: Int32Array
     cell: Int32Array
@@ -119,27 +142,23 @@ def _leading_jets(offsets: IntArray, good: BoolArray, event: int) -> tuple[int, 
 
 
 @compiled
-def find_pairs(jets: Leading, good: BoolArray, min_delta_phi: float) -> Pairs:
-    """Leading good jets of each event, whether they are back to back, and their pt_avg (nan without a pair).
-
-    `good` (n_jets,) marks the jets that take part.
-    """
+def find_pairs(jets: Leading, good: BoolArray) -> Pairs:
+    """Leading good jets of each event; `good` (n_jets,) marks the jets that take part."""
     n_events = len(jets.offsets) - 1
     first = np.empty(n_events, np.int32)
     second = np.empty(n_events, np.int32)
     third = np.empty(n_events, np.int32)
     mean_pt = np.empty(n_events, np.float64)
-    back_to_back = np.empty(n_events, np.bool_)
+    distance = np.empty(n_events, np.float64)
     for event in range(n_events):
         a, b, c = _leading_jets(jets.offsets, good, event)
         first[event], second[event], third[event] = a, b, c
         if b < 0:
-            mean_pt[event] = np.nan
-            back_to_back[event] = False
+            mean_pt[event] = distance[event] = np.nan
         else:
             mean_pt[event] = pt_avg(np.float64(jets.pt[a]), np.float64(jets.pt[b]))
-            back_to_back[event] = delta_phi(np.float64(jets.phi[a]), np.float64(jets.phi[b])) > min_delta_phi
-    return Pairs(first, second, third, mean_pt, back_to_back)
+            distance[event] = delta_phi(np.float64(jets.phi[a]), np.float64(jets.phi[b]))
+    return Pairs(first, second, third, mean_pt, distance)
 
 
 @compiled
@@ -192,16 +211,18 @@ def _nearest_truth(eta: float, phi: float, truth: Leading, event: int, max_dr: f
 
 
 @compiled
-def match_leading(pairs: Pairs, jets: Leading, truth: Leading, max_dr: float) -> tuple[Int32Array, Int32Array]:
+def match_leading(
+    pairs: Pairs, usable: BoolArray, jets: Leading, truth: Leading, max_dr: float
+) -> tuple[Int32Array, Int32Array]:
     """Truth partners of the first and second jet of each event: nearest within `max_dr`, -1 for none, (n_events,) each.
 
-    Events without a back-to-back pair are not looked at; two leading jets never share a partner.
+    Only `usable` (n_events,) events, all of which have a pair, are looked at; two leading jets never share a partner.
     """
     n_events = len(pairs.first)
     first = np.full(n_events, -1, np.int32)
     second = np.full(n_events, -1, np.int32)
     for event in range(n_events):
-        if not pairs.back_to_back[event]:
+        if not usable[event]:
             continue
         a, b = pairs.first[event], pairs.second[event]
         first[event] = _nearest_truth(np.float64(jets.eta[a]), np.float64(jets.phi[a]), truth, event, max_dr)
@@ -237,51 +258,58 @@ def probe_is_first(identity: int) -> bool:
 def find_candidates(
     pairs: Pairs,
     partners: Partners,
+    usable: BoolArray,
     passed: Int8Array,
-    first_step: int,
     identity: IdentityArray,
     jets: Leading,
     grid: Grid,
-    cut: ThirdJetCut,
+    cuts: Cuts,
 ) -> Candidates:
-    """Dijets with their histogram cell and asymmetries.
+    """Dijets of any of the selections with their histogram cell and asymmetries.
 
-    `passed` (n_events,) is the number of steps an event has passed; those with fewer than `first_step` are passed
-    over, and it is raised here by the steps pt_avg_range, eta_region, alpha_range and good_third_jet.
+    Only `usable` (n_events,) events are looked at: certified, triggered, and back to back in the loosest selection.
+    `passed` (n_events,) is the number of steps an event has passed in the first selection, and it is raised here for
+    the events back to back in that one by the steps pt_avg_range, eta_region, alpha_range and good_third_jet.
     """
-    n_events = len(pairs.first)
+    n_usable, n_selections = np.count_nonzero(usable), len(cuts.min_delta_phi)
     n_pt, n_alpha = len(grid.pt) - 1, len(grid.alpha) - 1
-    event_out = np.empty(n_events, np.int32)
-    cell = np.empty(n_events, np.int32)
-    reco = np.empty(n_events, np.float64)
-    truth = np.empty(n_events, np.float64)
-    truth_mean = np.empty(n_events, np.float64)
+    event_out = np.empty(n_usable, np.int32)
+    cell = np.empty(n_usable, np.int32)
+    third_jet = np.empty((n_usable, n_selections), np.int8)
+    reco = np.empty(n_usable, np.float64)
+    truth = np.empty(n_usable, np.float64)
+    truth_mean = np.empty(n_usable, np.float64)
     n = 0
-    for event in range(n_events):
-        if passed[event] < first_step:
-            continue
+    for event in np.flatnonzero(usable):
         mean_pt = pairs.pt_avg[event]
         pt_bin = _inner_bin(grid.pt, mean_pt)
         if pt_bin < 0:
             continue
-        passed[event] += 1
+        in_first = pairs.delta_phi[event] > cuts.min_delta_phi[0]
+        passed[event] += in_first
         a, b, c = pairs.first[event], pairs.second[event], pairs.third[event]
         bin_a = _inner_bin(grid.eta, abs(np.float64(jets.eta[a])))
         bin_b = _inner_bin(grid.eta, abs(np.float64(jets.eta[b])))
         region, first_is_probe = _assign(bin_a, bin_b, grid.is_reference, probe_is_first(identity[event]))
         if region == NO_REGION:
             continue
-        passed[event] += 1
+        passed[event] += in_first
         pt_third = np.float64(jets.pt[c]) if c >= 0 else 0.0
-        passes_third = pt_third < third_jet_limit(mean_pt, cut.min_pt, cut.max_fraction)
         alpha_bin = _bin(grid.alpha, pt_third / mean_pt)
-        if alpha_bin < 0 or (alpha_bin == n_alpha and not passes_third):
+        is_kept = False
+        for k in range(n_selections):
+            is_soft = pt_third < third_jet_limit(mean_pt, cuts.min_pt[k], cuts.max_fraction[k])
+            in_range = alpha_bin >= 0 and (alpha_bin < n_alpha or is_soft)
+            in_selection = in_range and pairs.delta_phi[event] > cuts.min_delta_phi[k]
+            third_jet[n, k] = is_soft if in_selection else -1
+            is_kept |= in_selection
+        if not is_kept:
             continue
-        passed[event] += 1 + passes_third
+        passed[event] += 1 + third_jet[n, 0]
         sign = 1.0 if first_is_probe else -1.0
         eta_bin = bin_a if first_is_probe else bin_b
         event_out[n] = event
-        cell[n] = (((eta_bin * 2 + region) * n_pt + pt_bin) * (n_alpha + 1) + alpha_bin) * 2 + passes_third
+        cell[n] = ((eta_bin * 2 + region) * n_pt + pt_bin) * (n_alpha + 1) + alpha_bin
         reco[n] = sign * asymmetry(np.float64(jets.pt[a]), np.float64(jets.pt[b]))
         truth[n], truth_mean[n] = np.nan, 0.0
         if len(partners.first) > 0 and partners.first[event] >= 0 and partners.second[event] >= 0:
@@ -292,7 +320,25 @@ def find_candidates(
             truth[n] = sign * asymmetry(truth_a, truth_b)
             truth_mean[n] = pt_avg(truth_a, truth_b)
         n += 1
-    return Candidates(event_out[:n], cell[:n], reco[:n], truth[:n], truth_mean[:n])
+    return Candidates(event_out[:n], cell[:n], third_jet[:n], reco[:n], truth[:n], truth_mean[:n])
+
+
+@compiled
+def choose(candidates: Candidates, selection: int) -> Dijets:
+    """The dijets of one of the selections that `candidates` were found for, by its number."""
+    third_jet = candidates.third_jet[:, selection]
+    n_kept = np.count_nonzero(third_jet >= 0)
+    event, cell = np.empty(n_kept, np.int32), np.empty(n_kept, np.int32)
+    reco, truth, truth_mean = np.empty(n_kept, np.float64), np.empty(n_kept, np.float64), np.empty(n_kept, np.float64)
+    n = 0
+    for i in range(len(third_jet)):
+        if third_jet[i] < 0:
+            continue
+        event[n], cell[n] = candidates.event[i], 2 * candidates.cell[i] + third_jet[i]
+        reco[n], truth[n] = candidates.asymmetry[i], candidates.truth_asymmetry[i]
+        truth_mean[n] = candidates.truth_pt_avg[i]
+        n += 1
+    return Dijets(event, cell, reco, truth, truth_mean)
 
 
 @compiled
@@ -355,11 +401,22 @@ def bin_index(cell: Int32Array, value: FloatArray, low: float, high: float, n_bi
 @compiled
 def touched_bins(index: IntArray, n_total: int) -> IntArray:
     """Sorted distinct bin numbers in `index` that are not negative, all below `n_total`."""
-    touched = np.zeros(n_total, np.bool_)
+    touched = np.zeros((n_total + 7) // 8 * 8, np.uint8)
+    n = 0
     for i in index:
         if i >= 0:
-            touched[i] = True
-    return np.flatnonzero(touched)
+            n += 1 - touched[i]
+            touched[i] = 1
+    bins = np.empty(n, np.int64)
+    n = 0
+    # most of the bins are empty: eight are passed over at a time
+    for eight, word in enumerate(touched.view(np.uint64)):
+        if word:
+            for i in range(8 * eight, 8 * eight + 8):
+                if touched[i]:
+                    bins[n] = i
+                    n += 1
+    return bins
 
 
 @compiled
@@ -434,12 +491,12 @@ def fill_replicas(
     `index` and `bins` are those of the measured and of the truth asymmetry of the same events; only the latter may be
     negative, where there is no truth.
     """
-    slot, truth_slot = _slots(bins[0], n_total), _slots(bins[1], n_total)
     reco = np.zeros((len(bins[0]), n_replicas), np.float32)
     truth = np.zeros((len(bins[1]), n_replicas), np.float32)
     counts = np.empty(n_replicas, np.float32)
     if n_replicas == 0:
         return reco, truth
+    slot, truth_slot = _slots(bins[0], n_total), _slots(bins[1], n_total)
     for i in _by_slot(index[0], slot, len(bins[0])):
         poisson_weights(identity[i], counts)
         w = np.float32(weight[i])

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from processors.dijet import DijetSettings, fill_record
+from processors import kernels
+from processors.dijet import DijetSettings, fill_record, select_events, variations_of
+from processors.event_filter import EventFilter, PileupWeights
 from processors.fileset import Dataset, Trigger
 from processors.record import Columns, EventRecord, Jets, event_identity, order_jets
 from processors.selection import CUTFLOW_STEPS
+from processors.variations import Systematics
 from samples.response import DetectorSettings, reconstruct
 from samples.toy import toy_events
 
@@ -53,6 +56,10 @@ def record() -> EventRecord:
         jets=jets_of(reco, {"jet_id": reco.jet_id.astype(np.int32)}),
         truth=jets_of(truth),
     )
+
+
+def nominal(record: EventRecord, dataset: Dataset, settings: DijetSettings) -> DatasetSums:
+    return fill_record(record, dataset, settings).datasets[dataset.name]
 
 
 def part(record: EventRecord, start: int, stop: int) -> EventRecord:
@@ -99,14 +106,14 @@ def test_the_first_steps_count_events_as_read(record: EventRecord) -> None:
         expected[2] += 1
         expected[3] += len(pt) < 3 or pt[2] < max(25.0, 0.25 * (pt[0] + pt[1]) / 2)
 
-    got = steps(fill_record(record, SIMULATION, SETTINGS))
+    got = steps(nominal(record, SIMULATION, SETTINGS))
 
     assert [got[name][0] for name in ("all", "two_jets", "delta_phi", "third_jet")] == expected
     assert got["all"][1] == pytest.approx(record.weight.sum())
 
 
 def test_steps_never_gain_events_and_end_with_what_the_histograms_hold(record: EventRecord) -> None:
-    sums = fill_record(record, SIMULATION, SETTINGS)
+    sums = nominal(record, SIMULATION, SETTINGS)
     counts = steps(sums)
     for first in ("all", "lumi_mask"):
         names = CUTFLOW_STEPS[CUTFLOW_STEPS.index(first) : (4 if first == "all" else None)]
@@ -120,9 +127,9 @@ def test_steps_never_gain_events_and_end_with_what_the_histograms_hold(record: E
 
 
 def test_chunks_leave_no_trace(record: EventRecord) -> None:
-    whole = fill_record(record, SIMULATION, SETTINGS)
+    whole = nominal(record, SIMULATION, SETTINGS)
     cuts = [0, 1, 700, 701, 4000, N]
-    parts = [fill_record(part(record, a, b), SIMULATION, SETTINGS) for a, b in itertools.pairwise(cuts)]
+    parts = [nominal(part(record, a, b), SIMULATION, SETTINGS) for a, b in itertools.pairwise(cuts)]
     total = parts[0]
     for piece in parts[1:]:
         total = total + piece
@@ -138,9 +145,9 @@ def test_a_scaled_momentum_keeps_the_probe_of_every_event(record: EventRecord) -
     """All jets 2 % up: asymmetries do not change, so only events that leave their pt_avg bin may move."""
     louder = replace(record, jets=replace(record.jets, pt=(record.jets.pt * 1.02).astype(np.float32)))
     wide = replace(SETTINGS, binning=replace(SETTINGS.binning, pt_avg=(1.0, 1e5)))
-    nominal, varied = (fill_record(r, SIMULATION, wide).asymmetry.dense(wide.binning.shape) for r in (record, louder))
+    plain, shifted = (nominal(r, SIMULATION, wide).asymmetry.dense(wide.binning.shape) for r in (record, louder))
     # alpha does not change either; a few events cross the fixed 25 GeV or the 10 GeV of the jets
-    assert np.abs(nominal[..., 0] - varied[..., 0]).sum() < 0.05 * nominal[..., 0].sum()
+    assert np.abs(plain[..., 0] - shifted[..., 0]).sum() < 0.05 * plain[..., 0].sum()
 
 
 def test_triggers_own_their_range_and_weigh_with_their_prescale(record: EventRecord) -> None:
@@ -150,8 +157,8 @@ def test_triggers_own_their_range_and_weigh_with_their_prescale(record: EventRec
     triggers = (Trigger("HLT_A", 60.0, 10.0), Trigger("HLT_B", 120.0, 1.0))
     dataset = Dataset("data", (), is_mc=False, triggers=triggers)
 
-    got = fill_record(data, dataset, SETTINGS)
-    free = fill_record(replace(data, triggers={}), replace(dataset, triggers=()), SETTINGS)
+    got = nominal(data, dataset, SETTINGS)
+    free = nominal(replace(data, triggers={}), replace(dataset, triggers=()), SETTINGS)
 
     assert 0 < steps(got)["trigger"][0] < steps(free)["trigger"][0]
     moments = got.moments.reshape(*SETTINGS.binning.shape[:3], 2, -1)
@@ -165,7 +172,7 @@ def test_triggers_own_their_range_and_weigh_with_their_prescale(record: EventRec
 
 
 def test_replicas_scatter_around_the_nominal_sum(record: EventRecord) -> None:
-    sums = fill_record(record, SIMULATION, replace(SETTINGS, replicas=200)).asymmetry
+    sums = nominal(record, SIMULATION, replace(SETTINGS, replicas=200)).asymmetry
     total, variance = sums.sums.sum(axis=0)
     copies = sums.replicas.sum(axis=0)
     # the variance of a bootstrap sum is the sum of squared weights; 200 copies know it to 10 %
@@ -178,7 +185,87 @@ def test_events_without_jets_pass_through(record: EventRecord) -> None:
     none = Jets(np.zeros(4, np.int64), nothing, nothing, nothing, nothing)
     names = ("run", "luminosity_block", "event", "identity", "weight", "rho")
     empty = replace(record, jets=none, truth=none, **{name: getattr(record, name)[:3] for name in names})
-    sums = fill_record(empty, SIMULATION, SETTINGS)
+    sums = nominal(empty, SIMULATION, SETTINGS)
     assert steps(sums)["all"][0] == 3
     assert steps(sums)["two_jets"][0] == 0
     assert len(sums.asymmetry.bins) == 0
+
+
+def same(got: Any, expected: Any) -> None:
+    """The parts of a variation equal those of a nominal fill."""
+    for name in ("asymmetry", "truth_asymmetry"):
+        np.testing.assert_array_equal(getattr(got, name).bins, getattr(expected, name).bins)
+        np.testing.assert_array_equal(getattr(got, name).sums, getattr(expected, name).sums)
+    np.testing.assert_array_equal(got.moments, expected.moments)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("dphi_up", {"min_delta_phi": 2.7 - 0.1}),
+        ("dphi_down", {"min_delta_phi": 2.7 + 0.1}),
+        ("pt3_up", {"third_jet_min_pt": 30.0, "third_jet_max_fraction": 0.25 + 0.05}),
+        ("pt3_down", {"third_jet_min_pt": 20.0, "third_jet_max_fraction": 0.25 - 0.05}),
+    ],
+)
+def test_a_varied_cut_gives_what_the_nominal_fill_gives_with_that_cut(
+    record: EventRecord, name: str, changes: dict[str, float]
+) -> None:
+    changed = replace(SETTINGS, selection=replace(SETTINGS.selection, **changes))
+
+    got = fill_record(record, SIMULATION, SETTINGS)
+
+    same(got.varied[name][SIMULATION.name], nominal(record, SIMULATION, changed))
+    assert len(got.varied[name][SIMULATION.name].asymmetry.bins) != len(got.datasets[SIMULATION.name].asymmetry.bins)
+
+
+@pytest.mark.parametrize(("name", "factor"), [("jes_up", 1.01), ("jes_down", 0.99)])
+def test_a_varied_scale_gives_what_jets_scaled_by_hand_give(record: EventRecord, name: str, factor: float) -> None:
+    pt = (record.jets.pt * np.float64(factor)).astype(np.float32)
+
+    got = fill_record(record, SIMULATION, SETTINGS).varied[name][SIMULATION.name]
+
+    same(got, nominal(replace(record, jets=replace(record.jets, pt=pt)), SIMULATION, SETTINGS))
+
+
+def test_varied_pile_up_changes_weights_and_nothing_else(record: EventRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    factors = {"nominal": 1.0, "up": 3.0, "down": 0.5}
+    monkeypatch.setattr(
+        "processors.dijet.pileup_weight", lambda record, _, which="nominal": np.full(len(record), factors[which])
+    )
+    settings = replace(SETTINGS, events=EventFilter(pileup_weights=PileupWeights("lum.json", "weights")))
+
+    filled = fill_record(record, SIMULATION, settings)
+
+    expected = filled.datasets[SIMULATION.name].asymmetry
+    for name in ("up", "down"):
+        got = filled.varied[f"pu_{name}"][SIMULATION.name].asymmetry
+        np.testing.assert_array_equal(got.bins, expected.bins)
+        powers = np.array([factors[name], factors[name] ** 2])
+        np.testing.assert_allclose(got.sums, expected.sums * powers, rtol=1e-12)
+
+
+def test_the_probe_of_an_event_is_the_same_in_every_variation(record: EventRecord) -> None:
+    ways = variations_of(SIMULATION, SETTINGS)
+    wide = replace(SETTINGS, binning=replace(SETTINGS.binning, pt_avg=(1.0, 1e5)))
+    asymmetry = [
+        dict(zip(found.event.tolist(), found.asymmetry.tolist(), strict=True))
+        for way in ways
+        for found in [kernels.choose(select_events(record, SIMULATION, wide, [way]).candidates, 0)]
+    ]
+    for other in asymmetry[1:]:
+        common = asymmetry[0].keys() & other.keys()
+        assert len(common) > 0.8 * len(other)
+        # a swapped probe would turn the sign
+        np.testing.assert_allclose([other[i] for i in common], [asymmetry[0][i] for i in common], atol=1e-6)
+
+
+def test_data_are_not_varied_in_scale_or_pile_up(record: EventRecord) -> None:
+    dataset = Dataset("data", (), is_mc=False)
+    filled = fill_record(replace(record, is_mc=False, truth=None), dataset, SETTINGS)
+    assert list(filled.varied) == ["dphi_up", "dphi_down", "pt3_up", "pt3_down"]
+
+
+def test_without_systematics_nothing_is_varied(record: EventRecord) -> None:
+    settings = replace(SETTINGS, systematics=Systematics(enabled=False))
+    assert fill_record(record, SIMULATION, settings).varied == {}

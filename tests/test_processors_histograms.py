@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.binning import Binning
-from processors.histograms import MOMENTS, DatasetSums, Filled, OrderedSum, SparseSums, cutflow_rows, to_hist
+from processors.histograms import (
+    MOMENTS,
+    DatasetSums,
+    Filled,
+    OrderedSum,
+    SparseSums,
+    VariedSums,
+    cutflow_rows,
+    to_hist,
+)
 from processors.selection import CUTFLOW_STEPS
 
 BINNING = Binning(eta=(0.0, 0.5, 1.0), reference=(0.0, 0.5), pt_avg=(50, 100, 200), asymmetry_bins=20)
@@ -36,7 +45,11 @@ def filled(seed: int, name: str = "data") -> Filled:
         rng.integers(0, 9, (len(CUTFLOW_STEPS), 2)).astype(float),
         {"jets with non-finite pt": seed},
     )
-    return Filled({name: sums})
+    return Filled({name: sums}, {"jes_up": {name: varied(rng)}, "dphi_up": {name: varied(rng)}})
+
+
+def varied(rng: np.random.Generator) -> VariedSums:
+    return VariedSums(sparse(rng, 0), sparse(rng, 0), rng.uniform(0, 1, (N_CELLS, len(MOMENTS))))
 
 
 def digest(value: Filled) -> dict[str, bytes]:
@@ -93,6 +106,44 @@ def test_datasets_stay_apart_and_exclusions_add() -> None:
     total = filled(1, "a") + filled(2, "b") + filled(5, "a")
     assert list(total.datasets) == ["a", "b"]
     assert total.datasets["a"].excluded == {"jets with non-finite pt": 6}
+
+
+def test_variations_add_within_their_name_and_dataset() -> None:
+    a, b, c = filled(1, "a"), filled(2, "b"), filled(5, "a")
+    total = a + b + c
+    assert {name: list(members) for name, members in total.varied.items()} == {
+        "jes_up": ["a", "b"],
+        "dphi_up": ["a", "b"],
+    }
+    expected = a.varied["jes_up"]["a"].moments + c.varied["jes_up"]["a"].moments
+    np.testing.assert_array_equal(total.varied["jes_up"]["a"].moments, expected)
+
+
+def test_a_variation_replaces_what_it_keeps_and_leaves_the_rest_nominal() -> None:
+    value = filled(1, "simulation") + Filled(filled(2, "data").datasets)
+
+    got = value.variation("jes_up").datasets
+
+    own, nominal = value.varied["jes_up"]["simulation"], value.datasets["simulation"]
+    assert got["simulation"].asymmetry is own.asymmetry
+    assert got["simulation"].truth_asymmetry is own.truth_asymmetry
+    assert got["simulation"].moments is own.moments
+    assert got["simulation"].cutflow is nominal.cutflow
+    assert got["data"] is value.datasets["data"]
+
+
+def test_histograms_of_variations_sum_over_groups_of_alpha() -> None:
+    value = filled(4, "data")
+    shape = BINNING.shape
+    got: Any = to_hist(value, BINNING)["variations"]
+    assert list(got.axes.name) == ["dataset", "variation", "eta", "region", "pt_avg", "alpha", "asymmetry"]
+    assert list(got.axes["alpha"].edges) == [0.0, 0.1, 0.2]
+    for name, members in value.varied.items():
+        dense = members["data"].asymmetry.dense(shape)[:, :, :, :, 1]
+        expected = np.stack([dense[:, :, :, a:b].sum(axis=3) for a, b in BINNING.alpha_groups], axis=3)
+        view = got[{"variation": name}].view(flow=True)
+        np.testing.assert_allclose(view.value[0], expected[..., 0], rtol=1e-12)
+        np.testing.assert_allclose(view.variance[0], expected[..., 1], rtol=1e-12)
 
 
 def test_arrays_carry_everything_there_and_back() -> None:

@@ -15,7 +15,6 @@ from processors.binning import Binning
 from processors.dijet import grid
 
 CUT = kernels.ThirdJetCut(25.0, 0.25)
-MIN_DELTA_PHI = 2.7
 
 
 def make_jets(counts: list[int], rng: np.random.Generator) -> kernels.Leading:
@@ -48,7 +47,7 @@ def test_pairs_are_the_two_leading_good_jets(counts: list[int], seed: int) -> No
     jets = make_jets(counts, rng)
     good = rng.random(len(jets.pt)) < 0.7
 
-    got = kernels.find_pairs(jets, good, MIN_DELTA_PHI)
+    got = kernels.find_pairs(jets, good)
 
     for event in range(len(counts)):
         used = [j for j in range(jets.offsets[event], jets.offsets[event + 1]) if good[j]]
@@ -56,11 +55,11 @@ def test_pairs_are_the_two_leading_good_jets(counts: list[int], seed: int) -> No
         assert [got.first[event], got.second[event], got.third[event]] == expected
         if len(used) < 2:
             assert np.isnan(got.pt_avg[event])
-            assert not got.back_to_back[event]
+            assert np.isnan(got.delta_phi[event])
         else:
             a, b = used[:2]
             assert got.pt_avg[event] == pytest.approx((float(jets.pt[a]) + float(jets.pt[b])) / 2)
-            assert got.back_to_back[event] == (delta_phi(float(jets.phi[a]), float(jets.phi[b])) > MIN_DELTA_PHI)
+            assert got.delta_phi[event] == pytest.approx(delta_phi(float(jets.phi[a]), float(jets.phi[b])))
 
 
 @settings(max_examples=50, deadline=None)
@@ -82,12 +81,16 @@ def test_steps_as_read_follow_the_written_cuts(counts: list[int], seed: int) -> 
         assert got[event] == expected
 
 
-def candidates_of(jets: kernels.Leading, identity: np.ndarray, binning: Binning) -> kernels.Candidates:
-    pairs = kernels.find_pairs(jets, np.ones(len(jets.pt), np.bool_), 0.0)
+def dijets_of(jets: kernels.Leading, identity: np.ndarray, binning: Binning) -> kernels.Dijets:
+    pairs = kernels.find_pairs(jets, np.ones(len(jets.pt), np.bool_))
     none = np.zeros(0, np.int32)
     partners = kernels.Partners(none, none, np.zeros(0, np.float32))
-    passed = np.where(pairs.second >= 0, 4, 0).astype(np.int8)
-    return kernels.find_candidates(pairs, partners, passed, 4, identity, jets, grid(binning), CUT)
+    usable = pairs.second >= 0
+    passed = np.where(usable, 4, 0).astype(np.int8)
+    cuts = kernels.Cuts(np.array([-1.0]), np.array([CUT.min_pt]), np.array([CUT.max_fraction]))
+    return kernels.choose(
+        kernels.find_candidates(pairs, partners, usable, passed, identity, jets, grid(binning), cuts), 0
+    )
 
 
 @pytest.mark.parametrize("scheme", ["atlas", "cms"])
@@ -98,7 +101,7 @@ def test_candidates_agree_with_a_plain_loop(scheme: str) -> None:
     jets = make_jets(list(rng.integers(2, 5, 4000)), rng)
     identity = rng.integers(0, 2**63, 4000).astype(np.uint64)
 
-    got = candidates_of(jets, identity, binning)
+    got = dijets_of(jets, identity, binning)
 
     shape = binning.shape
     expected = []
@@ -163,13 +166,13 @@ def test_matching_takes_the_nearest_truth_jet_inside_the_cone() -> None:
         np.array([0.02, 1.15, 1.4], np.float32),
         np.array([-3.1, 0.0, 0.0], np.float32),
     )
-    pairs = kernels.find_pairs(jets, np.ones(2, np.bool_), 2.7)
+    pairs = kernels.find_pairs(jets, np.ones(2, np.bool_))
 
-    first, second = kernels.match_leading(pairs, jets, truth, 0.2)
+    first, second = kernels.match_leading(pairs, np.ones(1, np.bool_), jets, truth, 0.2)
 
     # across phi = pi the distance is 2 pi - 6.2 = 0.083
     assert (first[0], second[0]) == (0, 1)
-    first, second = kernels.match_leading(pairs, jets, truth, 0.1)
+    first, second = kernels.match_leading(pairs, np.ones(1, np.bool_), jets, truth, 0.1)
     assert (first[0], second[0]) == (0, -1)
 
 
