@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from corrections.results import Interval, Point, Status
 from corrections.sample import Sample, effective_count
-from corrections.widths import gaussian_core
+from corrections.widths import fit_core
 from processors.binning import RESPONSE_BINS, RESPONSE_RANGE
 
 FloatArray = NDArray[np.float64]
@@ -46,7 +46,7 @@ def _bin_points(
     jer = jer_error = mean = mean_error = np.nan
     status: Status = "empty" if effective == 0 else "few_events"
     if effective >= min_effective:
-        core = gaussian_core(counts, variances, edges, half_widths)
+        core = fit_core(counts, variances, edges, half_widths)
         status = "ok" if np.isfinite(core.width.value) else "not_converged"
         mean, mean_error = core.mean.value, core.mean.error
         jer, jer_error = core.width.value / mean, core.width.error / mean
