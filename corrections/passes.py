@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from corrections.comparison import Comparison
     from corrections.correction_set import Tags
-    from corrections.measurement import MeasurementSettings
     from corrections.results import Measurement
+    from corrections.settings import MeasurementSettings
     from processors.dijet import DijetSettings
     from processors.fileset import Dataset
     from processors.histograms import Filled

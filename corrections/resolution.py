@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from scipy.special import ndtr
 
+from corrections.results import PT_SCALE
 from corrections.sample import effective_count
 from corrections.template_fit import (
     Distributions,
@@ -16,17 +19,21 @@ from corrections.template_fit import (
     VarianceModel,
     expectation,
     fit_jointly,
+    refit,
     row_scores,
     step_copies,
 )
 
 if TYPE_CHECKING:
+    from corrections.settings import CurveForm
     from corrections.stacks import Stack
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-PT_SCALE = 100.0
+# Where the power of pT beside S^2 may lie; -1 is that of independent showers.
+POWERS = (-2.5, -0.3)
+Fitter = Callable[[Distributions, VarianceModel, FloatArray], JointFit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +51,11 @@ class RowWidth:
 
 @dataclass(frozen=True, slots=True)
 class CurveFit:
-    """(N|N|, S^2, C^2) of one |eta| bin and the displacement of its forward rows.
+    """Squared resolution N|N|/pT^2 + S^2 pT^P + C^2 of one |eta| bin and the displacement of its forward rows.
 
-    `squares` (3,), `covariance` (3, 3) from the information, `replicas` (n_replicas, 3), `shift` (2,) the terms of
-    a + b (100 GeV)/pT and their bootstrap copies `shift_replicas` (n_replicas, 2).
+    `squares` are (N|N|, S^2, C^2) with `power` P = -1, or these and a small change of P where that was fitted;
+    `covariance` (n, n) from the information, `replicas` (n_replicas, n), `shift` (2,) the terms of a + b (100 GeV)/pT
+    and their bootstrap copies `shift_replicas` (n_replicas, 2).
     """
 
     squares: FloatArray
@@ -56,14 +64,22 @@ class CurveFit:
     shift: FloatArray
     shift_replicas: FloatArray
     converged: bool
+    power: float = -1.0
+
+    def basis(self, pt: FloatArray) -> FloatArray:
+        """What multiplies the squares at `pt` (GeV), (len(pt), n)."""
+        plain = curve_basis(pt, self.power)
+        if len(self.squares) == 3:
+            return plain
+        return np.concatenate([plain, (self.squares[1] * np.log(pt / PT_SCALE) * plain[:, 1])[:, None]], axis=1)
 
     def squared(self, pt: FloatArray) -> FloatArray:
         """(sigma/pT)^2 at `pt` (GeV), (n,)."""
-        return curve_basis(pt) @ self.squares
+        return self.basis(pt) @ self.squares
 
     def squared_copies(self, pt: FloatArray) -> FloatArray:
         """(sigma/pT)^2 of the bootstrap copies at `pt` (GeV), (n_replicas, n)."""
-        return np.asarray(self.replicas @ curve_basis(pt).T)
+        return np.asarray(self.replicas @ self.basis(pt).T)
 
     def displacement(self, pt: FloatArray) -> FloatArray:
         """Displacement of A in forward rows at `pt` (GeV), (n,)."""
@@ -74,9 +90,9 @@ class CurveFit:
         return np.asarray(self.shift_replicas @ shift_basis(pt).T)
 
 
-def curve_basis(pt: FloatArray) -> FloatArray:
-    """1/pT^2, 1/pT and 1 at `pt` (GeV), (n, 3)."""
-    return np.stack([1 / pt**2, 1 / pt, np.ones_like(pt)], axis=-1)
+def curve_basis(pt: FloatArray, power: float = -1.0) -> FloatArray:
+    """1/pT^2, pT^power and 1 at `pt` (GeV), (n, 3)."""
+    return np.stack([1 / pt**2, pt**power, np.ones_like(pt)], axis=-1)
 
 
 def shift_basis(pt: FloatArray) -> FloatArray:
@@ -207,42 +223,122 @@ def goodness(one: Stack, model: VarianceModel, parameters: FloatArray) -> tuple[
     return chi2, max(n_used - len(parameters), 0)
 
 
-def fit_curve(stack: Stack, reference: CurveFit | None) -> CurveFit:
+def fit_curve(
+    stack: Stack, reference: CurveFit | None, form: CurveForm = "nsc", fitter: Fitter = fit_jointly
+) -> CurveFit:
     """Resolution curve of one |eta| bin from all rows of `stack`; `reference` is needed where there are forward rows.
 
     S^2 and C^2 are kept at or above zero: a term that wants to be negative is left out. N|N| has either sign. With two
-    bins N, with one bin N and S, cannot be told apart from the rest and are zero.
+    bins N, with one bin N and S, cannot be told apart from the rest and are zero. With the form "nspc" the power of pT
+    beside S^2 is fitted too, within `POWERS`, where there are five bins or more and S^2 is not left out.
     """
-    columns = _columns(stack)
-    model = _curve_model(stack, reference, columns)
-    fit = fit_jointly(stack.distributions, model, _curve_start(stack, model))
-    while fit.converged and (dropped := _negative_column(columns, fit)) is not None:
-        columns = tuple(c for c in columns if c != dropped)
-        model = _curve_model(stack, reference, columns)
-        fit = fit_jointly(stack.distributions, model, _curve_start(stack, model))
-    squares, shift = _unpack(fit.parameters[None], columns)
-    copies, shift_copies = np.zeros((0, 3)), np.zeros((0, 2))
+    terms, fit = _fit_terms(stack, reference, _Terms(_columns(stack)), fitter)
+    if form == "nspc" and fit.converged and len(_bins(stack)) >= 5 and 1 in terms.columns:
+        terms, fit = _fit_power(stack, reference, terms, fitter)
+    squares, shift = terms.unpack(fit.parameters[None])
+    copies, shift_copies = squares[:0], shift[:0]
     if fit.converged and stack.n_replicas:
         offsets = None
         if reference is not None:
             offsets = np.where(stack.is_forward, reference.squared_copies(stack.pt) * stack.inflation**-2, 0.0)
-        copies, shift_copies = _unpack(fitted_copies(stack, model, fit.parameters, offsets), columns)
-    return CurveFit(squares[0], _covariance(fit, columns), copies, shift[0], shift_copies, fit.converged)
+        model = _curve_model(stack, reference, terms)
+        copies, shift_copies = terms.unpack(fitted_copies(stack, model, fit.parameters, offsets))
+    return CurveFit(
+        squares[0], terms.unpack_covariance(fit), copies, shift[0], shift_copies, fit.converged, terms.power
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """Which of (N|N|, S^2, C^2) are fitted, with pT in units of `PT_SCALE`, and whether the power moves with S^2.
+
+    `stochastic` is the fitted S^2 in those units around which the power is varied; 0 where it is not.
+    """
+
+    columns: tuple[int, ...]
+    power: float = -1.0
+    stochastic: float = 0.0
+
+    @property
+    def n(self) -> int:
+        """Number of parameters."""
+        return len(self.columns) + (self.stochastic != 0)
+
+    def design(self, pt: FloatArray) -> FloatArray:
+        """What multiplies the parameters, (n_rows, n)."""
+        scaled = pt / PT_SCALE
+        basis = curve_basis(scaled, self.power)
+        chosen = basis[:, list(self.columns)]
+        if not self.stochastic:
+            return chosen
+        return np.concatenate([chosen, (self.stochastic * np.log(scaled) * basis[:, 1])[:, None]], axis=1)
+
+    def unpack(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Squares in GeV (with the change of power last) and terms of the displacement, of parameters (n, ...)."""
+        squares, shift = np.zeros((len(parameters), 3)), np.zeros((len(parameters), 2))
+        squares[:, list(self.columns)] = parameters[:, : len(self.columns)]
+        if self.stochastic:
+            squares = np.concatenate([squares, parameters[:, len(self.columns) : self.n]], axis=1)
+        shift[:, : parameters.shape[1] - self.n] = parameters[:, self.n :]
+        return squares * self._units(), shift
+
+    def unpack_covariance(self, fit: JointFit) -> FloatArray:
+        """Covariance of the squares."""
+        places = [*self.columns, 3][: self.n]
+        units = self._units()
+        covariance = np.zeros((len(units), len(units)))
+        covariance[np.ix_(places, places)] = fit.covariance[: self.n, : self.n]
+        return covariance * np.outer(units, units)
+
+    def _units(self) -> FloatArray:
+        units = [PT_SCALE**2, PT_SCALE**-self.power, 1.0]
+        return np.array([*units, 1.0] if self.stochastic else units)
+
+
+def _fit_terms(stack: Stack, reference: CurveFit | None, terms: _Terms, fitter: Fitter) -> tuple[_Terms, JointFit]:
+    """Fit at a given power; S^2 and C^2 that want to be negative are dropped one by one."""
+    model = _curve_model(stack, reference, terms)
+    fit = fitter(stack.distributions, model, _curve_start(stack, model))
+    while fit.converged and (dropped := _negative_column(terms.columns, fit)) is not None:
+        terms = replace(terms, columns=tuple(c for c in terms.columns if c != dropped))
+        model = _curve_model(stack, reference, terms)
+        fit = fitter(stack.distributions, model, _curve_start(stack, model))
+    return terms, fit
+
+
+def _fit_power(stack: Stack, reference: CurveFit | None, terms: _Terms, fitter: Fitter) -> tuple[_Terms, JointFit]:
+    """The best power, then all terms together with a change of the power around it; as it was where that fails."""
+    plain = _fit_terms(stack, reference, terms, fitter)
+
+    def likelihood(power: float) -> float:
+        model = _curve_model(stack, reference, replace(terms, power=power))
+        fit = refit(stack.distributions, model, _curve_start(stack, model))
+        return fit.nll if fit.converged else np.inf
+
+    power = float(minimize_scalar(likelihood, bounds=POWERS, method="bounded", options={"xatol": 0.01}).x)
+    best, fit = _fit_terms(stack, reference, replace(terms, power=power), fitter)
+    if not fit.converged or best.columns != terms.columns or not POWERS[0] + 0.02 < power < POWERS[1] - 0.02:
+        return plain
+    around = replace(best, stochastic=float(fit.parameters[best.columns.index(1)]))
+    model = _curve_model(stack, reference, around)
+    n = len(best.columns)
+    start = np.concatenate([fit.parameters[:n], [0.0], fit.parameters[n:]])
+    whole = fitter(stack.distributions, model, start)
+    return (around, whole) if whole.converged else plain
+
+
+def _bins(stack: Stack) -> set[int]:
+    return {row.pt_bin for row in stack.rows}
 
 
 def _columns(stack: Stack) -> tuple[int, ...]:
-    n_pt = len({row.pt_bin for row in stack.rows})
-    return (0, 1, 2)[max(3 - n_pt, 0) :]
+    return (0, 1, 2)[max(3 - len(_bins(stack)), 0) :]
 
 
-def _basis(pt: FloatArray, columns: tuple[int, ...]) -> FloatArray:
-    return curve_basis(pt / PT_SCALE)[:, list(columns)]
-
-
-def _curve_model(stack: Stack, reference: CurveFit | None, columns: tuple[int, ...]) -> VarianceModel:
+def _curve_model(stack: Stack, reference: CurveFit | None, terms: _Terms) -> VarianceModel:
     forward = stack.is_forward
     narrowing = stack.inflation**-2
-    design = (stack.probes * narrowing)[:, None] * _basis(stack.pt, columns)
+    design = (stack.probes * narrowing)[:, None] * terms.design(stack.pt)
     offset = np.zeros(len(forward))
     if reference is not None:
         offset = np.where(forward, reference.squared(stack.pt) * narrowing, 0.0)
@@ -267,27 +363,6 @@ def _negative_column(columns: tuple[int, ...], fit: JointFit) -> int | None:
     errors = np.sqrt(np.diag(fit.covariance))
     candidates = [(fit.parameters[i] / errors[i], c) for i, c in enumerate(columns) if c > 0 and fit.parameters[i] < 0]
     return min(candidates)[1] if candidates and len(columns) > 1 else None
-
-
-def _unpack(parameters: FloatArray, columns: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
-    """(N|N|, S^2, C^2) in GeV, (n, 3), and the two terms of the displacement, (n, 2), of fitted parameters (n, ...)."""
-    squares, shift = np.zeros((len(parameters), 3)), np.zeros((len(parameters), 2))
-    n = len(columns)
-    squares[:, list(columns)] = parameters[:, :n] * _units(columns)
-    shift[:, : parameters.shape[1] - n] = parameters[:, n:]
-    return squares, shift
-
-
-def _covariance(fit: JointFit, columns: tuple[int, ...]) -> FloatArray:
-    """Covariance of (N|N|, S^2, C^2), (3, 3)."""
-    covariance = np.zeros((3, 3))
-    n = len(columns)
-    covariance[np.ix_(columns, columns)] = fit.covariance[:n, :n] * np.outer(_units(columns), _units(columns))
-    return covariance
-
-
-def _units(columns: tuple[int, ...]) -> FloatArray:
-    return np.array([PT_SCALE**2, PT_SCALE, 1.0])[list(columns)]
 
 
 def replica_spread(values: FloatArray) -> FloatArray:

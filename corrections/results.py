@@ -11,15 +11,34 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import chdtrc
 
 FloatArray = NDArray[np.float64]
 
-Quantity = Literal["width", "jer", "jer_truth", "response", "scale_factor", "residual", "N", "S", "C"]
+Quantity = Literal["width", "jer", "jer_truth", "response", "scale_factor", "residual", "N", "S", "C", "P"]
 Status = Literal[
     "ok", "empty", "few_events", "not_converged", "at_limit", "negative_square", "no_truth", "no_reference"
 ]
 
 SIMULATION, DATA, RATIO = "simulation", "data", "data/simulation"
+# S^2 and the power beside it are told apart best around here, GeV.
+PT_SCALE = 100.0
+# Sources of uncertainty in the order of the tables, the statistical one apart.
+SOURCES = ("jes", "pu", "dphi", "pt3", "template", "imbalance", "width", "ptdep", "nonclosure")
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What a source of uncertainty does to a value: signed shifts when it is varied up and down."""
+
+    source: str
+    up: float
+    down: float
+
+    @property
+    def size(self) -> float:
+        """The larger of both, without sign."""
+        return max(abs(self.up), abs(self.down))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +73,12 @@ class Point:
         Bin of pt_avg (of truth pT for "jer_truth"), or the whole range for a quantity constant in pT.
     pt_mean
         Mean pT at which the value holds (mean matched truth pt_avg where there is truth), GeV.
+    stat
+        Statistical uncertainty.
+    shifts
+        What each source of systematic uncertainty that was evaluated does to the value.
+    copies
+        The value in every bootstrap copy, (n_replicas,); empty where there are none.
     """
 
     quantity: Quantity
@@ -67,19 +92,30 @@ class Point:
     value: float
     stat: float
     status: Status
+    shifts: tuple[Shift, ...] = ()
+    copies: FloatArray = field(default_factory=lambda: np.zeros(0), compare=False, repr=False)
 
     @property
     def is_measured(self) -> bool:
         """Whether the value may be used."""
         return self.status == "ok" and bool(np.isfinite(self.value))
 
+    @property
+    def total(self) -> float:
+        """Statistical and systematic uncertainty in quadrature, each source with the larger of its two shifts."""
+        return float(np.sqrt(self.stat**2 + sum(shift.size**2 for shift in self.shifts)))
+
+    def shift(self, source: str) -> Shift | None:
+        """What `source` does, None where it was not evaluated."""
+        return next((shift for shift in self.shifts if shift.source == source), None)
+
 
 @dataclass(frozen=True, slots=True)
 class ResolutionCurve:
-    """sigma(pT)/pT = sqrt(N|N|/pT^2 + S^2/pT + C^2) fitted in one |eta| bin.
+    """sigma(pT)/pT = sqrt(N|N|/pT^2 + S^2 pT^P + C^2) fitted in one |eta| bin, P = -1 unless it was fitted too.
 
     `squares` are (N|N|, S^2, C^2), the parameters in which the square of the curve is linear, `covariance` (3, 3) is
-    theirs; `pt_range` is the range of the fitted points, GeV.
+    theirs, or (4, 4) with the power P last; `pt_range` is the range of the fitted points, GeV.
     """
 
     dataset: str
@@ -91,6 +127,7 @@ class ResolutionCurve:
     chi2: float
     ndf: int
     status: Status
+    power: float = -1.0
 
     @property
     def noise(self) -> float:
@@ -110,7 +147,7 @@ class ResolutionCurve:
     def squared(self, pt: FloatArray) -> FloatArray:
         """(sigma/pT)^2 at `pt` in GeV; may be negative where a negative N wins."""
         n, s, c = self.squares
-        return np.asarray(n / pt**2 + s / pt + c, dtype=np.float64)
+        return np.asarray(n / pt**2 + s * pt**self.power + c, dtype=np.float64)
 
     def __call__(self, pt: FloatArray) -> FloatArray:
         """sigma/pT at `pt` in GeV, nan where the square is negative."""
@@ -119,7 +156,9 @@ class ResolutionCurve:
 
     def band(self, pt: FloatArray) -> FloatArray:
         """One standard deviation of the curve at `pt`, same shape, from the parameter covariance."""
-        gradient = np.stack([1 / pt**2, 1 / pt, np.ones_like(pt)], axis=-1)
+        stochastic = pt**self.power
+        terms = [1 / pt**2, stochastic, np.ones_like(pt), self.squares[1] * np.log(pt / PT_SCALE) * stochastic]
+        gradient = np.stack(terms[: len(self.covariance)], axis=-1)
         variance = np.einsum("...i,ij,...j->...", gradient, self.covariance, gradient)
         return np.asarray(np.sqrt(variance) / (2 * self(pt)), dtype=np.float64)
 
@@ -152,14 +191,34 @@ class AsymmetryFit:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """Agreement of numbers that should be equal: sum of squared pulls, their number, probability of a larger sum."""
+
+    name: str
+    eta: Interval
+    chi2: float
+    ndf: int
+
+    @property
+    def p_value(self) -> float:
+        """Probability of a larger chi^2 by chance; nan without degrees of freedom."""
+        return float(chdtrc(self.ndf, self.chi2)) if self.ndf > 0 else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
-    """All that was measured for one jet algorithm: points, curves and the fitted distributions."""
+    """All that was measured for one jet algorithm: points, curves, fitted distributions and checks among them.
+
+    `method` is the one whose results are published.
+    """
 
     algo: str
     points: tuple[Point, ...]
     curves: tuple[ResolutionCurve, ...]
     fits: tuple[AsymmetryFit, ...]
     replicas: int
+    method: str = "template"
+    checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     def select(self, quantity: Quantity, dataset: str | None = None, method: str | None = None) -> tuple[Point, ...]:

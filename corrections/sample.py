@@ -64,6 +64,16 @@ class Sample:
         """Bootstrap replicas of the asymmetry sums."""
         return int(self.sums.asymmetry.replicas.shape[1])
 
+    def without_replicas(self) -> Sample:
+        """The same sums without bootstrap copies, for what needs no uncertainty."""
+        asymmetry, truth = self.sums.asymmetry, self.sums.truth_asymmetry
+        sums = replace(
+            self.sums,
+            asymmetry=replace(asymmetry, replicas=asymmetry.replicas[:, :0]),
+            truth_asymmetry=replace(truth, replicas=truth.replicas[:, :0]),
+        )
+        return replace(self, sums=sums)
+
     def spectra(self, eta: int, region: int, alphas: tuple[int, int] | None = None) -> Spectra:
         """Measured asymmetries of one |eta| bin and region (0 standard, 1 forward), of alpha bins [first, last)."""
         return _slice(self.sums.asymmetry, self.binning, eta, region, alphas)

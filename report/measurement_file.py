@@ -1,7 +1,8 @@
 """The measurement as compressed JSON: points, curves and fitted distributions, so that figures can be drawn again.
 
 The form follows the records of `corrections.results` field by field, whatever fields they have: a record is an object,
-an array a list. JSON knows no nan and no infinity; they are null and "inf" or "-inf". Numbers keep every bit.
+an array a list; fields that do not take part in comparisons are left out. JSON knows no nan and no infinity; they are
+null and "inf" or "-inf". Numbers keep every bit.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def read_measurements(folder: Path) -> tuple[Measurement, ...]:
 def to_plain(value: Any) -> Any:
     """Value made of what JSON knows."""
     if is_dataclass(value):
-        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value) if field.compare}
     if isinstance(value, AbstractMapping):
         return {str(key): to_plain(each) for key, each in value.items()}
     if isinstance(value, np.ndarray | np.generic):

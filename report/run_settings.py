@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from corrections.correction_set import Tags
-from corrections.measurement import MeasurementSettings
+from corrections.settings import MeasurementSettings
 from processors.binning import Binning
 from processors.dijet import DijetSettings
 from processors.event_filter import EventFilter

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from processors.selection import CUTFLOW_STEPS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LOW = Dataset("low", (FileEntry(Path("low.root"), None),), is_mc=True, xsec=100.0)
+LOW = Dataset("low", (FileEntry("low.root", None),), is_mc=True, xsec=100.0)
 HIGH = replace(LOW, name="high", xsec=1.0)
 
 

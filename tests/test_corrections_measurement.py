@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from corrections.measurement import MeasurementSettings, measure, with_residual
+from corrections.measurement import measure, with_residual
 from corrections.sample import Sample, normalisation
+from corrections.settings import MeasurementSettings
 from processors import kernels
 from processors.binning import SPECTRUM_EDGES, Binning
 from processors.histograms import MOMENTS, DatasetSums, SparseSums

@@ -12,10 +12,10 @@ from scipy.stats import laplace, norm
 from corrections.template_fit import (
     Distributions,
     VarianceModel,
+    _evaluate,
     convolve,
     expectation,
     fit_jointly,
-    _evaluate,
     refit,
 )
 

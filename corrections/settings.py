@@ -1,0 +1,68 @@
+"""How widths become resolutions, scale factors and responses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Method = Literal["template", "extrapolation", "bisector", "mpfx"]
+FactorForm = Literal["constant", "k_factors", "curves"]
+CurveForm = Literal["nsc", "nspc"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementSettings:
+    """How widths become resolutions (YAML section `measurement`).
+
+    Attributes
+    ----------
+    method
+        The one whose results are published: "template" (truth asymmetry convolved with a Gaussian), "extrapolation"
+        (alpha to 0, particle-level imbalance subtracted), "bisector" or "mpfx". The others are measured beside it.
+    scale_factor
+        "constant" in pT, "k_factors" (noise and stochastic terms of the simulation multiplied by one number, the
+        constant term by another) or "curves" (N, S and C of data fitted freely).
+    curve
+        "nsc", or "nspc" with S^2 pT^P in place of S^2/pT.
+    core_window
+        Half the fitted range of A (and of reco/truth) in units of the distribution's half-width.
+    min_effective, min_row, min_data
+        Effective events asked of a simulated distribution and of any single width that is quoted, of a part of it in
+        alpha and of its template, and of a distribution of data that takes part in a joint fit.
+    truncation
+        Upper quantile of the truncated RMS.
+    imbalance
+        Relative change of the square of the truth asymmetry's width that stands for its uncertainty.
+    jet_threshold
+        pT in GeV below which third jets are not in the file: alpha is not known below `jet_threshold` / pt_avg.
+    """
+
+    method: Method = "template"
+    scale_factor: FactorForm = "constant"
+    curve: CurveForm = "nsc"
+    core_window: float = 2.5
+    min_effective: float = 40.0
+    min_row: float = 20.0
+    min_data: float = 8.0
+    truncation: float = 0.985
+    imbalance: float = 0.25
+    jet_threshold: float = 15.0
+
+    def __post_init__(self) -> None:
+        """Refuse windows, limits and words that cannot work."""
+        for name, words in (("method", Method), ("scale_factor", FactorForm), ("curve", CurveForm)):
+            if getattr(self, name) not in get_args(words):
+                message = f"measurement.{name} must be one of {', '.join(get_args(words))}, got {getattr(self, name)}"
+                raise ValueError(message)
+        if not self.core_window >= 1:
+            message = f"measurement.core_window is in half-widths and at least 1, got {self.core_window}"
+            raise ValueError(message)
+        if not 0.7 <= self.truncation < 1:
+            message = f"measurement.truncation is a quantile in [0.7, 1), got {self.truncation}"
+            raise ValueError(message)
+        if self.min_effective < 5 or self.min_row < 5 or self.min_data < 2:
+            message = "measurement.min_effective and min_row must be at least 5 and measurement.min_data at least 2"
+            raise ValueError(message)
+        if not 0 <= self.imbalance < 1 or self.jet_threshold < 0:
+            message = "measurement.imbalance must be in [0, 1) and measurement.jet_threshold not negative"
+            raise ValueError(message)
