@@ -333,6 +333,11 @@ def _measure(
         smeared = passes.compare(second.output, chosen.datasets, smearing, factors)
     with record.timed("fit"):
         measurements = passes.with_residuals(measurements, compared, smeared, settings.measurement, available_cores())
+        varied = {
+            name: passes.compare(outcome.output.variation(name), job.datasets, settings.filling, factors)
+            for name in outcome.output.varied
+        }
+        measurements = passes.with_systematics(measurements, compared, varied, settings.measurement, available_cores())
     return compared, measurements
 
 
@@ -358,7 +363,9 @@ def _write(
         write_cutflow(cutflow_rows(outcome.output), record.folder)
         folder = record.folder / "corrections"
         path = folder / "jet_jerc.json.gz"
-        record.add_corrections(write_correction_set(measurements, settings.tags, path, mean_rho(compared)))
+        record.add_corrections(
+            write_correction_set(measurements, settings.tags, path, mean_rho(compared), settings.json)
+        )
         for measurement in measurements:
             write_text_files(measurement, settings.tags, folder)
         points = [point for measurement in measurements for point in measurement.points]

@@ -63,6 +63,8 @@ class Fitting:
         |eta| bins at a time.
     fitter
         Finds the maximum of a likelihood.
+    has_errors
+        Whether scale factors get a covariance.
     reshape
         What is done to the rows of simulation before anything is fitted; their templates are those of data too.
     reshape_data
@@ -72,6 +74,7 @@ class Fitting:
     settings: MeasurementSettings
     threads: int = 1
     fitter: Fitter = fit_jointly
+    has_errors: bool = True
     reshape: Callable[[Stack], Stack] | None = None
     reshape_data: Callable[[Stack, int | None], Stack] | None = None
 
@@ -110,7 +113,9 @@ def _fit_bin(
             enough &= ~stack.is_forward
         if enough.any():
             rows = measured.only(enough), stack.only(enough)
-            factor = fit_scale_factor(*rows, curve, reference_factor, settings.scale_factor, fitting.fitter)
+            factor = fit_scale_factor(
+                *rows, curve, reference_factor, settings.scale_factor, fitting.fitter, has_errors=fitting.has_errors
+            )
     return BinFit(interval_of(simulation, eta), stack, usable, measured, curve, factor, enough)
 
 

@@ -1,8 +1,4 @@
-"""Results to correctionlib JSON (schema version 2), laid out like CMS jet_jerc files; only this file knows the schema.
-
-JetEta is signed and goes through its absolute value, so that the correction is even to the last digit. Nothing raises
-and nothing falls back to a default in somebody's job: |eta| and pT are clamped to the measured range.
-"""
+"""Results to correctionlib JSON (schema version 2), laid out like CMS jet_jerc files."""
 
 from __future__ import annotations
 
@@ -18,26 +14,17 @@ import correctionlib.schemav2 as cs
 import numpy as np
 
 from corrections.coverage import Covered, cover
-from corrections.results import SIMULATION, Interval, Measurement, Point, Quantity, ResolutionCurve
+from corrections.results import SIMULATION, Measurement, Point, Quantity, ResolutionCurve
+from corrections.scale_factor_json import Factors, JsonLayout, covered_factors, pt_edges, scale_factor
+from corrections.schema import NotWritableError, correction, formula, over_eta, over_pt, refuse, variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-VERSION = 1
-RESOLUTION_FORMULA = (
-    "sqrt([2]/(min(max(x,[0]),[1])*min(max(x,[0]),[1]))+[3]/min(max(x,[0]),[1])+[4])"  # N|N|/pT^2 + S^2/pT + C^2
-)
-INPUT_DESCRIPTIONS = {
-    "JetEta": ("real", "pseudorapidity of the jet, signed"),
-    "JetPt": ("real", "transverse momentum of the jet in GeV"),
-    "Rho": ("real", "median energy density of the event in GeV per unit area"),
-    "systematic": ("string", "nom, up, down, or stat_up and stat_down; the value itself, not a shift"),
-    "GenPt": ("real", "transverse momentum of the matched truth jet in GeV, -1 if there is none"),
-    "EventID": ("int", "number of the event"),
-    "JER": ("real", "relative resolution"),
-    "JERSF": ("real", "resolution scale factor"),
-}
+PT = "min(max(x,[0]),[1])"
+# N|N|/pT^2 + S^2 pT^P + C^2
+RESOLUTION_FORMULA = f"sqrt([2]/({PT}*{PT})+[3]*pow({PT},[5])+[4])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +54,9 @@ class Written:
     neighbours: tuple[str, ...]
 
 
-class NotWritableError(ValueError):
-    """A number that may not be published: not finite, or not positive where it must be."""
-
-
-def write_correction_set(measurements: Sequence[Measurement], tags: Tags, path: Path, mean_rho: float) -> Written:
+def write_correction_set(
+    measurements: Sequence[Measurement], tags: Tags, path: Path, mean_rho: float, layout: JsonLayout | None = None
+) -> Written:
     """Write the JSON of all algorithms to `path` (gzip), read back before it is put in place.
 
     Parameters
@@ -84,13 +69,15 @@ def write_correction_set(measurements: Sequence[Measurement], tags: Tags, path: 
         Ends in .json.gz; what was there is replaced only by a complete file.
     mean_rho
         Mean rho of the measured sample, GeV; said in the descriptions.
+    layout
+        How scale factors are written; None for the default.
 
     Raises
     ------
     NotWritableError
         Where a value is not finite; the message names the correction and the |eta| bin.
     """
-    parts = [_algorithm(measurement, tags, mean_rho) for measurement in measurements]
+    parts = [_algorithm(measurement, tags, layout or JsonLayout(), mean_rho) for measurement in measurements]
     corrections = [c for part in parts for c in part.corrections]
     compound = [c for part in parts for c in part.compound]
     document = cs.CorrectionSet(
@@ -117,20 +104,24 @@ class _Part:
     neighbours: list[str]
 
 
-def _algorithm(measurement: Measurement, tags: Tags, mean_rho: float) -> _Part:
+def _algorithm(measurement: Measurement, tags: Tags, layout: JsonLayout, mean_rho: float) -> _Part:
     part = _Part([], [], {}, [])
     curves = covered_curves(measurement)
-    factors = covered_points(measurement, "scale_factor")
+    factors = covered_factors(measurement)
     residuals = covered_points(measurement, "residual")
     algo = measurement.algo
     resolution = f"{tags.jer}_{{}}_PtResolution_{algo}"
-    _add(part, resolution.format("MC"), curves, lambda n, c: pt_resolution(n, c, None, mean_rho), "no resolution")
+    _add(part, resolution.format("MC"), curves, lambda n, c: [pt_resolution(n, c, None, mean_rho)], "no resolution")
     both = curves if factors is not None else None
-    _add(part, resolution.format("DATA"), both, lambda n, c: pt_resolution(n, c, factors, mean_rho), "no scale factor")
-    _add(part, f"{tags.jer}_MC_ScaleFactor_{algo}", factors, scale_factor, "no scale factor")
-    _add(part, f"{tags.jec}_DATA_L2L3Residual_{algo}", residuals, residual, "no residual response")
+    _add(
+        part, resolution.format("DATA"), both, lambda n, c: [pt_resolution(n, c, factors, mean_rho)], "no scale factor"
+    )
+    name = f"{tags.jer}_MC_ScaleFactor_{algo}"
+    _add(part, name, factors, lambda n, c: scale_factor(n, c, layout), "no scale factor")
+    _add(part, f"{tags.jec}_DATA_L2L3Residual_{algo}", residuals, lambda n, c: [residual(n, c)], "no residual response")
     part.corrections.append(unit_residual(f"{tags.jec}_MC_L2L3Residual_{algo}"))
-    _add(part, f"{tags.jec}_MC_Total_{algo}", residuals, total_uncertainty, "no residual response")
+    name = f"{tags.jec}_MC_Total_{algo}"
+    _add(part, name, residuals, lambda n, c: [total_uncertainty(n, c)], "no residual response")
     written = {c.name for c in part.corrections}
     for kind in ("MC", "DATA"):
         name = f"{tags.jec}_{kind}_L2L3Residual_{algo}"
@@ -146,7 +137,7 @@ def _add(part: _Part, name: str, covered: Any, make: Any, reason: str) -> None:
     if covered is None:
         part.not_written[name] = f"{reason} could be measured in any |eta| bin"
         return
-    part.corrections.append(make(name, covered))
+    part.corrections.extend(make(name, covered))
     if covered.neighbours:
         part.neighbours.append(f"{name}: {covered.note()}")
 
@@ -165,91 +156,66 @@ def _is_positive(curve: ResolutionCurve) -> bool:
 def covered_points(measurement: Measurement, quantity: Quantity) -> Covered[Point] | None:
     """The points of a quantity that is constant in pT in all |eta| bins; None if there is no measured one."""
     points = measurement.select(quantity)
-    measured = [p if p.status == "ok" else None for p in points]
+    measured = [p if p.is_measured else None for p in points]
     return cover([p.eta for p in points], measured)
 
 
 def pt_resolution(
-    name: str, curves: Covered[ResolutionCurve], factors: Covered[Point] | None, mean_rho: float
+    name: str, curves: Covered[ResolutionCurve], factors: Covered[Factors] | None, mean_rho: float
 ) -> cs.Correction:
     """sigma(pT)/pT of simulation, or of data when multiplied by the scale `factors`."""
-    scales = [1.0] * len(curves.bins) if factors is None else [p.value for p in factors.values]
     content = []
-    for curve, scale, eta in zip(curves.values, scales, curves.bins, strict=True):
-        squares = [scale**2 * square for square in curve.squares]
-        parameters = [curve.pt_range.low, curve.pt_range.high, *squares]
-        _refuse(name, eta, parameters)
-        content.append(
-            cs.Formula(
-                nodetype="formula",
-                expression=RESOLUTION_FORMULA,
-                parser="TFormula",
-                variables=["JetPt"],
-                parameters=parameters,
-            )
-        )
+    for i, (curve, eta) in enumerate(zip(curves.values, curves.bins, strict=True)):
+        points = None if factors is None else factors.values[i]
+        scales = [1.0] if points is None else [p.value for p in points]
+        formulas = [_resolution_formula(curve, scale) for scale in scales]
+        for each in formulas:
+            refuse(name, eta, each.parameters or [])
+        content.append(over_pt([] if points is None else pt_edges(points), formulas))
     times = "" if factors is None else " times the data/simulation scale factor"
     notes = [curves.note(), "" if factors is None else factors.note()]
     description = (
-        f"Relative jet pT resolution sqrt(N|N|/pT^2 + S^2/pT + C^2) of simulation{times}, from dijet balance with the "
-        f"truth asymmetry unfolded by a template fit; width over mean response of the Gaussian core. Rho is not used: "
+        f"Relative jet pT resolution sqrt(N|N|/pT^2 + S^2 pT^P + C^2) of simulation{times}, from dijet balance with "
+        f"the physics imbalance removed; width over mean response of the Gaussian core. Rho is not used: "
         f"the value is the mean over the pile-up of the sample (mean rho {mean_rho:.1f} GeV). |eta| and JetPt are "
         f"clamped to the measured range. {' '.join(note for note in notes if note)}"
     )
-    return _correction(name, description, ("JetEta", "JetPt", "Rho"), "resolution", _over_eta(curves, content))
+    return correction(name, description, ("JetEta", "JetPt", "Rho"), "resolution", over_eta(curves.edges, content))
 
 
-def scale_factor(name: str, factors: Covered[Point]) -> cs.Correction:
-    """Data/simulation resolution scale factor, constant in pT."""
-    content = []
-    for point, eta in zip(factors.values, factors.bins, strict=True):
-        values = {"nom": point.value, "up": point.value + point.stat, "down": point.value - point.stat}
-        values |= {"stat_up": values["up"], "stat_down": values["down"]}
-        _refuse(name, eta, values.values())
-        content.append(
-            cs.Category(
-                nodetype="category",
-                input="systematic",
-                content=[cs.CategoryItem(key=key, value=value) for key, value in values.items()],
-            )
-        )
-    description = (
-        "Resolution scale factor data/simulation from dijet balance, constant in JetPt; not clipped at 1. up and down "
-        f"are values and hold the statistical uncertainty. |eta| is clamped to the measured range. {factors.note()}"
-    )
-    return _correction(
-        name, description, ("JetEta", "JetPt", "systematic"), "scale_factor", _over_eta(factors, content)
-    )
+def _resolution_formula(curve: ResolutionCurve, scale: float) -> cs.Formula:
+    squares = [scale**2 * square for square in curve.squares]
+    return formula(RESOLUTION_FORMULA, ["JetPt"], [curve.pt_range.low, curve.pt_range.high, *squares, curve.power])
 
 
 def residual(name: str, residuals: Covered[Point]) -> cs.Correction:
     """Factor for jets in data."""
     for point, eta in zip(residuals.values, residuals.bins, strict=True):
-        _refuse(name, eta, [point.value])
+        refuse(name, eta, [point.value])
     description = (
         "Residual response correction for jets in data, response(simulation)/response(data) relative to the reference "
         f"region, constant in JetPt; 1 in the reference region. |eta| is clamped to the measured range. "
         f"{residuals.note()}"
     )
     content = [p.value for p in residuals.values]
-    return _correction(name, description, ("JetEta", "JetPt"), "correction", _over_eta(residuals, content))
+    return correction(name, description, ("JetEta", "JetPt"), "correction", over_eta(residuals.edges, content))
 
 
 def unit_residual(name: str) -> cs.Correction:
     """The residual of simulation, which is 1 by definition."""
-    return _correction(name, "1: simulation needs no residual correction.", ("JetEta", "JetPt"), "correction", 1.0)
+    return correction(name, "1: simulation needs no residual correction.", ("JetEta", "JetPt"), "correction", 1.0)
 
 
 def total_uncertainty(name: str, residuals: Covered[Point]) -> cs.Correction:
     """Relative uncertainty of the residual."""
-    content = [p.stat / p.value for p in residuals.values]
+    content = [p.total / p.value for p in residuals.values]
     for value, eta in zip(content, residuals.bins, strict=True):
-        _refuse(name, eta, [value])
+        refuse(name, eta, [value])
     description = (
-        "Relative uncertainty of the residual response correction (statistical), constant in JetPt; 0 in the reference "
-        f"region, to which it is relative. |eta| is clamped to the measured range. {residuals.note()}"
+        "Relative uncertainty of the residual response correction, statistical and systematic, constant in JetPt; 0 in "
+        f"the reference region, to which it is relative. |eta| is clamped to the measured range. {residuals.note()}"
     )
-    return _correction(name, description, ("JetEta", "JetPt"), "uncertainty", _over_eta(residuals, content))
+    return correction(name, description, ("JetEta", "JetPt"), "uncertainty", over_eta(residuals.edges, content))
 
 
 def stacked(name: str, level: str) -> cs.CompoundCorrection:
@@ -257,7 +223,7 @@ def stacked(name: str, level: str) -> cs.CompoundCorrection:
     return cs.CompoundCorrection(
         name=name,
         description=f"All levels of the correction for calibrated jets: {level} alone.",
-        inputs=[_variable(i) for i in ("JetEta", "JetPt")],
+        inputs=[variable(i) for i in ("JetEta", "JetPt")],
         output=cs.Variable(name="correction", type="real", description="factor on the jet four-momentum"),
         inputs_update=["JetPt"],
         input_op="*",
@@ -276,9 +242,9 @@ def smearing() -> cs.Correction:
         nodetype="transform",
         input="GenPt",
         rule=cs.HashPRNG(nodetype="hashprng", inputs=["JetPt", "JetEta", "Rho", "EventID"], distribution="normal"),
-        content=_formula("max(1+sqrt(max(x*x-1,0))*y*z,0)", ["JERSF", "JER", "GenPt"]),
+        content=formula("max(1+sqrt(max(x*x-1,0))*y*z,0)", ["JERSF", "JER", "GenPt"]),
     )
-    matched = _formula("max(1+(x-1)*(y-z)/y,0)", ["JERSF", "JetPt", "GenPt"])
+    matched = formula("max(1+(x-1)*(y-z)/y,0)", ["JERSF", "JetPt", "GenPt"])
     data = cs.Binning(nodetype="binning", input="GenPt", edges=[-1, 0, 1], flow="clamp", content=[random, matched])
     description = (
         "Factor on simulated jets that brings their resolution to that of data. GenPt is the pT of the truth jet "
@@ -286,57 +252,20 @@ def smearing() -> cs.Correction:
         "the same jet and event."
     )
     inputs = ("JetPt", "JetEta", "GenPt", "Rho", "EventID", "JER", "JERSF")
-    return _correction("JERSmear", description, inputs, "smear", data)
-
-
-def _formula(expression: str, variables: list[str]) -> cs.Formula:
-    return cs.Formula(nodetype="formula", expression=expression, parser="TFormula", variables=variables)
-
-
-def _over_eta(covered: Covered[Any], content: list[Any]) -> cs.Transform:
-    return cs.Transform(
-        nodetype="transform",
-        input="JetEta",
-        rule=_formula("abs(x)", ["JetEta"]),
-        content=cs.Binning(
-            nodetype="binning", input="JetEta", edges=list(covered.edges), content=content, flow="clamp"
-        ),
-    )
-
-
-def _correction(name: str, description: str, inputs: tuple[str, ...], output: str, data: Any) -> cs.Correction:
-    return cs.Correction(
-        name=name,
-        description=description.strip(),
-        version=VERSION,
-        inputs=[_variable(i) for i in inputs],
-        output=cs.Variable(name=output, type="real"),
-        data=data,
-    )
-
-
-def _variable(name: str) -> cs.Variable:
-    kind, description = INPUT_DESCRIPTIONS[name]
-    return cs.Variable(name=name, type=kind, description=description)  # type: ignore[arg-type]
-
-
-def _refuse(name: str, eta: Interval, values: Any) -> None:
-    if not all(math.isfinite(value) for value in values):
-        message = f"{name} has a value that is not finite at |eta| {eta.low:g}-{eta.high:g}: {list(values)}"
-        raise NotWritableError(message)
+    return correction("JERSmear", description, inputs, "smear", data)
 
 
 def _read_back(text: str, corrections: Sequence[cs.Correction]) -> None:
     """Load the text with the evaluator and ask every correction for finite values over its range and beyond."""
     loaded = correctionlib.CorrectionSet.from_string(text)
-    for correction in corrections:
-        names = [variable.name for variable in correction.inputs]
+    for each in corrections:
+        names = [name.name for name in each.inputs]
         for eta in (-6.0, *np.linspace(-5.2, 5.2, 53), 6.0):
             for pt in (1.0, 10.0, 50.0, 300.0, 2000.0, 1e5):
                 values = {"JetEta": float(eta), "JetPt": pt, "Rho": 20.0, "systematic": "nom"}
-                result = loaded[correction.name].evaluate(*(values[name] for name in names))
+                result = loaded[each.name].evaluate(*(values[name] for name in names))
                 if not math.isfinite(result):
-                    message = f"{correction.name} gives {result} at JetEta {eta:g}, JetPt {pt:g}"
+                    message = f"{each.name} gives {result} at JetEta {eta:g}, JetPt {pt:g}"
                     raise NotWritableError(message)
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from corrections import comparison
+from corrections import comparison, systematics
 from corrections.correction_set import write_correction_set
 from corrections.measurement import measure, refined, with_residual
 from corrections.results import RATIO
+from corrections.systematics import Variations
 from processors.dijet import jet_algo
 from processors.jet_calibration import Smearing, calibrated_algo
 
@@ -81,7 +82,8 @@ def smeared_settings(
     smearing = Smearing(str(path), f"{tags.jer}_MC_PtResolution_{algo}", f"{tags.jer}_MC_ScaleFactor_{algo}")
     # the resolution does not depend on rho, so that any value serves files that have none
     own = settings.calibration.rho if settings.calibration.rho is not None else rho
-    return replace(settings, calibration=replace(settings.calibration, smearing=smearing, rho=own))
+    calibration = replace(settings.calibration, smearing=smearing, rho=own)
+    return replace(settings, calibration=calibration, systematics=replace(settings.systematics, enabled=False))
 
 
 def with_residuals(
@@ -108,6 +110,26 @@ def with_residuals(
                 measurement = refined(measurement, each.data, simulation, settings, threads)  # noqa: PLW2901
             results.append(with_residual(measurement, each.data, each.simulation, simulation, settings))
     return tuple(results)
+
+
+def with_systematics(
+    measurements: Sequence[Measurement],
+    compared: Sequence[Comparison],
+    varied: Mapping[str, Sequence[Comparison]],
+    how: MeasurementSettings,
+    threads: int = 1,
+) -> tuple[Measurement, ...]:
+    """The measurements with the shifts that every source of uncertainty makes; `varied` by name of the variation."""
+    results = []
+    for measurement in measurements:
+        nominal = _of(measurement.algo, compared)
+        others = {name: _of(measurement.algo, each) for name, each in varied.items()}
+        results.append(systematics.with_systematics(measurement, Variations(nominal, others, how, threads)))
+    return tuple(results)
+
+
+def _of(algo: str, compared: Sequence[Comparison]) -> Comparison:
+    return next(each for each in compared if each.algo == algo)
 
 
 def mean_rho(compared: Sequence[Comparison]) -> float:

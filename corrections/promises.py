@@ -21,6 +21,7 @@ TYPICAL: Mapping[str, Any] = {"JetEta": 0.5, "JetPt": 150.0, "Rho": 20.0, "syste
 ETAS = (0.0, 0.5, -0.5, 1.5, 2.9, -4.0, 5.19, 9.0, -9.0)
 PTS = (1.0, 15.0, 50.0, 150.0, 1000.0, 1e5, 1e6)
 PROMISED = {
+    "_SFUncertainty_": ("JetEta", "JetPt"),
     "_PtResolution_": ("JetEta", "JetPt", "Rho"),
     "_ScaleFactor_": ("JetEta", "JetPt", "systematic"),
     "_L2L3Residual_": ("JetEta", "JetPt"),

@@ -114,6 +114,8 @@ def fit_scale_factor(
     reference: ScaleFactorFit | None,
     form: FactorForm = "constant",
     fitter: Fitter = fit_jointly,
+    *,
+    has_errors: bool = True,
 ) -> ScaleFactorFit | None:
     """Scale factor of one |eta| bin; None if the fit does not converge.
 
@@ -126,6 +128,8 @@ def fit_scale_factor(
     if not fit.converged:
         return None
     n = model.design.shape[1]
+    if not has_errors:
+        return ScaleFactorFit(form, curve, fit.parameters[:n], np.full((n, n), np.nan), np.zeros((0, n)))
     covariance = fit.covariance[:n, :n] + _simulated_covariance(simulated, curve, reference, form, fit.parameters[:n])
     if reference is not None and data.is_forward.any():
         shifted = reference_squared + reference.squared_error(data.pt) * reference.curve.squared(data.pt)

@@ -206,6 +206,37 @@ def data_stack(data: Sample, simulation: Sample, simulated: Stack, eta: int | No
     )
 
 
+def stretched(stack: Stack, change: float) -> Stack:
+    """`stack` with templates whose variance is 1 + `change` times as large; bootstrap copies are left out."""
+    d = stack.distributions
+    n_a = d.templates.shape[1]
+    edges = d.bin_width * (np.arange(n_a + 1) - n_a / 2)
+    sources = edges / np.sqrt(1 + change)
+    cumulative = np.concatenate([np.zeros((len(d.templates), 1)), np.cumsum(d.templates, axis=1)], axis=1)
+    moved = np.array([np.diff(np.interp(sources, edges, row)) for row in cumulative]).reshape(d.templates.shape)
+    return replace(stack, distributions=d._replace(templates=moved), replicas=stack.replicas[:0])
+
+
+def with_templates_of(stack: Stack, other: Sample, eta: int | None) -> Stack:
+    """`stack` with the truth asymmetries of another simulation; bootstrap copies are left out.
+
+    A row for which the other one has nothing keeps its template.
+    """
+    regions: dict[Region, int] = {"standard": STANDARD, "forward": FORWARD}
+
+    def template(row: Row) -> FloatArray:
+        alphas = other.binning.alpha_groups[row.alpha]
+        found = (
+            other.reference_spectra(alphas)[1] if eta is None else other.truth_spectra(eta, regions[row.region], alphas)
+        )
+        return np.asarray(found.counts[row.pt_bin])
+
+    templates = np.array([template(row) for row in stack.rows]).reshape(stack.distributions.templates.shape)
+    usable = templates.sum(axis=1, keepdims=True) > 0
+    chosen = np.where(usable, templates, stack.distributions.templates)
+    return replace(stack, distributions=stack.distributions._replace(templates=chosen), replicas=stack.replicas[:0])
+
+
 def _regions(sample: Sample, eta: int) -> tuple[Region, ...]:
     return ("standard",) if eta in sample.binning.reference_bins else ("standard", "forward")
 

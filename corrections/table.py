@@ -1,11 +1,14 @@
-"""resolution.csv: every measured point as one line, written and read."""
+"""resolution.csv: every measured point as one line, written and read.
+
+The columns of a systematic source are its signed shifts of the value, empty where it was not evaluated.
+"""
 
 from __future__ import annotations
 
 import csv
 from typing import TYPE_CHECKING, cast
 
-from corrections.results import Interval, Point, Quantity, Status
+from corrections.results import SOURCES, Interval, Point, Quantity, Shift, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +27,7 @@ COLUMNS = (
     "pt_mean",
     "value",
     "stat",
+    *(f"{source}_{side}" for source in SOURCES for side in ("up", "down")),
     "status",
 )
 
@@ -44,10 +48,20 @@ def read_points(path: Path) -> tuple[Point, ...]:
 
 def _row(p: Point) -> list[str]:
     numbers = (p.eta.low, p.eta.high, p.pt.low, p.pt.high, p.pt_mean, p.value, p.stat)
-    return [p.quantity, p.dataset, p.algo, p.method, p.region, *(repr(float(x)) for x in numbers), p.status]
+    shifts = [cell for source in SOURCES for cell in _cells(p.shift(source))]
+    return [p.quantity, p.dataset, p.algo, p.method, p.region, *(repr(float(x)) for x in numbers), *shifts, p.status]
+
+
+def _cells(shift: Shift | None) -> tuple[str, str]:
+    return ("", "") if shift is None else (repr(float(shift.up)), repr(float(shift.down)))
 
 
 def _point(row: dict[str, str]) -> Point:
+    shifts = (
+        Shift(source, float(row[f"{source}_up"]), float(row[f"{source}_down"]))
+        for source in SOURCES
+        if row.get(f"{source}_up")
+    )
     return Point(
         cast("Quantity", row["quantity"]),
         row["dataset"],
@@ -60,4 +74,5 @@ def _point(row: dict[str, str]) -> Point:
         float(row["value"]),
         float(row["stat"]),
         cast("Status", row["status"]),
+        tuple(shifts),
     )

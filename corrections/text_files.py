@@ -5,9 +5,11 @@ Rows are in signed eta. The columns of a scale factor are nominal, down, up in t
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from corrections.correction_set import Tags, covered_curves, covered_points
+from corrections.correction_set import Tags, covered_curves
+from corrections.scale_factor_json import covered_factors, pt_edges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
 
     from corrections.coverage import Covered
     from corrections.results import Measurement
+    from corrections.scale_factor_json import Factors
 
 RESOLUTION_HEADER = "{2 JetEta Rho 1 JetPt sqrt([0]/(x*x)+[1]*pow(x,[3])+[2]) Resolution}"
 FACTOR_HEADER = "{1 JetEta 0 None ScaleFactor}"
+FACTOR_PT_HEADER = "{2 JetEta JetPt 0 None ScaleFactor}"
 MAX_RHO = 1000.0
 
 
@@ -27,24 +31,33 @@ def write_text_files(measurement: Measurement, tags: Tags, folder: Path) -> tupl
     curves = covered_curves(measurement)
     if curves is not None:
         rows = [
-            (f"0 {MAX_RHO:g} 6 {c.pt_range.low!r} {c.pt_range.high!r} " + " ".join(map(repr, (*c.squares, -1.0))))
+            [f"0 {MAX_RHO:g} 6 {c.pt_range.low!r} {c.pt_range.high!r} " + " ".join(map(repr, (*c.squares, c.power)))]
             for c in curves.values
         ]
         path = folder / f"{tags.jer}_MC_PtResolution_{measurement.algo}.jr.txt"
         written.append(_write(path, RESOLUTION_HEADER, _signed(curves, rows)))
-    factors = covered_points(measurement, "scale_factor")
+    factors = covered_factors(measurement)
     if factors is not None:
-        rows = [f"3 {p.value!r} {p.value - p.stat!r} {p.value + p.stat!r}" for p in factors.values]
         path = folder / f"{tags.jer}_MC_SF_{measurement.algo}.jersf.txt"
-        written.append(_write(path, FACTOR_HEADER, _signed(factors, rows)))
+        is_constant = all(len(points) == 1 for points in factors.values)
+        rows = [_factor_rows(points, is_constant=is_constant) for points in factors.values]
+        written.append(_write(path, FACTOR_HEADER if is_constant else FACTOR_PT_HEADER, _signed(factors, rows)))
     return tuple(written)
 
 
-def _signed(covered: Covered[Any], rows: list[str]) -> Iterable[str]:
+def _factor_rows(points: Factors, *, is_constant: bool) -> list[str]:
+    """Nominal, down and up of one |eta| bin, with the bin of pT before them where the factor depends on pT."""
+    values = [f"3 {p.value!r} {p.value - p.total!r} {p.value + p.total!r}" for p in points]
+    if is_constant:
+        return values
+    return [f"{low!r} {high!r} {value}" for (low, high), value in zip(pairwise(pt_edges(points)), values, strict=True)]
+
+
+def _signed(covered: Covered[Any], rows: list[list[str]]) -> Iterable[str]:
     """Rows for negative eta, mirrored, then those for positive eta."""
     pairs = list(zip(covered.bins, rows, strict=True))
-    yield from (f"{-eta.high:g} {-eta.low:g} {row}" for eta, row in reversed(pairs))
-    yield from (f"{eta.low:g} {eta.high:g} {row}" for eta, row in pairs)
+    yield from (f"{-eta.high:g} {-eta.low:g} {row}" for eta, own in reversed(pairs) for row in own)
+    yield from (f"{eta.low:g} {eta.high:g} {row}" for eta, own in pairs for row in own)
 
 
 def _write(path: Path, header: str, rows: Iterable[str]) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from corrections.correction_set import Tags
+from corrections.scale_factor_json import JsonLayout
 from corrections.settings import MeasurementSettings
 from processors.binning import Binning
 from processors.dijet import DijetSettings
@@ -14,6 +15,7 @@ from processors.formats import BranchMap  # noqa: TC001  read when settings are 
 from processors.jet_calibration import JetCalibration
 from processors.jet_quality import JetQuality
 from processors.selection import DijetSelection
+from processors.variations import Systematics
 from report.settings import ReportSettings
 
 
@@ -39,6 +41,8 @@ class RunSettings:
     execution: Execution = field(default_factory=Execution)
     measurement: MeasurementSettings = field(default_factory=MeasurementSettings)
     tags: Tags = field(default_factory=Tags)
+    json: JsonLayout = field(default_factory=JsonLayout)
+    systematics: Systematics = field(default_factory=Systematics)
     report: ReportSettings = field(default_factory=ReportSettings)
 
     @property
@@ -52,4 +56,5 @@ class RunSettings:
             calibration=self.calibration,
             replicas=self.replicas,
             branches=self.branches,
+            systematics=self.systematics,
         )

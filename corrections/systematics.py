@@ -1,0 +1,224 @@
+"""What each source of uncertainty does to the scale factors and to the residual response.
+
+Every source is varied alone, and what is measured again is compared with the nominal value measured in the same quick
+way, so that only the relative shift counts. Shifts are per |eta| bin; a source that cannot be evaluated is left out and
+said in a note.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corrections.bin_fits import Fitting, fit_bins, interval_of
+from corrections.residual import fit_residual, relative_responses
+from corrections.results import SIMULATION, SOURCES, Interval, Shift
+from corrections.stacks import FORWARD, stretched, with_templates_of
+from corrections.template_fit import quick_fit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from corrections.bin_fits import BinFit
+    from corrections.comparison import Comparison
+    from corrections.results import Measurement, Point, ResolutionCurve
+    from corrections.sample import Sample
+    from corrections.settings import MeasurementSettings
+    from corrections.stacks import Stack
+
+FloatArray = NDArray[np.float64]
+ByEta = dict[Interval, float]
+
+# The fitted range of A is changed by this many half-widths for the uncertainty of the width estimator.
+WINDOW_CHANGE = 0.5
+MISSING = {
+    "jes": "no histograms with a varied energy scale",
+    "pu": "no pile-up weights are configured",
+    "dphi": "no histograms with a varied azimuth cut",
+    "pt3": "no histograms with a varied third-jet cut",
+    "template": "no simulation has the role alternative",
+    "ptdep": "the scale factor depends on pT already, or has too few bins of pT",
+    "nonclosure": "no response of simulated jets to truth was measured",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Variations:
+    """What is compared: the nominal samples, and those with one thing varied, by names such as jes_up."""
+
+    nominal: Comparison
+    varied: Mapping[str, Comparison]
+    settings: MeasurementSettings
+    threads: int = 1
+
+
+def with_systematics(measurement: Measurement, variations: Variations) -> Measurement:
+    """`measurement` with the shifts of its scale factors and residual responses, and notes on what is lacking."""
+    factors = factor_shifts(measurement, variations)
+    residuals = residual_shifts(variations)
+    found = {shift.source for shifts in factors.values() for shift in shifts}
+    points = tuple(_shifted(point, factors, residuals) for point in measurement.points)
+    lacking = [source for source in SOURCES if source not in found]
+    notes = tuple(f"systematic {source} was not evaluated: {MISSING.get(source, 'no fit')}" for source in lacking)
+    return replace(measurement, points=points, notes=(*measurement.notes, *(notes if factors else ())))
+
+
+def _shifted(point: Point, factors: Mapping[Interval, list[Shift]], residuals: Mapping[Interval, list[Shift]]) -> Point:
+    relative = {"scale_factor": factors, "residual": residuals}.get(point.quantity, {}).get(point.eta, [])
+    if not point.is_measured or point.region == "reference":
+        return point
+    shifts = (Shift(s.source, s.up * point.value, s.down * point.value) for s in relative)
+    return replace(point, shifts=tuple(shifts))
+
+
+def factor_shifts(measurement: Measurement, variations: Variations) -> dict[Interval, list[Shift]]:
+    """Relative shifts of the scale factor per |eta| bin, in the order of `results.SOURCES`."""
+    nominal, settings = variations.nominal, variations.settings
+    if nominal.simulation is None or nominal.data is None:
+        return {}
+    data, simulation = nominal.data.without_replicas(), nominal.simulation.without_replicas()
+    plain = Fitting(replace(settings, scale_factor="constant"), variations.threads, quick_fit, has_errors=False)
+    base = _values(simulation, data, plain)
+
+    def ratios(one: Fitting, of: tuple[Sample, Sample] = (simulation, data)) -> ByEta:
+        return _relative(_values(*of, one), base)
+
+    found: dict[str, tuple[ByEta, ByEta]] = {}
+    for source in ("jes", "pu", "dphi", "pt3"):
+        pair = [_samples(variations.varied.get(f"{source}_{side}")) for side in ("up", "down")]
+        if pair[0] is not None and pair[1] is not None:
+            found[source] = ratios(plain, pair[0]), ratios(plain, pair[1])
+    if nominal.alternatives:
+        found["template"] = _both_ways(
+            _largest([ratios(_with_templates(plain, other)) for other in nominal.alternatives])
+        )
+    change = settings.imbalance
+    found["imbalance"] = ratios(_stretched(plain, change)), ratios(_stretched(plain, -change))
+    found["width"] = ratios(_windowed(plain, WINDOW_CHANGE)), ratios(_windowed(plain, -WINDOW_CHANGE))
+    if settings.scale_factor == "constant":
+        found["ptdep"] = _both_ways(_pt_dependence(simulation, data, plain))
+    found["nonclosure"] = _both_ways(non_closure(measurement))
+    return _by_eta(found)
+
+
+def _values(simulation: Sample, data: Sample, fitting: Fitting) -> ByEta:
+    _, bins = fit_bins(simulation, data, fitting)
+    return {fit.eta: fit.scale_factor.value for fit in bins if fit.scale_factor is not None}
+
+
+def _relative(values: ByEta, base: ByEta) -> ByEta:
+    return {eta: values[eta] / base[eta] - 1 for eta in base if eta in values and np.isfinite(values[eta] / base[eta])}
+
+
+def _samples(comparison: Comparison | None) -> tuple[Sample, Sample] | None:
+    if comparison is None or comparison.simulation is None or comparison.data is None:
+        return None
+    return comparison.simulation.without_replicas(), comparison.data.without_replicas()
+
+
+def _with_templates(fitting: Fitting, other: Sample) -> Fitting:
+    def reshape(stack: Stack, eta: int | None) -> Stack:
+        return with_templates_of(stack, other, eta)
+
+    return replace(fitting, reshape_data=reshape)
+
+
+def _stretched(fitting: Fitting, change: float) -> Fitting:
+    return replace(fitting, reshape=lambda stack: stretched(stack, change))
+
+
+def _windowed(fitting: Fitting, change: float) -> Fitting:
+    window = max(fitting.settings.core_window + change, 1.0)
+    return replace(fitting, settings=replace(fitting.settings, core_window=window))
+
+
+def _pt_dependence(simulation: Sample, data: Sample, fitting: Fitting) -> ByEta:
+    """Mean distance of a scale factor with a free number for each part of the curve from the constant one."""
+    flexible = replace(fitting, settings=replace(fitting.settings, scale_factor="k_factors"))
+    _, constant = fit_bins(simulation, data, fitting)
+    _, free = fit_bins(simulation, data, flexible)
+    return {
+        one.eta: distance
+        for one, other in zip(constant, free, strict=True)
+        if (distance := _mean_distance(one, other)) is not None
+    }
+
+
+def _mean_distance(constant: BinFit, free: BinFit) -> float | None:
+    if constant.scale_factor is None or free.scale_factor is None or len(free.scale_factor.parameters) == 1:
+        return None
+    assert free.data is not None  # noqa: S101  there is no scale factor without data
+    rows = free.data.only(free.compared)
+    ratio = np.sqrt(np.maximum(free.scale_factor.squared(rows.pt), 0.0)) / constant.scale_factor.value
+    weight = rows.distributions.counts.sum(axis=1) / rows.distributions.scale
+    return float(np.average(np.abs(ratio - 1), weights=weight))
+
+
+def non_closure(measurement: Measurement) -> ByEta:
+    """Mean relative distance of the truth-response width from the dijet resolution of simulation per |eta| bin."""
+    truth: dict[Interval, list[Point]] = {}
+    for point in measurement.select("jer_truth", SIMULATION):
+        if point.is_measured and point.stat > 0:
+            truth.setdefault(point.eta, []).append(point)
+    curves = {curve.eta: curve for curve in measurement.curves if curve.status == "ok"}
+    pairs = {eta: _mean_ratio(curves[eta], points) for eta, points in truth.items() if eta in curves}
+    return {eta: abs(1 - ratio) for eta, ratio in pairs.items() if ratio is not None}
+
+
+def _mean_ratio(curve: ResolutionCurve, points: Iterable[Point]) -> float | None:
+    """Mean of curve over truth-response width, in the range of pT that the curve was fitted to."""
+    inside = [p for p in points if curve.pt_range.low <= p.pt_mean <= curve.pt_range.high]
+    if not inside:
+        return None
+    expected = curve(np.array([p.pt_mean for p in inside]))
+    ratio = expected / np.array([p.value for p in inside])
+    weight = np.array([(p.value / p.stat) ** 2 for p in inside])
+    usable = np.isfinite(ratio)
+    return float(np.average(ratio[usable], weights=weight[usable])) if usable.any() else None
+
+
+def residual_shifts(variations: Variations) -> dict[Interval, list[Shift]]:
+    """Relative shifts of the residual response per |eta| bin, from simulation that is not smeared on either side."""
+    base = _residuals(variations.nominal, variations.settings)
+    found: dict[str, tuple[ByEta, ByEta]] = {}
+    for source in ("jes", "pu", "dphi", "pt3"):
+        pair = [variations.varied.get(f"{source}_{side}") for side in ("up", "down")]
+        if pair[0] is not None and pair[1] is not None:
+            up, down = (_residuals(each, variations.settings) for each in pair if each is not None)
+            found[source] = _relative(up, base), _relative(down, base)
+    return _by_eta(found)
+
+
+def _residuals(comparison: Comparison, settings: MeasurementSettings) -> ByEta:
+    simulation, data = comparison.simulation, comparison.data
+    if simulation is None or data is None:
+        return {}
+    values = {}
+    for eta in range(simulation.binning.shape[0]):
+        enough = (data.spectra(eta, FORWARD).effective >= settings.min_data) & (
+            simulation.spectra(eta, FORWARD).effective >= settings.min_effective
+        )
+        responses = relative_responses(data, eta), relative_responses(simulation, eta)
+        values[interval_of(simulation, eta)] = fit_residual(*responses, responses[1], enough).value
+    return values
+
+
+def _both_ways(sizes: ByEta) -> tuple[ByEta, ByEta]:
+    return sizes, {eta: -size for eta, size in sizes.items()}
+
+
+def _largest(many: list[ByEta]) -> ByEta:
+    etas = {eta for each in many for eta in each}
+    return {eta: max((each[eta] for each in many if eta in each), key=abs) for eta in etas}
+
+
+def _by_eta(found: Mapping[str, tuple[ByEta, ByEta]]) -> dict[Interval, list[Shift]]:
+    shifts: dict[Interval, list[Shift]] = {}
+    for source in SOURCES:
+        up, down = found.get(source, ({}, {}))
+        for eta in up.keys() & down.keys():
+            shifts.setdefault(eta, []).append(Shift(source, up[eta], down[eta]))
+    return shifts
