@@ -12,6 +12,7 @@ import importlib
 import io
 import logging
 import os
+import re
 import sys
 import tempfile
 import time
@@ -46,6 +47,7 @@ ExecutorName = Literal["iterative", "futures", "dask", "parsl"]
 CRASHES_BEFORE_ALONE = 2
 CLOSE_SECONDS = 2
 DASK_SECONDS = 60
+ADDRESS = re.compile(r"(\w+://)?\S+:\d+/?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +79,15 @@ class Execution:
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        """Refuse numbers of workers, events or chunks below one."""
+        """Refuse numbers of workers, events or chunks below one, and what is no address."""
         for name in ("workers", "chunksize", "maxchunks"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"execution.{name} must be at least 1, got {value}")
         if self.scheduler is not None and self.executor != "dask":
             raise InputError(f"execution.scheduler needs executor dask, got {self.executor}")
+        if self.scheduler is not None and not ADDRESS.fullmatch(self.scheduler):
+            raise InputError(f"execution.scheduler is an address like tcp://host:8786, got {self.scheduler!r}")
 
     @property
     def n_workers(self) -> int:

@@ -14,6 +14,7 @@ from processors import event_filter, jet_calibration, jet_quality
 from processors.chunk_store import ChunkStore, FileIdentity
 from processors.code_identity import code_digest, versions
 from processors.dijet import DijetProcessor, jet_algo, read_request
+from processors.errors import InputError
 from processors.execution import InputFile, execute
 from processors.fileset import is_remote
 from processors.preflight import preflight
@@ -88,12 +89,15 @@ class Job:
 
 def look(datasets: Sequence[Dataset], settings: DijetSettings) -> Job:
     """The job, after a look at every file, correction, mask and model; all that is wrong is refused here."""
+    if settings.replicas < 0:
+        raise InputError(f"replicas must be at least 0, which gives analytic uncertainties, got {settings.replicas}")
     event_filter.check(settings.events)
     jet_quality.check(settings.jets)
     masked = [replace(dataset, lumi_mask=event_filter.mask_of(dataset, settings.events)) for dataset in datasets]
     for path in _masks(datasets, settings):
         event_filter.check_lumi_mask(path)
-    facts = preflight(masked, lambda dataset: read_request(dataset, settings))
+    requests = {dataset.name: read_request(dataset, settings) for dataset in datasets}
+    facts = preflight(masked, lambda dataset: requests[dataset.name])
     known = tuple(_with_format(dataset, facts) for dataset in datasets)
     jet_calibration.check(settings.calibration, [(jet_algo(dataset), dataset.is_mc) for dataset in known])
     return Job(known, facts)

@@ -168,7 +168,7 @@ def _size_and_time(path: Path) -> tuple[int, int]:
             head = file.read(20)
     except FileNotFoundError:
         folder = path.parent
-        others = [item.name for item in folder.iterdir()] if folder.is_dir() else []
+        others = [item.name for item in folder.iterdir() if item.suffix == path.suffix] if folder.is_dir() else []
         raise InputError(f"no such file{suggestion(path.name, others)}") from None
     except PermissionError:
         raise InputError("no permission to read it") from None

@@ -24,6 +24,12 @@ Settings = TypeVar("Settings")
 Values = dict[str, Any]
 # Fields that name a file of the user; in a file they count from where that file lies.
 PATH_FIELDS = ("file", "smear_file", "onnx", "lumi_mask")
+# What pydantic says in words of Python, in those of a configuration file.
+WORDS = {
+    "dataclass_type": "expected a section with keys of its own",
+    "tuple_type": "expected a list",
+    "bool_parsing": "expected true or false",
+}
 
 
 def merged_values(path: Path | None, overrides: Iterable[str], options: Mapping[str, Any] | None = None) -> Values:
@@ -129,7 +135,7 @@ def _absolute(key: str, value: Any, folder: Path) -> Any:
 def _fault(error: Mapping[str, Any], where: str) -> str:
     """One line for what pydantic found."""
     place = ".".join(str(part) for part in error["loc"] if not _is_branch(part))
-    reason = str(error["msg"]).removeprefix("Value error, ")
+    reason = WORDS.get(error["type"], str(error["msg"]).removeprefix("Value error, "))
     if error["type"] == "value_error":
         return f"{reason} (in {where})"
     return f"{place}: {reason[0].lower()}{reason[1:]}, got {error['input']!r} (in {where})"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processors.code_identity import code_digest, versions
+from processors.record import NOT_FINITE_DIRECTION, NOT_FINITE_PT, NOT_FINITE_WEIGHT, NOT_POSITIVE_PT
 from processors.settings_file import as_plain
 from report.folder import CUTFLOW_COLUMNS, CUTFLOW_FILE
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 RUN_FILE, FAILED_FILE = "run.json", "failed.json"
 STAGES = ("start", "fill", "fit", "plots", "report")
+BAD_VALUES = tuple(
+    reason.removeprefix("{}") for reason in (NOT_FINITE_PT, NOT_POSITIVE_PT, NOT_FINITE_DIRECTION, NOT_FINITE_WEIGHT)
+)
 HASHED = (".root", ".zip", ".gz", ".csv", ".txt")
 
 
@@ -88,7 +92,7 @@ class RunRecord:
             warnings=outcome.warnings,
             excluded={name: dict(sums.excluded) for name, sums in outcome.output.datasets.items()},
         )
-        self.notes += job.notes()
+        self.notes += [*job.notes(), *bad_values(self.facts["excluded"])]
 
     def add_second_filling(self, outcome: Outcome) -> None:
         """The same for simulation that was read again; what is lost only now is added."""
@@ -192,6 +196,19 @@ def output_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of the files that others may build on, by path in the folder."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix in HASHED and ".chunks" not in path.parts)
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def bad_values(excluded: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """A line for all that was left out because its numbers make no sense, from counts by dataset and reason.
+
+    What a selection leaves out is no matter for a line.
+    """
+    return [
+        f"{name}: left out {count:,} {reason}"
+        for name, counts in excluded.items()
+        for reason, count in counts.items()
+        if reason.endswith(BAD_VALUES)
+    ]
 
 
 def _inputs(job: Job, outcome: Outcome) -> list[dict[str, Any]]:

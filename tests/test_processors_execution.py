@@ -268,6 +268,13 @@ def test_settings_that_cannot_work_are_refused() -> None:
         Execution(workers=0)
     with pytest.raises(InputError, match="needs executor dask"):
         Execution(scheduler="tcp://localhost:8786")
+    with pytest.raises(InputError, match="an address like tcp://host:8786, got 'localhost'"):
+        Execution(executor="dask", scheduler="localhost")
+
+
+@pytest.mark.parametrize("address", ["tcp://localhost:8786", "localhost:8786", "tls://[::1]:8786"])
+def test_an_address_of_a_scheduler_is_taken(address: str) -> None:
+    assert Execution(executor="dask", scheduler=address).scheduler == address
 
 
 def test_what_a_pool_sends_of_a_finished_chunk_fits_a_pipe_at_once(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from processors.errors import InputError
 from processors.event_filter import EventFilter
 from processors.fileset import datasets_from
 from processors.filling import ingredients, look
+from processors.jet_calibration import JetCalibration
 
 FILE = Path(__file__).parent / "data" / "missing_luminosityBlock.root"
 
@@ -38,3 +39,18 @@ def test_a_mask_asks_nothing_of_simulation_and_is_no_part_of_what_it_depends_on(
     job = look(datasets, DijetSettings())
 
     assert ingredients(job.datasets, DijetSettings())["files"] == {}
+
+
+def test_a_negative_number_of_replicas_is_refused() -> None:
+    with pytest.raises(InputError, match="replicas must be at least 0"):
+        look([], DijetSettings(replicas=-1))
+
+
+def test_a_missing_correction_is_told_once_and_not_with_every_file(tmp_path: Path) -> None:
+    files = [str(FILE), str(FILE.with_name("nano_dy.root"))]
+    datasets = datasets_from({"data": {"files": files, "metadata": {"is_mc": False}}}, tmp_path)
+
+    with pytest.raises(InputError, match=r"^correction file 'nowhere\.json' does not exist") as error:
+        look(datasets, DijetSettings(calibration=JetCalibration("nowhere.json", data="Residual_{algo}")))
+
+    assert len(error.value.faults) == 1

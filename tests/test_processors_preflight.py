@@ -112,6 +112,8 @@ def test_every_bad_file_is_told_at_once_in_one_line_each(tmp_path: Path) -> None
 def test_a_missing_file_is_told_with_its_neighbours(tmp_path: Path) -> None:
     write(tmp_path / "sample_1.root")
 
+    (tmp_path / "sample_2.json").touch()
+
     assert fault_of(tmp_path, ["sample_2.root"]).endswith("no such file; did you mean 'sample_1.root'?")
 
 
