@@ -193,9 +193,10 @@ def residual_shifts(variations: Variations) -> dict[Interval, list[Shift]]:
 
 
 def _residuals(comparison: Comparison, settings: MeasurementSettings) -> ByEta:
-    simulation, data = comparison.simulation, comparison.data
-    if simulation is None or data is None:
+    samples = _samples(comparison)
+    if samples is None:
         return {}
+    simulation, data = samples
     values = {}
     for eta in range(simulation.binning.shape[0]):
         enough = (data.spectra(eta, FORWARD).effective >= settings.min_data) & (
