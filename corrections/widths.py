@@ -1,9 +1,9 @@
 """Widths of a distribution on uniform bins, by several estimators with one signature, and the window of its core.
 
-Every estimator takes `(counts, variances, edges)`, sums of weights and of squared weights, (n,) each, and gives a
-`Width`, the standard deviation of a Gaussian with that quantile range, RMS or core. Errors propagate the `variances` of
-the bins linearly (influence functions), so that weights of any size and sign count as they are. The widening by the
-bins is taken out.
+Every one of `ESTIMATORS` takes `(counts, variances, edges)`, sums of weights and of squared weights, (n,) each, and
+gives a `Width`, the standard deviation of a Gaussian with that quantile range, RMS or core. Errors propagate the
+`variances` of the bins by the derivatives of the width in their contents (influence functions), so that weights of any
+size and sign count as they are, and overlapping samples know their covariance. The widening by the bins is taken out.
 
 Negative contents keep their sign in sums. Where an ordered cumulative distribution is needed, it is the mean of the
 running maximum from the left and of the running minimum from the right: setting negative contents to zero instead would
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -91,17 +92,29 @@ class DetectorVariance:
 
 @dataclass(frozen=True, slots=True)
 class Estimator:
-    """One way to a width: `measure` for one histogram with its error, `copies` for many without.
+    """One way to a width; called with a histogram it gives the width with its error.
 
-    `copies` takes contents (..., n) and gives widths (...), nan where there is none.
+    Attributes
+    ----------
+    copies
+        Widths alone of contents (..., n) on uniform edges, (...); nan where there is none.
+    influence
+        Derivative of the width in the content of each bin, (n,), from the arguments of a call that gives a width.
+    fewest
+        Effective events below which there is no width.
     """
 
-    measure: Callable[[FloatArray, FloatArray, FloatArray], Width]
     copies: Callable[[FloatArray, FloatArray], FloatArray]
+    influence: Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
+    fewest: float = FEWEST
 
     def __call__(self, counts: FloatArray, variances: FloatArray, edges: FloatArray) -> Width:
         """Width of one histogram: contents and their variances (n,) on uniform `edges` (n + 1,)."""
-        return self.measure(counts, variances, edges)
+        value = float(self.copies(counts, edges))
+        status = _status(counts, variances, value, self.fewest)
+        if status != "ok":
+            return Width(np.nan, np.nan, status)
+        return Width(value, float(np.sqrt(variances @ self.influence(counts, variances, edges) ** 2)))
 
 
 def quantile(counts: FloatArray, edges: FloatArray, fractions: FloatArray) -> FloatArray:
@@ -151,59 +164,17 @@ def second_moments(counts: FloatArray, edges: FloatArray) -> FloatArray:
     return np.asarray(sums[..., 2] / total - (sums[..., 1] / total) ** 2 - width**2 / 12)
 
 
-def rms(counts: FloatArray, variances: FloatArray, edges: FloatArray) -> Width:
-    """Square root of the second central moment."""
-    value = float(_root(second_moments(counts, edges)))
-    status = _status(counts, variances, value, FEWEST)
-    if status != "ok":
-        return Width(np.nan, np.nan, status)
-    return Width(value, float(second_moment(counts, variances, edges)[2]) / (2 * value))
-
-
 def truncated_rms(counts: FloatArray, variances: FloatArray, edges: FloatArray, fraction: float = 0.985) -> Width:
     """RMS between the quantiles 1 - `fraction` and `fraction`, divided by what truncation leaves of a Gaussian.
 
     For 0.985 a Gaussian keeps 0.9112 of its width. The cuts go through bins, whose contents count as uniform.
     """
-    value = float(_truncated_copies(counts, edges, fraction))
-    status = _status(counts, variances, value, FEWEST)
-    if status != "ok":
-        return Width(np.nan, np.nan, status)
-    centres, width = _centres(edges)
-    bins, position = _crossing(_ordered_cumulative(counts), np.array([1 - fraction, fraction]), straight=True)
-    low, high = edges[0] + width * (bins + position)
-    mean, _ = _moments_between(counts, edges, bins, position)
-    # influence function of a moment between quantiles: what lies outside counts as if it stood at the cuts
-    pulled = (np.clip(centres, low, high) - mean) ** 2
-    total = counts.sum()
-    pulled -= (counts @ pulled) / total
-    square_error = np.sqrt(variances @ pulled**2) / total / (2 * fraction - 1) / _truncated_variance(fraction)
-    return Width(value, float(square_error / (2 * value)))
+    return truncated(fraction)(counts, variances, edges)
 
 
-def interval_68(counts: FloatArray, variances: FloatArray, edges: FloatArray) -> Width:
-    """Half the central 68.27 % interval.
-
-    Its error needs the density at both ends: that between two quantiles, as far apart as suits the effective number of
-    events (Hall and Sheather, J. R. Stat. Soc. B 50 (1988) 381).
-    """
-    value = float(_interval_copies(counts, edges))
-    status = _status(counts, variances, value, FEWEST)
-    if status != "ok":
-        return Width(np.nan, np.nan, status)
-    total = counts.sum()
-    effective = float(effective_count(total, variances.sum()))
-    step = min(BANDWIDTH * effective ** (-1 / 3), 0.9 * float(ONE_SIGMA[0]))
-    reach = quantile(counts, edges, ONE_SIGMA + step) - quantile(counts, edges, ONE_SIGMA - step)
-    ends = quantile(counts, edges, ONE_SIGMA)
-    below = np.clip((ends[:, None] - edges[:-1]) / (edges[1] - edges[0]), 0.0, 1.0)
-    pulled = 0.5 * np.array([-1.0, 1.0]) @ (reach[:, None] / (2 * step) * (ONE_SIGMA[:, None] - below))
-    return Width(value, float(np.sqrt(variances @ pulled**2) / total))
-
-
-def gaussian_core(counts: FloatArray, variances: FloatArray, edges: FloatArray, half_widths: float = 2.5) -> Width:
-    """Width of the Gaussian core, see `fit_core`."""
-    return fit_core(counts, variances, edges, half_widths).width
+def truncated(fraction: float) -> Estimator:
+    """The estimator `truncated_rms` with its fraction fixed."""
+    return Estimator(partial(_truncated, fraction=fraction), partial(_truncated_influence, fraction=fraction))
 
 
 def fit_core(counts: FloatArray, variances: FloatArray, edges: FloatArray, half_widths: float = 2.5) -> Core:
@@ -216,42 +187,90 @@ def fit_core(counts: FloatArray, variances: FloatArray, edges: FloatArray, half_
     if status != "ok":
         nothing = Width(np.nan, np.nan, status)
         return Core(nothing, nothing)
-    inside = slice(int(first), int(last))
-    origin, width = edges[0], edges[1] - edges[0]
-    probability, slopes = _core_model(mean, np.log(sigma), origin, width, inside.start, inside.stop)
-    scores = slopes / probability
-    inverse = np.linalg.inv(counts[inside].sum() * (scores @ slopes.T))
-    errors = np.sqrt(np.diag(inverse @ (scores * variances[inside]) @ scores.T @ inverse))
-    return Core(Width(float(mean), float(errors[0])), Width(float(sigma), float(sigma * errors[1])))
+    influence = _core_influences(counts, edges, mean, sigma, slice(int(first), int(last)))
+    errors = np.sqrt(influence**2 @ variances)
+    return Core(Width(float(mean), float(errors[0])), Width(float(sigma), float(errors[1])))
 
 
-def _truncated_copies(counts: FloatArray, edges: FloatArray, fraction: float = 0.985) -> FloatArray:
+def _rms(counts: FloatArray, edges: FloatArray) -> FloatArray:
+    return _root(second_moments(counts, edges))
+
+
+def _rms_influence(counts: FloatArray, _variances: FloatArray, edges: FloatArray) -> FloatArray:
+    centres, _ = _centres(edges)
+    total = counts.sum()
+    squares = (centres - (counts @ centres) / total) ** 2
+    return np.asarray((squares - (counts @ squares) / total) / (2 * _rms(counts, edges) * total))
+
+
+def _truncated(counts: FloatArray, edges: FloatArray, fraction: float) -> FloatArray:
     bins, position = _crossing(_ordered_cumulative(counts), np.array([1 - fraction, fraction]), straight=True)
     _, spread = _moments_between(counts, edges, bins, position)
     # contents that are uniform inside their bins are wider by w^2/12 twice: by the binning and by the uniformity
     return _root(spread / _truncated_variance(fraction) - (edges[1] - edges[0]) ** 2 / 6)
 
 
-def _interval_copies(counts: FloatArray, edges: FloatArray) -> FloatArray:
+def _truncated_influence(counts: FloatArray, _variances: FloatArray, edges: FloatArray, fraction: float) -> FloatArray:
+    """What lies beyond the cuts counts in a moment between quantiles as if it stood there."""
+    centres, width = _centres(edges)
+    bins, position = _crossing(_ordered_cumulative(counts), np.array([1 - fraction, fraction]), straight=True)
+    low, high = edges[0] + width * (bins + position)
+    mean, _ = _moments_between(counts, edges, bins, position)
+    squares = (np.clip(centres, low, high) - mean) ** 2
+    squares -= (counts @ squares) / counts.sum()
+    per_event = squares / ((2 * fraction - 1) * _truncated_variance(fraction))
+    return np.asarray(per_event / (2 * _truncated(counts, edges, fraction) * counts.sum()))
+
+
+def _interval(counts: FloatArray, edges: FloatArray) -> FloatArray:
+    """Half the central 68.27 % interval."""
     ends = quantile(counts, edges, ONE_SIGMA)
     half = 0.5 * (ends[..., 1] - ends[..., 0])
     return np.where(half > 0, half, np.nan)
 
 
-def _core_copies(counts: FloatArray, edges: FloatArray, half_widths: float = 2.5) -> FloatArray:
+def _interval_influence(counts: FloatArray, variances: FloatArray, edges: FloatArray) -> FloatArray:
+    """By the density at both ends of the interval: that between two quantiles, as far apart as suits the events.
+
+    The bandwidth is that of Hall and Sheather, J. R. Stat. Soc. B 50 (1988) 381.
+    """
+    effective = float(effective_count(counts.sum(), variances.sum()))
+    step = min(BANDWIDTH * effective ** (-1 / 3), 0.9 * float(ONE_SIGMA[0]))
+    reach = quantile(counts, edges, ONE_SIGMA + step) - quantile(counts, edges, ONE_SIGMA - step)
+    ends = quantile(counts, edges, ONE_SIGMA)
+    below = np.clip((ends[:, None] - edges[:-1]) / (edges[1] - edges[0]), 0.0, 1.0)
+    pulled = 0.5 * np.array([-1.0, 1.0]) @ (reach[:, None] / (2 * step) * (ONE_SIGMA[:, None] - below))
+    return np.asarray(pulled / counts.sum())
+
+
+def _core(counts: FloatArray, edges: FloatArray, half_widths: float = 2.5) -> FloatArray:
     rows = _fit_cores(counts.reshape(-1, counts.shape[-1]), edges, half_widths)
     return rows[:, 1].reshape(counts.shape[:-1])
 
 
-def _rms_copies(counts: FloatArray, edges: FloatArray) -> FloatArray:
-    return _root(second_moments(counts, edges))
+def _core_influence(
+    counts: FloatArray, _variances: FloatArray, edges: FloatArray, half_widths: float = 2.5
+) -> FloatArray:
+    mean, sigma, first, last = _fit_cores(counts[None], edges, half_widths)[0]
+    return np.asarray(_core_influences(counts, edges, mean, sigma, slice(int(first), int(last)))[1])
+
+
+def _core_influences(counts: FloatArray, edges: FloatArray, mean: float, sigma: float, window: slice) -> FloatArray:
+    """Derivatives of mean and sigma in the contents, (2, n): the scores times the inverse of the information."""
+    width = edges[1] - edges[0]
+    probability, slopes = _core_model(mean, np.log(sigma), edges[0], width, window.start, window.stop)
+    scores = slopes / probability
+    information = counts[window].sum() * (scores @ slopes.T)
+    result = np.zeros((2, len(counts)))
+    result[:, window] = np.diag([1.0, sigma]) @ np.linalg.inv(information) @ scores
+    return result
 
 
 ESTIMATORS: Mapping[str, Estimator] = {
-    "truncated_rms": Estimator(truncated_rms, _truncated_copies),
-    "gaussian_core": Estimator(gaussian_core, _core_copies),
-    "interval_68": Estimator(interval_68, _interval_copies),
-    "rms": Estimator(rms, _rms_copies),
+    "truncated_rms": truncated(0.985),
+    "gaussian_core": Estimator(_core, _core_influence, FEWEST_IN_CORE),
+    "interval_68": Estimator(_interval, _interval_influence),
+    "rms": Estimator(_rms, _rms_influence),
 }
 
 
@@ -279,13 +298,8 @@ def _truncated_variance(fraction: float) -> float:
 
 def _ordered_cumulative(counts: FloatArray) -> FloatArray:
     """Cumulative distribution at the edges, (..., n + 1), never falling; nan if the sum is not positive."""
-    cumulative = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1))
-    np.cumsum(counts, axis=-1, out=cumulative[..., 1:])
-    total = cumulative[..., -1:].copy()
-    if np.any(counts < 0):
-        falling = np.minimum.accumulate(cumulative[..., ::-1], axis=-1)[..., ::-1]
-        cumulative = 0.5 * (np.maximum.accumulate(cumulative, axis=-1) + falling)
-    return np.asarray(cumulative / np.where(total > 0, total, np.nan))
+    flat = np.ascontiguousarray(counts, dtype=np.float64).reshape(-1, counts.shape[-1])
+    return _cumulate(flat).reshape(*counts.shape[:-1], counts.shape[-1] + 1)
 
 
 def _crossing(cumulative: FloatArray, fractions: FloatArray, *, straight: bool) -> tuple[NDArray[np.int64], FloatArray]:
@@ -330,6 +344,25 @@ def _fit_cores(counts: FloatArray, edges: FloatArray, half_widths: float) -> Flo
         result[row] = _fit_core(
             np.ascontiguousarray(counts[row], dtype=np.float64), start[row], edges[0], edges[1] - edges[0], half_widths
         )
+    return result
+
+
+@compiled
+def _cumulate(counts: FloatArray) -> FloatArray:
+    """See `_ordered_cumulative`, (n_rows, n + 1)."""
+    n = counts.shape[1]
+    result = np.zeros((len(counts), n + 1))
+    maximum = np.zeros(n + 1)
+    for row in range(len(counts)):
+        total = 0.0
+        for b in range(n):
+            total += counts[row, b]
+            result[row, b + 1] = total
+            maximum[b + 1] = max(maximum[b], total)
+        minimum = total
+        for edge in range(n, -1, -1):
+            minimum = min(minimum, result[row, edge])
+            result[row, edge] = 0.5 * (minimum + maximum[edge]) / total if total > 0.0 else np.nan
     return result
 
 
