@@ -1,0 +1,104 @@
+"""How the resolution grows with pile-up: the slope of sigma^2 in rho, which is noise and falls with 1/pT^2.
+
+sigma^2(pT, rho) = sigma^2(pT, mean rho) + k (rho - mean rho)/pT^2. The first term is a free number per bin of pT, so
+that no shape of the resolution is assumed. The signed square of the noise term at another rho is N|N| + k (rho - mean
+rho).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+NoiseStatus = Literal["ok", "empty", "few_events"]
+
+# Weights follow the fitted widths, not the measured ones, which would favour downward fluctuations.
+ROUNDS = 3
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSlope:
+    """k in GeV^2 per GeV of rho with its error; nan unless the status is "ok".
+
+    `mean_rho` (GeV) is where the resolution is left as it is, `offsets` (n_pt,) are sigma^2 there, nan where not used.
+    """
+
+    value: float
+    error: float
+    mean_rho: float
+    offsets: FloatArray
+    chi2: float
+    ndf: int
+    status: NoiseStatus
+
+    def shift(self, rho: float) -> tuple[float, float]:
+        """What N|N| gains at `rho` in GeV over `mean_rho`, and its error, GeV^2."""
+        distance = rho - self.mean_rho
+        return self.value * distance, self.error * abs(distance)
+
+
+def fit_noise_slope(
+    widths: FloatArray, errors: FloatArray, pt: FloatArray, rho: FloatArray, mean_rho: float
+) -> NoiseSlope:
+    """Slope of the squared relative widths of reco/truth in rho.
+
+    Parameters
+    ----------
+    widths, errors
+        sigma(pT)/pT and its error in bins of pT and rho, (n_pt, n_rho); nan where not measured.
+    pt
+        Mean pT in GeV, (n_pt,) or (n_pt, n_rho).
+    rho
+        Mean rho of each bin in GeV, (n_rho,) or (n_pt, n_rho).
+
+    Notes
+    -----
+    Bins of pT with fewer than two measured bins of rho say nothing and take no part.
+    """
+    pt_grid = np.broadcast_to(pt if pt.ndim == 2 else pt[:, None], widths.shape)
+    x = (np.broadcast_to(rho, widths.shape) - mean_rho) / pt_grid**2
+    y = widths**2
+    used = np.isfinite(y) & np.isfinite(errors) & (errors > 0) & (widths > 0) & np.isfinite(x)
+    used &= used.sum(axis=1, keepdims=True) >= 2
+    if not used.any():
+        status: NoiseStatus = "few_events" if np.isfinite(widths).any() else "empty"
+        return NoiseSlope(np.nan, np.nan, mean_rho, np.full(len(widths), np.nan), np.nan, 0, status)
+    x, y = np.where(used, x, 0.0), np.where(used, y, 0.0)
+    relative = np.where(used, 2 * errors / np.where(used, widths, 1.0), 1.0)
+    model = np.broadcast_to(np.sum(y, axis=1, keepdims=True) / np.maximum(used.sum(axis=1, keepdims=True), 1), y.shape)
+    for _ in range(ROUNDS):
+        weight = np.where(used, 1 / (relative * np.where(used, model, 1.0)) ** 2, 0.0)
+        slope, information, offsets = _slope(x, y, weight)
+        fitted = offsets[:, None] + slope * x
+        model = np.where(fitted > 0, fitted, model)
+    chi2 = float(np.sum(weight * (y - fitted) ** 2))
+    rows = used.any(axis=1)
+    if not information > 0:
+        return NoiseSlope(np.nan, np.nan, mean_rho, np.full(len(widths), np.nan), np.nan, 0, "few_events")
+    return NoiseSlope(
+        slope,
+        float(information**-0.5),
+        mean_rho,
+        np.where(rows, offsets, np.nan),
+        chi2,
+        int(used.sum() - rows.sum() - 1),
+        "ok",
+    )
+
+
+def _slope(x: FloatArray, y: FloatArray, weight: FloatArray) -> tuple[float, float, FloatArray]:
+    """Common slope of all rows, its information, and each row's ordinate at x = 0."""
+    total = weight.sum(axis=1)
+    total = np.where(total > 0, total, 1.0)
+    x_mean, y_mean = (weight * x).sum(axis=1) / total, (weight * y).sum(axis=1) / total
+    apart = x - x_mean[:, None]
+    information = float(np.sum(weight * apart**2))
+    # what rounding leaves where every rho is the same
+    information = information if information > ROUNDING * float(np.sum(weight * x**2)) else 0.0
+    slope = float(np.sum(weight * apart * (y - y_mean[:, None]))) / information if information > 0 else 0.0
+    return slope, information, y_mean - slope * x_mean
