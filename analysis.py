@@ -284,7 +284,8 @@ def _analyse(job: Job, settings: RunSettings, fileset: Path, record: RunRecord) 
     record.add_known_answer(known, found)
     histograms = _write(outcome, compared, measurements, settings, record)
     _draw(outcome, measurements, histograms, settings, record)
-    code = INCOMPLETE if record.facts["lost"] else NOT_CLOSED if found is not None and found.is_bad else 0
+    is_open = record.add_checks(measurements) or (found is not None and found.is_bad)
+    code = INCOMPLETE if record.facts["lost"] else NOT_CLOSED if is_open else 0
     facts = record.write(exit_code=code)
     remove_chunks(record.folder)
     with suppress(BrokenPipeError, SystemExit):  # rich ends the process where nobody listens, as after `| head`
@@ -338,7 +339,36 @@ def _measure(
             for name in outcome.output.varied
         }
         measurements = passes.with_systematics(measurements, compared, varied, settings.measurement, available_cores())
-    return compared, measurements
+    if not settings.measurement.close_loop:
+        return compared, measurements
+    return compared, _measure_again(job, measurements, factors, settings, record, passes.mean_rho(compared))
+
+
+def _measure_again(
+    job: Job,
+    measurements: Sequence[Measurement],
+    factors: Mapping[str, float],
+    settings: RunSettings,
+    record: RunRecord,
+    rho: float,
+) -> Sequence[Measurement]:
+    """What is left of scale factors and residuals once they have been applied to the sample they come from."""
+    from corrections import passes
+    from processors.filling import fill
+    from processors.worker_pool import available_cores
+
+    chosen = job.only(passes.to_correct(job.datasets, measurements, settings.filling))
+    if not chosen.datasets:
+        return measurements
+    chunks = record.folder / CHUNKS
+    corrected = passes.corrected_settings(
+        measurements, settings.filling, settings.tags, chunks / "corrected.json.gz", rho
+    )
+    third = fill(chosen, corrected, settings.execution, chunks, title="closing the loop")
+    record.add_second_filling(third)
+    compared = passes.compare(third.output, chosen.datasets, corrected, factors)
+    with record.timed("fit"):
+        return passes.measured_again(measurements, compared, settings.measurement, available_cores())
 
 
 def _write(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import chdtrc
 
-from corrections.results import RATIO
+from corrections.results import FAILED_BELOW, RATIO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FILE = "injected.json"
 QUANTITIES: tuple[Quantity, ...] = ("scale_factor", "residual")
-FAILED_BELOW = 1e-3
 
 Truth = tuple[float, float, float]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from corrections.bin_fits import BinFit, Fitting, fit_bins, interval_of
 from corrections.points import METHOD, describe, parameter_points, resolution_curve, scale_factor_points
-from corrections.residual import Responses, fit_residual, relative_responses
-from corrections.results import DATA, RATIO, SIMULATION, AsymmetryFit, Check, Interval, Measurement, Point
+from corrections.residual import Responses, comparable, fit_residual, relative_responses, residual_of
+from corrections.results import AGAIN, DATA, RATIO, SIMULATION, AsymmetryFit, Check, Interval, Measurement, Point
 from corrections.stacks import FORWARD, mean_pt
 from corrections.truth_response import truth_points
 
@@ -95,6 +95,58 @@ def second_factors(
     return {fit.eta: fit.scale_factor.value for fit in bins if fit.scale_factor is not None}
 
 
+def measured_again(
+    measurement: Measurement, data: Sample, simulation: Sample, settings: MeasurementSettings, threads: int = 1
+) -> Measurement:
+    """`measurement` with what is left of its scale factors and residuals in samples to which they were applied.
+
+    Both must be 1. The events are the same, so that chance moves them by less than the uncertainties of the first
+    measurement, which are what they are compared with.
+    """
+    factors = second_factors(data, simulation, settings, threads)
+    residuals = {
+        interval_of(simulation, eta): residual_of(data, simulation, eta, settings)
+        for eta in range(simulation.binning.shape[0])
+        if eta not in simulation.binning.reference_bins
+    }
+    again = [
+        *_again(measurement, "scale_factor", "scale_factor_again", factors),
+        *_again(measurement, "residual", "residual_again", residuals),
+    ]
+    checks = [_unity(again, name) for name in ("scale_factor_again", "residual_again")]
+    return replace(
+        measurement,
+        points=(*measurement.points, *again),
+        checks=(*measurement.checks, *(check for check in checks if check is not None)),
+    )
+
+
+def _again(measurement: Measurement, quantity: Quantity, name: Quantity, values: dict[Interval, float]) -> list[Point]:
+    """One point for each |eta| bin whose first value was measured; of several in pT the first lends its uncertainty."""
+    first = {p.eta: p for p in reversed(measurement.select(quantity)) if p.is_measured and p.stat > 0}
+    return [
+        replace(
+            point,
+            quantity=name,
+            value=values.get(eta, float("nan")),
+            stat=point.stat / point.value,
+            status="ok" if np.isfinite(values.get(eta, float("nan"))) else "not_converged",
+            shifts=(),
+            copies=np.zeros(0),
+        )
+        for eta, point in sorted(first.items(), key=lambda item: item[0].low)
+    ]
+
+
+def _unity(points: Sequence[Point], quantity: Quantity) -> Check | None:
+    pulls = [(p.value - 1) / p.stat for p in points if p.quantity == quantity and p.is_measured]
+    everywhere = [p.eta for p in points if p.quantity == quantity]
+    if not pulls:
+        return None
+    eta = Interval(min(each.low for each in everywhere), max(each.high for each in everywhere))
+    return Check(AGAIN[quantity], eta, float(np.sum(np.square(pulls))), len(pulls))
+
+
 def _scaled(point: Point, factor: float) -> Point:
     return replace(point, value=point.value * factor, stat=point.stat * factor, copies=point.copies * factor)
 
@@ -106,9 +158,7 @@ def with_residual(
     points = []
     for eta in range(simulation.binning.shape[0]):
         responses = [relative_responses(sample, eta) for sample in (data, smeared, simulation)]
-        enough = (data.spectra(eta, FORWARD).effective >= settings.min_data) & (
-            simulation.spectra(eta, FORWARD).effective >= settings.min_effective
-        )
+        enough = comparable(data, simulation, eta, settings)
         points.append(_residual_point(measurement.algo, simulation, eta, responses, enough))
         points.extend(_response_points(measurement.algo, simulation, data, eta, responses))
     return replace(measurement, points=(*measurement.points, *points))

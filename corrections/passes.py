@@ -10,10 +10,11 @@ import numpy as np
 from corrections import comparison, systematics
 from corrections.correction_set import write_correction_set
 from corrections.measurement import measure, refined, with_residual
+from corrections.measurement import measured_again as again
 from corrections.results import RATIO
 from corrections.systematics import Variations
 from processors.dijet import jet_algo
-from processors.jet_calibration import Smearing, calibrated_algo
+from processors.jet_calibration import Residual, Smearing, calibrated_algo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -109,6 +110,39 @@ def with_residuals(
             if simulation is not each.simulation:
                 measurement = refined(measurement, each.data, simulation, settings, threads)  # noqa: PLW2901
             results.append(with_residual(measurement, each.data, each.simulation, simulation, settings))
+    return tuple(results)
+
+
+def corrected_settings(
+    measurements: Sequence[Measurement], settings: DijetSettings, tags: Tags, path: Path, rho: float
+) -> DijetSettings:
+    """Settings that apply the measured corrections, written to `path`, to both sides: smearing and the residual."""
+    smeared = smeared_settings(measurements, settings, tags, path, rho)
+    if not any(p.is_measured for m in measurements for p in m.select("residual", RATIO)):
+        return smeared
+    algo = calibrated_algo(settings.calibration, "{algo}")
+    residual = Residual(str(path), f"{tags.jec}_DATA_L1L2L3Res_{algo}")
+    return replace(smeared, calibration=replace(smeared.calibration, residual=residual))
+
+
+def to_correct(datasets: Sequence[Dataset], measurements: Sequence[Measurement], settings: DijetSettings) -> set[str]:
+    """Names of the nominal simulation and of the data between which a scale factor was measured."""
+    simulated = to_smear(datasets, measurements, settings)
+    algos = {algo_of(d, settings) for d in datasets if d.name in simulated}
+    return simulated | {d.name for d in datasets if not d.is_mc and algo_of(d, settings) in algos}
+
+
+def measured_again(
+    measurements: Sequence[Measurement], corrected: Sequence[Comparison], how: MeasurementSettings, threads: int = 1
+) -> tuple[Measurement, ...]:
+    """The measurements with what is left of their corrections in the `corrected` samples."""
+    by_algo = {each.algo: each for each in corrected}
+    results = []
+    for measurement in measurements:
+        each = by_algo.get(measurement.algo)
+        if each is not None and each.data is not None and each.simulation is not None:
+            measurement = again(measurement, each.data, each.simulation, how, threads)  # noqa: PLW2901
+        results.append(measurement)
     return tuple(results)
 
 

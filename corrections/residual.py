@@ -8,14 +8,19 @@ widths times (spectrum power - 2), so the simulation is to be smeared by the sca
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corrections.resolution import replica_spread
-from corrections.sample import Sample, Spectra, effective_count
+from corrections.sample import effective_count
 from corrections.stacks import FORWARD
 from processors.observables import response_from_asymmetry
+
+if TYPE_CHECKING:
+    from corrections.sample import Sample, Spectra
+    from corrections.settings import MeasurementSettings
 
 FloatArray = NDArray[np.float64]
 
@@ -48,6 +53,18 @@ def relative_responses(sample: Sample, eta: int) -> Responses:
     value = response_from_asymmetry(mean)
     # dR/d<A> = 4 / (2 - <A>)^2
     return Responses(value, error * 4 / (2 - mean) ** 2, response_from_asymmetry(copies))
+
+
+def residual_of(data: Sample, simulation: Sample, eta: int, settings: MeasurementSettings) -> float:
+    """Response of `simulation` over that of `data` in one |eta| bin, constant in pT; nan where it is not known."""
+    responses = relative_responses(data, eta), relative_responses(simulation, eta)
+    return fit_residual(*responses, responses[1], comparable(data, simulation, eta, settings)).value
+
+
+def comparable(data: Sample, simulation: Sample, eta: int, settings: MeasurementSettings) -> NDArray[np.bool_]:
+    """Bins of pt_avg with forward events enough for a mean asymmetry on both sides, (n_pt,)."""
+    few = data.spectra(eta, FORWARD).effective < settings.min_data
+    return np.asarray(~few & (simulation.spectra(eta, FORWARD).effective >= settings.min_effective))
 
 
 def mean_asymmetry(spectra: Spectra, edges: FloatArray) -> tuple[FloatArray, FloatArray]:

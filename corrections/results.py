@@ -15,12 +15,28 @@ from scipy.special import chdtrc
 
 FloatArray = NDArray[np.float64]
 
-Quantity = Literal["width", "jer", "jer_truth", "response", "scale_factor", "residual", "N", "S", "C", "P"]
+Quantity = Literal[
+    "width",
+    "jer",
+    "jer_truth",
+    "response",
+    "scale_factor",
+    "residual",
+    "N",
+    "S",
+    "C",
+    "P",
+    "scale_factor_again",
+    "residual_again",
+]
 Status = Literal[
     "ok", "empty", "few_events", "not_converged", "at_limit", "negative_square", "no_truth", "no_reference"
 ]
 
 SIMULATION, DATA, RATIO = "simulation", "data", "data/simulation"
+# What is measured once more after the corrections were applied, and the probability below which that failed.
+AGAIN = {"scale_factor_again": "scale factor measured again", "residual_again": "residual response measured again"}
+FAILED_BELOW = 1e-3
 # S^2 and the power beside it are told apart best around here, GeV.
 PT_SCALE = 100.0
 # Sources of uncertainty in the order of the tables, the statistical one apart.
@@ -62,7 +78,8 @@ class Point:
     ----------
     quantity
         "width" (of the asymmetry after removal of the truth imbalance), "jer" (sigma(pT)/pT), "jer_truth" (width over
-        mean of reco/truth), "response", "scale_factor", "residual", or a parameter "N" (GeV), "S" (sqrt(GeV)), "C".
+        mean of reco/truth), "response", "scale_factor", "residual", a parameter "N" (GeV), "S" (sqrt(GeV)), "C" or "P",
+        or "scale_factor_again" and "residual_again", measured after the corrections have been applied.
     dataset
         "simulation", "data", "data/simulation" or the name of an alternative simulation.
     method

@@ -33,6 +33,8 @@ class MeasurementSettings:
         Upper quantile of the truncated RMS.
     imbalance
         Relative change of the square of the truth asymmetry's width that stands for its uncertainty.
+    close_loop
+        Whether the corrections are applied to the sample they come from, which is then measured again.
     jet_threshold
         pT in GeV below which third jets are not in the file: alpha is not known below `jet_threshold` / pt_avg.
     """
@@ -46,6 +48,7 @@ class MeasurementSettings:
     min_data: float = 8.0
     truncation: float = 0.985
     imbalance: float = 0.25
+    close_loop: bool = True
     jet_threshold: float = 15.0
 
     def __post_init__(self) -> None:

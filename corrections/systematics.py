@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrections.bin_fits import Fitting, fit_bins, interval_of
-from corrections.residual import fit_residual, relative_responses
+from corrections.residual import residual_of
 from corrections.results import SIMULATION, SOURCES, Interval, Shift
-from corrections.stacks import FORWARD, stretched, with_templates_of
+from corrections.stacks import stretched, with_templates_of
 from corrections.template_fit import quick_fit
 
 if TYPE_CHECKING:
@@ -197,14 +197,10 @@ def _residuals(comparison: Comparison, settings: MeasurementSettings) -> ByEta:
     if samples is None:
         return {}
     simulation, data = samples
-    values = {}
-    for eta in range(simulation.binning.shape[0]):
-        enough = (data.spectra(eta, FORWARD).effective >= settings.min_data) & (
-            simulation.spectra(eta, FORWARD).effective >= settings.min_effective
-        )
-        responses = relative_responses(data, eta), relative_responses(simulation, eta)
-        values[interval_of(simulation, eta)] = fit_residual(*responses, responses[1], enough).value
-    return values
+    return {
+        interval_of(simulation, eta): residual_of(data, simulation, eta, settings)
+        for eta in range(simulation.binning.shape[0])
+    }
 
 
 def _both_ways(sizes: ByEta) -> tuple[ByEta, ByEta]:

@@ -75,6 +75,22 @@ class Smearing:
 
 
 @dataclass(frozen=True, slots=True)
+class Residual:
+    """Residual response correction of data (YAML section `calibration.residual`), such as a run of ours writes.
+
+    Attributes
+    ----------
+    file
+        A jet_jerc JSON.
+    correction
+        Name of a level or of a compound correction; `{algo}` stands for the jet algorithm of a dataset.
+    """
+
+    file: str
+    correction: str
+
+
+@dataclass(frozen=True, slots=True)
 class JetCalibration:
     """Corrections to apply before anything is measured (YAML section `calibration`); none by default.
 
@@ -93,6 +109,8 @@ class JetCalibration:
         GeV per unit area, used for files that have none.
     onnx
         A calibration network with its card beside it, applied last; jets then count as an algorithm of their own.
+    residual
+        Residual correction of data, after the rest.
     smearing
         Smearing of simulation, after the rest.
     """
@@ -104,6 +122,7 @@ class JetCalibration:
     uncertainty: str | None = None
     rho: float | None = None
     onnx: str | None = None
+    residual: Residual | None = None
     smearing: Smearing | None = None
 
     def __post_init__(self) -> None:
@@ -131,7 +150,8 @@ def calibrate(record: EventRecord, settings: JetCalibration, algo: str) -> tuple
     matched to the corrected jets, see `smear`.
     """
     name = settings.simulation if record.is_mc else settings.data
-    if not (name or settings.onnx or settings.undo_raw_factor):
+    residual = None if record.is_mc else settings.residual
+    if not (name or settings.onnx or settings.undo_raw_factor or residual):
         return record, {}
     factor = _raw_factor(record) if settings.undo_raw_factor else np.ones(len(record.jets))
     if name and settings.file is not None:
@@ -142,6 +162,10 @@ def calibrate(record: EventRecord, settings: JetCalibration, algo: str) -> tuple
         factor, network_counts = _network_factor(record, settings.onnx, settings.rho)
         record, lost = _scaled_record(record, factor)
         counts = _added(counts, network_counts, lost)
+    if residual is not None:
+        inputs = _correction_inputs(record, record.jets.pt, settings.rho)
+        record, lost = _scaled_record(record, evaluate(residual.file, _named(residual.correction, algo), inputs))
+        counts = _added(counts, lost)
     return record, counts
 
 
@@ -258,9 +282,8 @@ def cone_radius(algo: str) -> float:
 def needed_columns(settings: JetCalibration, algo: str, *, is_mc: bool) -> tuple[str, ...]:
     """Jet columns (names of `Jets.extra`) the corrections of a dataset need."""
     needed = {"raw_factor"} if settings.undo_raw_factor else set()
-    for name in _names(settings, is_mc=is_mc):
-        if settings.file is not None and "JetA" in input_names(settings.file, _named(name, algo)):
-            needed.add("area")
+    if any("JetA" in input_names(*level) for level in _levels(settings, algo, is_mc=is_mc)):
+        needed.add("area")
     if settings.onnx:
         needed |= set(_network(settings.onnx).card.features) - _DERIVED
     return tuple(sorted(needed))
@@ -268,8 +291,8 @@ def needed_columns(settings: JetCalibration, algo: str, *, is_mc: bool) -> tuple
 
 def files(settings: JetCalibration) -> tuple[str, ...]:
     """Paths of the files the result depends on."""
-    smearing = settings.smearing
-    paths = (settings.file, smearing and smearing.file, smearing and smearing.smear_file)
+    smearing, residual = settings.smearing, settings.residual
+    paths = (settings.file, residual and residual.file, smearing and smearing.file, smearing and smearing.smear_file)
     network = (settings.onnx, str(card_path(settings.onnx))) if settings.onnx else ()
     return tuple(dict.fromkeys(path for path in (*paths, *network) if path is not None))
 
@@ -279,9 +302,8 @@ def check(settings: JetCalibration, datasets: Iterable[tuple[str, bool]]) -> Non
     if settings.onnx:
         _network(settings.onnx)
     for algo, is_mc in sorted(set(datasets)):
-        for name in _names(settings, is_mc=is_mc):
-            if settings.file is not None:
-                check_inputs(settings.file, _named(name, algo), _INPUTS)
+        for level in _levels(settings, algo, is_mc=is_mc):
+            check_inputs(*level, _INPUTS)
         if settings.smearing is not None and is_mc:
             _check_smearing(settings.smearing, algo)
 
@@ -297,10 +319,13 @@ def _check_smearing(smearing: Smearing, algo: str) -> None:
     smear_jets(pt, eta, truth_pt, rho, np.array([1]), smearing, algo=algo)
 
 
-def _names(settings: JetCalibration, *, is_mc: bool) -> list[str]:
-    """Names of the corrections that a kind of dataset uses, as configured."""
+def _levels(settings: JetCalibration, algo: str, *, is_mc: bool) -> list[tuple[str, str]]:
+    """File and name of the corrections that a kind of dataset uses, smearing apart."""
     names = (settings.simulation, settings.uncertainty) if is_mc else (settings.data,)
-    return [name for name in names if name is not None]
+    levels = [(settings.file, name) for name in names if settings.file is not None and name is not None]
+    if settings.residual is not None and not is_mc:
+        levels.append((settings.residual.file, settings.residual.correction))
+    return [(file, _named(name, algo)) for file, name in levels]
 
 
 def _named(name: str, algo: str) -> str:

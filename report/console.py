@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from corrections.results import FAILED_BELOW
 from report.tables import scale_factor_table
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ def _notices(run: Mapping[str, Any]) -> list[str]:
         f"lost: {chunk['dataset']}: {chunk['file']}, entries {chunk['start']} to {chunk['stop']}: {chunk['reason']}"
         for chunk in run["lost"]
     ]
+    for check in run.get("checks", ()):
+        if check["is_loop"]:
+            words = "closes" if check["p_value"] >= FAILED_BELOW else "DOES NOT CLOSE"
+            chi2 = f"chi2 {check['chi2']:.1f} for {check['ndf']} values that should be 1, p = {check['p_value']:.2g}"
+            lines.append(f"loop {words}: {check['name']}, {chi2}")
     closure = run.get("closure")
     if closure:
         words = "agree" if closure["ok"] else "DO NOT AGREE"

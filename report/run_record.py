@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from corrections.results import AGAIN, FAILED_BELOW
 from processors.code_identity import code_digest, versions
 from processors.record import NOT_FINITE_DIRECTION, NOT_FINITE_PT, NOT_FINITE_WEIGHT, NOT_POSITIVE_PT
 from processors.settings_file import as_plain
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from corrections.correction_set import Written
     from corrections.known_answer import Agreement, Truth
+    from corrections.results import Measurement
     from processors.execution import Outcome
     from processors.fileset import Dataset
     from processors.filling import Job
@@ -148,6 +150,15 @@ class RunRecord:
             "ok": not found.is_bad,
             "pulls": pulls,
         }
+
+    def add_checks(self, measurements: Sequence[Measurement]) -> bool:
+        """Agreement of numbers that should be equal; returns whether the corrections do not close the loop."""
+        checks = [(m.algo, check) for m in measurements for check in m.checks]
+        self.facts["checks"] = [
+            {**as_plain(check), "algo": algo, "p_value": check.p_value, "is_loop": check.name in AGAIN.values()}
+            for algo, check in checks
+        ]
+        return any(check.name in AGAIN.values() and check.p_value < FAILED_BELOW for _, check in checks)
 
     def write(self, **more: Any) -> dict[str, Any]:
         """Content of run.json after it was put in place as a whole; a number that is not finite becomes null."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from corrections.results import RATIO
+from corrections.results import AGAIN, RATIO
 from report.closure import closure, eta_bins, mean
 from report.tables import number_words
 
@@ -39,7 +39,7 @@ def checks(run: Mapping[str, Any], measurements: Sequence[Measurement]) -> list[
     found = [_complete(run), _excluded(run)]
     for measurement in measurements:
         found += [_fits(measurement), _scale_factors(measurement)]
-    found += [_closure(measurements), _known_answer(run), _written(run)]
+    found += [_closure(measurements), _known_answer(run), _loop(measurements), _written(run)]
     return [check for check in found if check is not None]
 
 
@@ -133,6 +133,17 @@ def _known_answer(run: Mapping[str, Any]) -> Check | None:
     goodness = f"χ²/n = {told['chi2']:.1f}/{told['ndf']}, " if {"chi2", "ndf"} <= told.keys() else ""
     words = "What was injected comes back" if is_good else "What was injected does not come back"
     return Check("good" if is_good else "bad", "Known answer", f"{words}: {goodness}probability {probability:.2g}.")
+
+
+def _loop(measurements: Sequence[Measurement]) -> Check | None:
+    """Whether the corrections, applied to their own sample, leave nothing to correct; None where that was not tried."""
+    found = [check for m in measurements for check in m.checks if check.name in AGAIN.values()]
+    if not found:
+        return None
+    is_bad = any(check.p_value < CLOSURE_PROBABILITY for check in found)
+    told = "; ".join(f"{c.name}: χ²/n = {c.chi2:.1f}/{c.ndf} from 1, probability {c.p_value:.2g}" for c in found)
+    words = "Corrected samples do not agree" if is_bad else "Corrected samples agree"
+    return Check("bad" if is_bad else "good", "Closing the loop", f"{words}: {told}.")
 
 
 def mean_closure(measurement: Measurement) -> tuple[float, float]:
