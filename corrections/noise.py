@@ -61,6 +61,7 @@ def fit_noise_slope(
     Bins of pT with fewer than two measured bins of rho say nothing and take no part.
     """
     pt_grid = np.broadcast_to(pt if pt.ndim == 2 else pt[:, None], widths.shape)
+    pt_grid = np.where(pt_grid > 0, pt_grid, np.nan)
     x = (np.broadcast_to(rho, widths.shape) - mean_rho) / pt_grid**2
     y = widths**2
     used = np.isfinite(y) & np.isfinite(errors) & (errors > 0) & (widths > 0) & np.isfinite(x)

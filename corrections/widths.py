@@ -33,6 +33,8 @@ WidthStatus = Literal["ok", "empty", "few_events", "not_converged"]
 # Effective events below which a moment or a quantile range, and a fit of two parameters, mean nothing.
 FEWEST = 3.0
 FEWEST_IN_CORE = 20.0
+# Relative errors below this are what rounding leaves of zero.
+ROUNDING = 1e-9
 # The quantiles of -1 and +1 standard deviation of a Gaussian.
 ONE_SIGMA = np.array([ndtr(-1.0), ndtr(1.0)])
 # Hall-Sheather bandwidth times n^(1/3) there: 1.96^(2/3) (1.5 phi(1)^2/3)^(1/3).
@@ -114,7 +116,11 @@ class Estimator:
         status = _status(counts, variances, value, self.fewest)
         if status != "ok":
             return Width(np.nan, np.nan, status)
-        return Width(value, float(np.sqrt(variances @ self.influence(counts, variances, edges) ** 2)))
+        error = float(np.sqrt(variances @ self.influence(counts, variances, edges) ** 2))
+        # all contents in one or two bins: the width is that of the bins, and no event moves it
+        if not error > ROUNDING * value:
+            return Width(np.nan, np.nan, "not_converged")
+        return Width(value, error)
 
 
 def quantile(counts: FloatArray, edges: FloatArray, fractions: FloatArray) -> FloatArray:
