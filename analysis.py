@@ -380,6 +380,7 @@ def _write(
 ) -> Histograms:
     """Histograms, tables and corrections as files; returns the histograms."""
     from corrections.correction_set import write_correction_set
+    from corrections.covariance import write_covariance
     from corrections.passes import mean_rho
     from corrections.table import write_points
     from corrections.text_files import write_text_files
@@ -400,6 +401,7 @@ def _write(
             write_text_files(measurement, settings.tags, folder)
         points = [point for measurement in measurements for point in measurement.points]
         write_points(points, record.folder / "resolution.csv")
+        write_covariance(points, record.folder / "covariance.npz")
     return histograms
 
 
