@@ -177,7 +177,7 @@ def _residual_point(
     data, smeared, unsmeared = responses
     fit = fit_residual(data, smeared, unsmeared, enough)
     status: Status = "ok" if np.isfinite(fit.value) else "few_events"
-    return Point(*common, "forward", interval, everything, centre, fit.value, fit.error, status)
+    return Point(*common, "forward", interval, everything, centre, fit.value, fit.error, status, copies=fit.copies)
 
 
 def _response_points(

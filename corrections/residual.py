@@ -36,10 +36,14 @@ class Responses:
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """Correction factor of one |eta| bin, constant in pT, with its error; nan where no bin could be compared."""
+    """Correction factor of one |eta| bin, constant in pT; nan where no bin could be compared.
+
+    `copies` (n_replicas,) are its bootstrap copies.
+    """
 
     value: float
     error: float
+    copies: FloatArray
 
 
 def relative_responses(sample: Sample, eta: int) -> Responses:
@@ -90,11 +94,11 @@ def fit_residual(data: Responses, simulation: Responses, unsmeared: Responses, u
     variance = (data.error / data.value) ** 2 + (simulation.error / simulation.value) ** 2
     used = usable & np.isfinite(log_ratio) & (variance > 0)
     if not used.any():
-        return Residual(np.nan, np.nan)
+        return Residual(np.nan, np.nan, np.zeros(0))
     weight = np.where(used, 1 / np.where(used, variance, 1.0), 0.0)
     value = float(np.exp(np.sum(weight[used] * log_ratio[used]) / weight.sum()))
     copies = np.log(unsmeared.replicas) - np.log(data.replicas) if len(data.replicas) else np.zeros((0, len(used)))
     means = np.sum(weight[used] * copies[:, used], axis=1) / weight.sum()
     spread = float(replica_spread(means))
     error = spread if np.isfinite(spread) else float(1 / np.sqrt(weight.sum()))
-    return Residual(value, value * error)
+    return Residual(value, value * error, np.exp(means))

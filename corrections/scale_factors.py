@@ -61,18 +61,21 @@ class ScaleFactorFit:
         return np.asarray(parts(self.form, self.curve, pt) @ self.parameters)
 
     def data_squared_copies(self, pt: FloatArray) -> FloatArray:
-        """The same in every bootstrap copy, (n_replicas, n)."""
+        """The same in every bootstrap copy to first order in the fluctuations, (n_replicas, n)."""
         simulated = parts_copies(self.form, self.curve, pt)[: len(self.copies)]
-        return np.asarray(np.einsum("rnk,rk->rn", simulated, self.copies))
+        own = (self.copies - self.parameters) @ parts(self.form, self.curve, pt).T
+        return np.asarray(simulated @ self.parameters + own)
 
     def squared(self, pt: FloatArray) -> FloatArray:
         """Squared scale factor at `pt` (GeV), (n,)."""
         return self.data_squared(pt) / self.curve.squared(pt)
 
     def squared_copies(self, pt: FloatArray) -> FloatArray:
-        """The same in every bootstrap copy, (n_replicas, n)."""
+        """The same in every bootstrap copy to first order in the fluctuations, (n_replicas, n)."""
         simulated = self.curve.squared_copies(pt)[: len(self.copies)]
-        return np.asarray(self.data_squared_copies(pt) / simulated)
+        return np.asarray(self.data_squared_copies(pt) - self.squared(pt) * simulated) / self.curve.squared(
+            pt
+        ) + self.squared(pt)
 
     def squared_error(self, pt: FloatArray) -> FloatArray:
         """Standard deviation of `squared`, (n,), from the copies; analytic without them."""
