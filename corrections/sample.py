@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.binning import RESPONSE_BINS, Binning
-from processors.histograms import MOMENTS, DatasetSums, SparseSums
+from processors.binning import BALANCE, LEVELS, Binning
+from processors.histograms import MATRIX_MOMENTS, MOMENTS, DatasetSums, SparseSums
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,9 +95,41 @@ class Sample:
 
     def responses(self) -> tuple[FloatArray, FloatArray]:
         """Sums of weights and of squared weights of reco/truth, (n_eta, n_pt_truth, n_response) each."""
-        shape = (self.binning.shape[0], self.binning.shape[2], RESPONSE_BINS)
-        dense = self.sums.response.dense(shape)
+        counts, variances = self.responses_by_rho()
+        return counts.sum(axis=2), variances.sum(axis=2)
+
+    def responses_by_rho(self) -> tuple[FloatArray, FloatArray]:
+        """The same in bins of rho, (n_eta, n_pt_truth, n_rho, n_response) each."""
+        dense = self.sums.response.dense(self.binning.response_shape)
         return dense[..., 0], dense[..., 1]
+
+    def mean_rho(self) -> FloatArray:
+        """Mean rho of the events with the third-jet cut in each bin of rho, (n_rho,), nan where there is none."""
+        weight, weighted = np.zeros((len(self.binning.rho), 2)).T if len(self.sums.rho) == 0 else self.sums.rho.T
+        mean: FloatArray = np.divide(weighted, weight, out=np.full(len(weight), np.nan), where=weight > 0)
+        return mean
+
+    def matrix(self) -> dict[str, FloatArray]:
+        """Sums over all pairs by the names `MATRIX_MOMENTS`, (n_eta, n_eta, n_pt, n_alpha, n_third_jet) each.
+
+        The first |eta| bin is that of the probe and not below the second one; below the diagonal alone is filled.
+        """
+        if len(self.sums.matrix.bins) == 0:
+            return {name: np.zeros(self.binning.matrix_shape) for name in MATRIX_MOMENTS}
+        dense = self.sums.matrix.dense(self.binning.matrix_shape)
+        return {name: dense[..., i] for i, name in enumerate(MATRIX_MOMENTS)}
+
+    def balance(self, component: str, level: str, eta: int, region: int) -> Spectra:
+        """Distributions of a component (`BALANCE`) at a level (`LEVELS`) in bins of pt_avg, without replicas."""
+        _, n_level, n_eta, n_region, n_pt, n_value = self.binning.balance_shape
+        outer = BALANCE.index(component) * n_level + LEVELS.index(level)
+        block = n_pt * n_value
+        start = ((outer * n_eta + eta) * n_region + region) * block
+        rows = slice(*np.searchsorted(self.sums.balance.bins, [start, start + block]))
+        dense = np.zeros((block, 2))
+        dense[self.sums.balance.bins[rows] - start] = self.sums.balance.sums[rows]
+        grid = dense.reshape(n_pt, n_value, 2)
+        return Spectra(grid[..., 0], grid[..., 1], np.zeros((0, n_pt, n_value)))
 
 
 def join(name: str, parts: Sequence[tuple[DatasetSums, float]], binning: Binning) -> Sample:
@@ -144,6 +176,11 @@ def _scaled(sums: DatasetSums, factor: float) -> DatasetSums:
         response=_scaled_sparse(sums.response, factor),
         moments=moments,
         spectrum=sums.spectrum * powers,
+        matrix=replace(sums.matrix, sums=sums.matrix.sums * np.array([factor, factor**2, factor, factor]))
+        if len(sums.matrix.bins)
+        else sums.matrix,
+        balance=_scaled_sparse(sums.balance, factor),
+        rho=sums.rho * factor,
     )
 
 

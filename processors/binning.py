@@ -23,11 +23,14 @@ ETA_EDGES: dict[Scheme, tuple[float, ...]] = {
 REFERENCE: dict[Scheme, tuple[float, float]] = {"atlas": (0.2, 0.7), "cms": (0.0, 1.131)}
 # Steps of about 1.3, the ratio of neighbouring single-jet trigger thresholds.
 PT_AVG_EDGES = (40, 52, 68, 88, 115, 150, 195, 250, 325, 425, 550, 715, 930, 1250, 1700, 2500)
+# GeV per unit area; the last bin is open.
+RHO_EDGES = (0.0, 10.0, 20.0, 30.0, 40.0)
 ALPHA_EDGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 # The truth asymmetry widens with alpha; three groups keep most of what a fine division would tell.
 TEMPLATE_ALPHAS = (0.1, 0.2)
 RESPONSE_RANGE = (0.0, 2.5)
 RESPONSE_BINS = 250
+BALANCE_BINS = 200
 SPECTRUM_EDGES = tuple(float(edge) for edge in np.geomspace(20, 4000, 81))
 
 
@@ -36,8 +39,9 @@ class Binning:
     """Edges of every axis (YAML section `binning`).
 
     `eta`, `reference` and `pt_avg` replace what `scheme` stands for; energies in GeV, `eta` in |eta|. The reference
-    region must be a union of |eta| bins. The asymmetry has `asymmetry_bins` equal bins on [-2, 2], its whole range;
-    an even number puts an edge at zero, where the truth asymmetry peaks.
+    region must be a union of |eta| bins. `rho` divides the truth response; its last bin is above the last edge. The
+    asymmetry has `asymmetry_bins` equal bins on [-2, 2], its whole range; an even number puts an edge at zero, where
+    the truth asymmetry peaks.
     """
 
     scheme: Scheme = "atlas"
@@ -45,11 +49,13 @@ class Binning:
     reference: tuple[float, float] | None = None
     pt_avg: tuple[float, ...] = PT_AVG_EDGES
     alpha: tuple[float, ...] = ALPHA_EDGES
+    rho: tuple[float, ...] = RHO_EDGES
     asymmetry_bins: int = 200
 
     def __post_init__(self) -> None:
         """Refuse edges that are not rising and a reference region that cuts a bin."""
-        for name, edges in (("eta", self.eta_edges), ("pt_avg", self.pt_avg_edges), ("alpha", self.alpha_edges)):
+        for name in ("eta", "pt_avg", "alpha", "rho"):
+            edges = getattr(self, f"{name}_edges")
             if len(edges) < 2 or not np.all(np.isfinite(edges)) or np.any(np.diff(edges) <= 0):
                 message = f"binning.{name} needs at least two finite rising edges, got {list(map(float, edges))}"
                 raise ValueError(message)
@@ -81,6 +87,11 @@ class Binning:
     def alpha_edges(self) -> FloatArray:
         """Edges in alpha; the histograms have one more bin above the last edge."""
         return np.asarray(self.alpha, dtype=np.float64)
+
+    @property
+    def rho_edges(self) -> FloatArray:
+        """Edges in rho, GeV per unit area, (n_rho,); the last bin is above the last edge."""
+        return np.asarray(self.rho, dtype=np.float64)
 
     @property
     def asymmetry_edges(self) -> FloatArray:
@@ -118,6 +129,23 @@ class Binning:
             self.asymmetry_bins,
         )
 
+    @property
+    def response_shape(self) -> tuple[int, int, int, int]:
+        """Bins of the truth response along (eta, pt_truth, rho, response)."""
+        return self.shape[0], self.shape[2], len(self.rho), RESPONSE_BINS
+
+    @property
+    def matrix_shape(self) -> tuple[int, int, int, int, int]:
+        """Bins of the matrix of pairs along (eta_probe, eta_reference, pt_avg, alpha, third_jet)."""
+        return self.shape[0], self.shape[0], *self.shape[2:5]
+
+    @property
+    def balance_shape(self) -> tuple[int, int, int, int, int, int]:
+        """Bins of the components of the momentum balance along (component, level, eta, region, pt_avg, value)."""
+        return len(BALANCE), len(LEVELS), *self.shape[:3], BALANCE_BINS
+
 
 REGIONS = ("standard", "forward")
 THIRD_JET = ("fail", "pass")
+BALANCE = ("psi", "eta", "mpf", "mpfx")
+LEVELS = ("reco", "truth")

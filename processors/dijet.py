@@ -10,7 +10,7 @@ from coffea.processor import ProcessorABC
 from numpy.typing import NDArray
 
 from processors import jet_quality, kernels
-from processors.binning import RESPONSE_BINS, RESPONSE_RANGE, SPECTRUM_EDGES, Binning
+from processors.binning import BALANCE, LEVELS, RESPONSE_BINS, RESPONSE_RANGE, SPECTRUM_EDGES, Binning
 from processors.event_filter import EventFilter, lumi_mask, mask_of, pileup_weight, trigger_decision
 from processors.formats import BranchMap, ReadRequest, default_jet_algo
 from processors.histograms import DatasetSums, Filled, OrderedSum, SparseSums, VariedSums
@@ -18,7 +18,7 @@ from processors.jet_calibration import JetCalibration, calibrate, cone_radius, n
 from processors.jet_quality import JetQuality, good_jets, match_truth, wanted_columns
 from processors.reading import read_events
 from processors.selection import CUTFLOW_AS_READ, CUTFLOW_USED, DijetSelection
-from processors.variations import Systematics, Variation, shift_scale, variations
+from processors.variations import NOMINAL, Systematics, Variation, shift_scale, variations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,14 +81,17 @@ def fill_record(record: EventRecord, dataset: Dataset, settings: DijetSettings) 
         leading(record.jets), settings.selection.min_delta_phi, third_jet_cut(settings.selection)
     )
     calibrated, recalibrated = calibrate(record, settings.calibration, jet_algo(dataset))
+    calibrated = propagate(record, calibrated)
     unshifted = [way for way in ways if way.jes == 0]
     selected = select_events(calibrated, dataset, settings, unshifted)
-    sums = fill_nominal(selected, as_read, settings)
-    varied = {way.name: fill_varied(selected, way, settings) for way in unshifted[1:]}
+    weights = {way.pile_up: weigh_events(selected, settings, way.pile_up) for way in unshifted}
+    sums = fill_nominal(selected, as_read, weights["nominal"], settings)
+    varied = {way.name: fill_varied(selected, way.selection, weights[way.pile_up], settings) for way in unshifted[1:]}
     for way in ways:
         if way.jes != 0:
             shifted = select_events(calibrated, dataset, settings, [way])
-            varied[way.name] = fill_varied(shifted, way, settings)
+            own_weights = weigh_events(shifted, settings, way.pile_up)
+            varied[way.name] = fill_varied(shifted, way.selection, own_weights, settings)
     excluded = {**record.excluded, **recalibrated, **selected.excluded}
     return Filled(
         {dataset.name: replace(sums, excluded=excluded)}, {name: {dataset.name: each} for name, each in varied.items()}
@@ -115,6 +118,7 @@ class Selected(NamedTuple):
     record: EventRecord
     selections: tuple[DijetSelection, ...]
     pairs: kernels.Pairs
+    places: kernels.Places
     partners: kernels.Partners
     prescale: FloatArray
     passed: NDArray[np.int8]
@@ -135,29 +139,36 @@ def select_events(
     triggered, prescale = trigger_decision(record.triggers, dataset.triggers, pairs.pt_avg)
     passed = count_passed(certified, pairs.second >= 0, pairs.delta_phi > selections[0].min_delta_phi, triggered)
     usable = certified & triggered & (pairs.delta_phi > min(each.min_delta_phi for each in selections))
-    partners = match_truth_pairs(record, pairs, usable, settings.selection.truth_max_dr)
-    candidates = kernels.find_candidates(
-        pairs, partners, usable, passed, record.identity, jets, grid(settings.binning), cuts(selections)
-    )
-    return Selected(record, selections, pairs, partners, prescale, passed, candidates, {**lost, **removed})
+    edges = grid(settings.binning)
+    places = kernels.locate(pairs, usable, record.identity, jets, edges)
+    # the truth response, which is not varied, needs truth jets outside of the regions and of the range in pt_avg too
+    is_looked_at = usable if ways[0].name == NOMINAL else (places.region >= 0) & (places.pt_avg >= 0)
+    partners = match_truth_pairs(record, pairs, is_looked_at, settings.selection.truth_max_dr)
+    candidates = kernels.find_candidates(pairs, places, partners, passed, edges, cuts(selections))
+    return Selected(record, selections, pairs, places, partners, prescale, passed, candidates, {**lost, **removed})
 
 
-def fill_nominal(selected: Selected, as_read: NDArray[np.int8], settings: DijetSettings) -> DatasetSums:
+def fill_nominal(
+    selected: Selected, as_read: NDArray[np.int8], weights: EventWeights, settings: DijetSettings
+) -> DatasetSums:
     """All sums of the nominal way to fill; `as_read` are the steps passed by the jets of the file."""
-    weights = weigh_events(selected, settings, "nominal")
     dijets = kernels.choose(selected.candidates, 0)
     return DatasetSums(
         **fill_asymmetries(selected, dijets, weights, settings, settings.replicas),
         response=fill_responses(selected, weights, settings),
         spectrum=fill_spectrum(selected, dijets, weights),
         cutflow=cutflow(as_read, selected, weights),
+        matrix=fill_matrix(selected, weights, settings),
+        balance=fill_balance(selected, dijets, weights, settings),
+        rho=fill_rho(selected, dijets, weights, settings),
     )
 
 
-def fill_varied(selected: Selected, way: Variation, settings: DijetSettings) -> VariedSums:
-    """The sums that are kept of a variation."""
-    weights = weigh_events(selected, settings, way.pile_up)
-    dijets = kernels.choose(selected.candidates, selected.selections.index(way.selection))
+def fill_varied(
+    selected: Selected, selection: DijetSelection, weights: EventWeights, settings: DijetSettings
+) -> VariedSums:
+    """The sums that are kept of a variation with one of the selections."""
+    dijets = kernels.choose(selected.candidates, selected.selections.index(selection))
     return VariedSums(**fill_asymmetries(selected, dijets, weights, settings, 0))
 
 
@@ -191,7 +202,7 @@ def grid(binning: Binning) -> kernels.Grid:
     """The edges for the kernels."""
     is_reference = np.zeros(binning.shape[0], np.bool_)
     is_reference[list(binning.reference_bins)] = True
-    return kernels.Grid(binning.eta_edges, is_reference, binning.pt_avg_edges, binning.alpha_edges)
+    return kernels.Grid(binning.eta_edges, is_reference, binning.pt_avg_edges, binning.alpha_edges, binning.rho_edges)
 
 
 def count_passed(*decisions: BoolArray) -> NDArray[np.int8]:
@@ -215,9 +226,9 @@ def match_truth_pairs(record: EventRecord, pairs: kernels.Pairs, usable: BoolArr
     truth = record.truth
     if truth is None:
         none = np.zeros(0, np.int32)
-        return kernels.Partners(none, none, np.zeros(0, np.float32))
+        return kernels.Partners(none, none, np.zeros(0, np.float32), np.zeros(0, np.float32))
     partners = kernels.match_leading(pairs, usable, leading(record.jets), leading(truth), max_dr)
-    return kernels.Partners(*partners, truth.pt)
+    return kernels.Partners(*partners, truth.pt, truth.phi)
 
 
 def fill_asymmetries(
@@ -230,15 +241,17 @@ def fill_asymmetries(
         kernels.bin_index(dijets.cell, value, -2.0, 2.0, shape[-1])
         for value in (dijets.asymmetry, dijets.truth_asymmetry)
     ]
-    sums, truth_sums = _sparse_pair(index, weight, record.identity[dijets.event], n_replicas, int(np.prod(shape)))
+    identity = record.identity[dijets.event] if n_replicas else record.identity[:0]
+    sums, truth_sums = _sparse_pair(index, weight, identity, n_replicas, int(np.prod(shape)))
     rho = np.zeros(len(weight)) if record.rho is None else record.rho[dijets.event].astype(np.float64)
     moments = kernels.fill_moments(
-        _without_alpha(dijets.cell, shape),
+        kernels.without_alpha(dijets.cell, shape[3]),
         weight,
         selected.pairs.pt_avg[dijets.event],
         dijets.asymmetry,
         rho,
         dijets.truth_pt_avg,
+        dijets.cos_delta_phi,
         shape[0] * shape[1] * shape[2] * shape[4],
     )
     return {"asymmetry": sums, "truth_asymmetry": truth_sums, "moments": moments}
@@ -255,20 +268,79 @@ def fill_responses(selected: Selected, weights: EventWeights, settings: DijetSet
     binning = settings.binning
     if len(selected.partners.first) == 0:
         return SparseSums.empty()
+    rho = selected.record.rho
     found = kernels.find_responses(
         selected.pairs,
+        selected.places,
         selected.partners,
-        selected.passed,
-        TRIGGERED,
+        selected.passed >= TRIGGERED,
         leading(selected.record.jets),
+        np.zeros(len(selected.record)) if rho is None else rho.astype(np.float64),
         grid(binning),
         third_jet_cut(settings.selection),
     )
-    n_total = binning.shape[0] * binning.shape[2] * RESPONSE_BINS
+    n_total = int(np.prod(binning.response_shape))
     index = kernels.bin_index(found.cell, found.response, *RESPONSE_RANGE, RESPONSE_BINS)
     bins = kernels.touched_bins(index, n_total)
     sums = kernels.fill_sums(index, bins, weights.used[found.event], n_total)
     return SparseSums(bins, sums, np.zeros((len(bins), 0), np.float32))
+
+
+def fill_matrix(selected: Selected, weights: EventWeights, settings: DijetSettings) -> SparseSums:
+    """Moments of the asymmetry of all pairs of |eta| bins."""
+    sums = kernels.fill_matrix(
+        selected.pairs,
+        selected.places,
+        selected.passed >= TRIGGERED,
+        selected.record.identity,
+        grid(settings.binning),
+        third_jet_cut(settings.selection),
+        weights.used,
+    )
+    bins = np.flatnonzero(sums[:, 1])
+    return SparseSums(bins, sums[bins], np.zeros((len(bins), 0), np.float32))
+
+
+def fill_balance(
+    selected: Selected, dijets: kernels.Dijets, weights: EventWeights, settings: DijetSettings
+) -> SparseSums:
+    """Components of the momentum balance of the chosen events with a soft third jet."""
+    shape = settings.binning.balance_shape
+    is_soft = dijets.cell % 2 == 1
+    event, probe = dijets.event[is_soft], dijets.probe[is_soft]
+    components = balance_components(selected, event, probe)
+    cell = dijets.cell[is_soft] // (2 * settings.binning.shape[3])
+    n_cells, n_total = int(np.prod(shape[2:5])), int(np.prod(shape))
+    outer = np.array([BALANCE.index(name) * shape[1] + LEVELS.index(level) for name, level in components])
+    cells = (outer[:, np.newaxis] * n_cells + cell).astype(np.int32)
+    index = kernels.bin_index(cells.ravel(), np.concatenate(list(components.values())), -2.0, 2.0, shape[-1])
+    bins = kernels.touched_bins(index, n_total)
+    sums = kernels.fill_sums(index, bins, np.tile(weights.used[event], len(components)), n_total)
+    return SparseSums(bins, sums, np.zeros((len(bins), 0), np.float32))
+
+
+def balance_components(
+    selected: Selected, event: NDArray[np.int32], probe: NDArray[np.int8]
+) -> dict[tuple[str, str], FloatArray]:
+    """Values of each component of the momentum balance by name and level, (n,), for what the file has."""
+    record, pairs, partners = selected.record, selected.pairs, selected.partners
+    psi, eta = kernels.bisector_components(event, probe, pairs, record.identity)
+    components = {("psi", "reco"): psi, ("eta", "reco"): eta}
+    if record.truth is not None:
+        psi, eta = kernels.truth_bisector_components(event, probe, partners, record.identity)
+        components |= {("psi", "truth"): psi, ("eta", "truth"): eta}
+    if record.met is not None:
+        mpf, mpfx = kernels.missing_components(event, probe, pairs, leading(record.jets), *record.met)
+        components |= {("mpf", "reco"): mpf, ("mpfx", "reco"): mpfx}
+    return components
+
+
+def fill_rho(selected: Selected, dijets: kernels.Dijets, weights: EventWeights, settings: DijetSettings) -> FloatArray:
+    """Sums of weights and of weights times rho in bins of rho, (n_rho, 2); zero where the file has no rho."""
+    if selected.record.rho is None:
+        return np.zeros((len(settings.binning.rho), 2))
+    rho = selected.record.rho[dijets.event].astype(np.float64)
+    return kernels.fill_rho(settings.binning.rho_edges, rho, dijets.cell, weights.used[dijets.event])
 
 
 def cutflow(as_read: NDArray[np.int8], selected: Selected, weights: EventWeights) -> FloatArray:
@@ -283,10 +355,6 @@ def cutflow(as_read: NDArray[np.int8], selected: Selected, weights: EventWeights
             : TRIGGERED - 1, 1
         ]
     return np.concatenate([steps, used])
-
-
-def _without_alpha(cell: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
-    return ((cell // (2 * shape[3])) * 2 + cell % 2).astype(np.int32)
 
 
 def _sparse_pair(
@@ -322,7 +390,15 @@ def prepare_jets(
     if record.truth is not None:
         matched = match_truth(record.jets, record.truth, 0.5 * cone_radius(algo))
     jets, _, lost = scale_jets(record.jets, smear(record, matched, settings.calibration, algo))
-    return replace(record, jets=jets), lost
+    return propagate(record, replace(record, jets=jets)), lost
+
+
+def propagate(before: EventRecord, after: EventRecord) -> EventRecord:
+    """`after` with the change of its jets since `before` taken off the missing momentum, where the file has one."""
+    if after.met is None or after.jets is before.jets:
+        return after
+    (x, y), (new_x, new_y) = (kernels.transverse_momentum(leading(each.jets)) for each in (before, after))
+    return replace(after, met=(after.met[0] + x - new_x, after.met[1] + y - new_y))
 
 
 def variations_of(dataset: Dataset, settings: DijetSettings) -> tuple[Variation, ...]:
@@ -355,7 +431,7 @@ def read_request(dataset: Dataset, settings: DijetSettings) -> ReadRequest:
         weight=dataset.weight,
         triggers=tuple(trigger.path for trigger in dataset.triggers),
         jet_columns=tuple(dict.fromkeys((*wanted_columns(settings.jets), *needed))),
-        event_columns=("rho", *pile_up),
+        event_columns=("rho", "met_pt", "met_phi", *pile_up),
         needed=(*needed, *pile_up),
         truth=dataset.is_mc,
         leptons=settings.jets.lepton_cleaning,

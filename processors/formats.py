@@ -36,7 +36,7 @@ JET_COLUMNS = (
 )
 """Names of the optional jet columns (`Jets.extra`)."""
 EVENT_ID = ("run", "luminosity_block", "event")
-EVENT_COLUMNS = ("rho", "npv", "true_interactions")
+EVENT_COLUMNS = ("rho", "npv", "true_interactions", "met_pt", "met_phi")
 """Names of the optional columns of the event."""
 MOMENTUM = ("pt", "eta", "phi", "mass")
 UNITS = ("GeV", "MeV")
@@ -119,6 +119,8 @@ _NANOAOD = Layout(
         "rho": ("fixedGridRhoFastjetAll", "Rho_fixedGridRhoFastjetAll"),
         "npv": ("PV_npvs",),
         "true_interactions": ("Pileup_nTrueInt",),
+        "met_pt": ("MET_pt", "PuppiMET_pt", "PFMET_pt"),
+        "met_phi": ("MET_phi", "PuppiMET_phi", "PFMET_phi"),
     },
     trigger=("{}", "HLT_{}"),
 )

@@ -8,7 +8,18 @@ asymmetry, truth_asymmetry
     third_jet ("pass": the default third-jet cut), asymmetry. The truth one is the asymmetry of the truth jets matched
     to the reconstructed leading jets, in the bin of the reconstructed event.
 response
-    dataset, eta, pt_truth (GeV), response: reco/truth of the matched leading jets, default third-jet cut.
+    dataset, eta, pt_truth (GeV), rho (last bin: above the last edge), response: reco/truth of the matched leading jets,
+    default third-jet cut.
+matrix
+    dataset, eta_probe, eta_reference, pt_avg, alpha, third_jet, moment: sums over all pairs, see `MATRIX_MOMENTS`. The
+    probe is the jet in the |eta| bin further out, either of them within one bin.
+balance
+    dataset, component, level (reco, or truth of the matched jets), eta, region, pt_avg, value: components of the
+    transverse momentum of the two leading jets in units of pt_avg at the same level, default third-jet cut, in the bin
+    of the reconstructed event. Across the bisector of their azimuths psi = A sin(dphi/2), along it
+    eta = 2 cos(dphi/2) with a random sign; both of the same scale as A. mpf is minus the missing transverse momentum
+    along the axis of the dijet that points to the probe, which is A where the jets alone are mismeasured, and mpfx is
+    minus that across.
 moments
     dataset, eta, region, pt_avg, third_jet, moment: sums over events, see `MOMENTS`.
 spectrum
@@ -28,8 +39,18 @@ import hist
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.binning import REGIONS, RESPONSE_BINS, RESPONSE_RANGE, SPECTRUM_EDGES, THIRD_JET, Binning
-from processors.kernels import unite
+from processors.binning import (
+    BALANCE,
+    BALANCE_BINS,
+    LEVELS,
+    REGIONS,
+    RESPONSE_BINS,
+    RESPONSE_RANGE,
+    SPECTRUM_EDGES,
+    THIRD_JET,
+    Binning,
+)
+from processors.kernels import add_rows, unite
 from processors.selection import CUTFLOW_STEPS
 
 if TYPE_CHECKING:
@@ -47,7 +68,11 @@ MOMENTS = (
     "rho",
     "matched",
     "truth_pt_avg",
+    "cos_delta_phi",
 )
+"""Sums of the weight times these; "cos_delta_phi" is |cos| of the azimuth between the jets."""
+MATRIX_MOMENTS = ("weight", "weight_squared", "asymmetry", "asymmetry_squared")
+"""Columns of `DatasetSums.matrix.sums`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +84,7 @@ class SparseSums:
     bins
         Flat bin numbers, sorted and distinct, (n,).
     sums
-        Sums of weights and of squared weights, (n, 2).
+        Sums of weights and of squared weights, (n, 2), or whatever columns the owner says.
     replicas
         Sums of weights times Poisson(1) for each bootstrap replica, (n, n_replicas); n_replicas may be 0.
     """
@@ -82,22 +107,15 @@ class SparseSums:
         bins, here, there = unite(self.bins, other.bins)
         return SparseSums(
             bins,
-            _scatter(len(bins), (here, self.sums), (there, other.sums)),
-            _scatter(len(bins), (here, self.replicas), (there, other.replicas)),
+            add_rows(len(bins), here, self.sums, there, other.sums),
+            add_rows(len(bins), here, self.replicas, there, other.replicas),
         )
 
     def dense(self, shape: tuple[int, ...]) -> FloatArray:
-        """Sums of weights and of squared weights on the full grid, (*shape, 2)."""
-        grid = np.zeros((int(np.prod(shape)), 2))
+        """The columns of `sums` on the full grid, (*shape, n_columns)."""
+        grid = np.zeros((int(np.prod(shape)), self.sums.shape[1]))
         grid[self.bins] = self.sums
-        return grid.reshape(*shape, 2)
-
-
-def _scatter(n: int, *parts: tuple[IntArray, NDArray[Any]]) -> NDArray[Any]:
-    total = np.zeros((n, parts[0][1].shape[1]), dtype=parts[0][1].dtype)
-    for rows, values in parts:
-        total[rows] += values
-    return total
+        return grid.reshape(*shape, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +123,9 @@ class DatasetSums:
     """All sums of one dataset.
 
     `moments` is (n_cells, n_moments) over (eta, region, pt_avg, third_jet), `spectrum` (n, 2), `cutflow`
-    (n_steps, 2) with raw and weighted counts, `excluded` counts what was left out by reason.
+    (n_steps, 2) with raw and weighted counts, `excluded` counts what was left out by reason. `matrix` has the columns
+    `MATRIX_MOMENTS`. `rho` (n_rho, 2) is the sum of weights, and of weights times rho, of the events with the default
+    third-jet cut in bins of rho. Shapes of the bins are those of `Binning`.
     """
 
     asymmetry: SparseSums
@@ -115,6 +135,9 @@ class DatasetSums:
     spectrum: FloatArray
     cutflow: FloatArray
     excluded: Mapping[str, int] = field(default_factory=dict)
+    matrix: SparseSums = field(default_factory=SparseSums.empty)
+    balance: SparseSums = field(default_factory=SparseSums.empty)
+    rho: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
 
     def __add__(self, other: DatasetSums) -> DatasetSums:
         """Sum of everything, reasons of exclusion united."""
@@ -197,7 +220,7 @@ class Filled:
         return cls(datasets, varied)
 
 
-_SPARSE = ("asymmetry", "truth_asymmetry", "response")
+_SPARSE = ("asymmetry", "truth_asymmetry", "response", "matrix", "balance")
 _SPARSE_COLUMNS = ("bins", "sums", "replicas")
 Sums = TypeVar("Sums", DatasetSums, VariedSums)
 
@@ -301,6 +324,8 @@ def to_hist(filled: Filled, binning: Binning) -> dict[str, hist.Hist[Any]]:
         "response": _weighted(names, response_axes(binning), [s.response for s in filled.datasets.values()]),
         "moments": _moments(names, binning, [s.moments for s in filled.datasets.values()]),
         "spectrum": _spectrum(names, [s.spectrum for s in filled.datasets.values()]),
+        "matrix": _matrix(names, binning, [s.matrix for s in filled.datasets.values()]),
+        "balance": _weighted(names, balance_axes(binning), [s.balance for s in filled.datasets.values()]),
     }
     if filled.varied:
         histograms["variations"] = _variations(filled, binning, "asymmetry")
@@ -325,7 +350,21 @@ def response_axes(binning: Binning) -> tuple[Any, ...]:
     return (
         hist.axis.Variable(binning.eta_edges, name="eta", label=r"$|\eta|$", flow=False),
         hist.axis.Variable(binning.pt_avg_edges, name="pt_truth", label=r"$p_T^{truth}$ [GeV]", flow=False),
+        hist.axis.Variable(binning.rho_edges, name="rho", label=r"$\rho$ [GeV]", underflow=False),
         hist.axis.Regular(RESPONSE_BINS, *RESPONSE_RANGE, name="response", label=r"$p_T/p_T^{truth}$", flow=False),
+    )
+
+
+def balance_axes(binning: Binning) -> tuple[Any, ...]:
+    """Axes of the histogram of the components of the momentum balance after `dataset`."""
+    eta, region, pt_avg, *_ = asymmetry_axes(binning)
+    return (
+        hist.axis.StrCategory(BALANCE, name="component", label="component", flow=False),
+        hist.axis.StrCategory(LEVELS, name="level", label="level", flow=False),
+        eta,
+        region,
+        pt_avg,
+        hist.axis.Regular(BALANCE_BINS, -2, 2, name="value", label=r"$p/p_T^{avg}$", flow=False),
     )
 
 
@@ -390,6 +429,23 @@ def _moments(names: list[str], binning: Binning, parts: list[FloatArray]) -> his
     view = histogram.view(flow=True)
     for i, part in enumerate(parts):
         view[i] = part.reshape(view.shape[1:])
+    return histogram
+
+
+def _matrix(names: list[str], binning: Binning, parts: list[SparseSums]) -> hist.Hist[Any]:
+    _, _, pt_avg, alpha, third_jet, _ = asymmetry_axes(binning)
+    probe, reference = (
+        hist.axis.Variable(binning.eta_edges, name=name, label=label, flow=False)
+        for name, label in (("eta_probe", r"$|\eta_{probe}|$"), ("eta_reference", r"$|\eta_{ref}|$"))
+    )
+    moment = hist.axis.StrCategory(MATRIX_MOMENTS, name="moment", label="sum over events of", flow=False)
+    histogram: hist.Hist[Any] = hist.Hist(
+        _dataset_axis(names), probe, reference, pt_avg, alpha, third_jet, moment, storage=hist.storage.Double()
+    )
+    view = histogram.view(flow=True)
+    for i, part in enumerate(parts):
+        if len(part.bins):
+            view[i] = part.dense(binning.matrix_shape)
     return histogram
 
 

@@ -21,6 +21,7 @@ FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 Int32Array = NDArray[np.int32]
+Int16Array = NDArray[np.int16]
 Int8Array = NDArray[np.int8]
 BoolArray = NDArray[np.bool_]
 IdentityArray = NDArray[np.uint64]
@@ -28,6 +29,7 @@ Array = NDArray[Any]
 
 PROBE_CHOICE = np.uint64(0x70726F6265000000)
 BOOTSTRAP = np.uint64(0x626F6F7473000000)
+BISECTOR_SIDE = np.uint64(0x6269736563000000)
 STRIDE = np.uint64(0x9E3779B97F4A7C15)
 
 # Poisson(1) count of each 16-bit random number: the inverse of its cumulative distribution, exact to 2^-17.
@@ -49,31 +51,50 @@ class Leading(NamedTuple):
 class Pairs(NamedTuple):
     """The leading jets of each event of a chunk; arrays (n_events,), jet indices into the flat arrays or -1.
 
-    `pt_avg` and `delta_phi`, between the first and the second, are nan without a pair.
+    `pt_avg`, the asymmetry with the first jet as the probe, and `delta_phi` between the two are nan without a pair.
     """
 
     first: Int32Array
     second: Int32Array
     third: Int32Array
     pt_avg: FloatArray
+    asymmetry: FloatArray
     delta_phi: FloatArray
 
 
 class Partners(NamedTuple):
-    """Truth jets of the leading jets, (n_events,) indices into `pt` or -1; all empty where there is no truth."""
+    """Truth jets of the leading jets, (n_events,) indices into `pt` and `phi` or -1; all empty without truth."""
 
     first: Int32Array
     second: Int32Array
     pt: Float32Array
+    phi: Float32Array
 
 
 class Grid(NamedTuple):
-    """Edges of |eta|, pt_avg and alpha, and which |eta| bins belong to the reference region."""
+    """Edges of |eta|, pt_avg, alpha and rho, and which |eta| bins belong to the reference region."""
 
     eta: FloatArray
     is_reference: BoolArray
     pt: FloatArray
     alpha: FloatArray
+    rho: FloatArray
+
+
+class Places(NamedTuple):
+    """Bins of the leading jets of each event, (n_events,), -1 outside; alpha above its last edge is a bin of its own.
+
+    `probe` is 1 where the first jet is the probe of the `region` and -1 where the second is; `pt_third` is 0 without a
+    third jet. All bins are -1 where the event was not looked at.
+    """
+
+    eta_first: Int16Array
+    eta_second: Int16Array
+    pt_avg: Int16Array
+    alpha: Int16Array
+    region: Int8Array
+    probe: Int8Array
+    pt_third: FloatArray
 
 
 class ThirdJetCut(NamedTuple):
@@ -96,13 +117,16 @@ class Candidates(NamedTuple):
 
     `event` is the place in the chunk; `cell` counts (eta, region, pt_avg, alpha) in C order; `third_jet` (n,
     n_selections) is 1 where the third jet is soft enough, 0 where it is not, -1 where the selection drops the event;
-    `truth_asymmetry` is nan and `truth_pt_avg` 0 where a jet has no truth partner.
+    `probe` is 1 where the first jet is the probe and -1 where the second is; `cos_delta_phi` is |cos| of the angle
+    between the jets; `truth_asymmetry` is nan and `truth_pt_avg` 0 where a jet has no truth partner.
     """
 
     event: Int32Array
     cell: Int32Array
     third_jet: Int8Array
+    probe: Int8Array
     asymmetry: FloatArray
+    cos_delta_phi: FloatArray
     truth_asymmetry: FloatArray
     truth_pt_avg: FloatArray
 
@@ -112,13 +136,15 @@ class Dijets(NamedTuple):
 
     event: Int32Array
     cell: Int32Array
+    probe: Int8Array
     asymmetry: FloatArray
+    cos_delta_phi: FloatArray
     truth_asymmetry: FloatArray
     truth_pt_avg: FloatArray
 
 
 class Responses(NamedTuple):
-    """Matched leading jets, arrays (n,): event, cell over (|eta|, truth pT) in C order, and reco/truth."""
+    """Matched leading jets, arrays (n,): event, cell over (|eta|, truth pT, rho) in C order, and reco/truth."""
 
     event: Int32Array
     cell: Int32Array
@@ -126,19 +152,11 @@ class Responses(NamedTuple):
 
 
 @compiled
-def _leading_jets(offsets: IntArray, good: BoolArray, event: int) -> tuple[int, int, int]:
-    first, second, third = -1, -1, -1
-    for jet in range(offsets[event], offsets[event + 1]):
-        if not good[jet]:
-            continue
-        if first < 0:
-            first = jet
-        elif second < 0:
-            second = jet
-        else:
-            third = jet
-            break
-    return first, second, third
+def _next_good(good: BoolArray, start: int, stop: int) -> int:
+    """The first good jet in [start, stop), else `stop`."""
+    while start < stop and not good[start]:
+        start += 1
+    return start
 
 
 @compiled
@@ -149,16 +167,22 @@ def find_pairs(jets: Leading, good: BoolArray) -> Pairs:
     second = np.empty(n_events, np.int32)
     third = np.empty(n_events, np.int32)
     mean_pt = np.empty(n_events, np.float64)
+    balance = np.empty(n_events, np.float64)
     distance = np.empty(n_events, np.float64)
     for event in range(n_events):
-        a, b, c = _leading_jets(jets.offsets, good, event)
-        first[event], second[event], third[event] = a, b, c
-        if b < 0:
-            mean_pt[event] = distance[event] = np.nan
-        else:
-            mean_pt[event] = pt_avg(np.float64(jets.pt[a]), np.float64(jets.pt[b]))
+        stop = jets.offsets[event + 1]
+        a = _next_good(good, jets.offsets[event], stop)
+        b = _next_good(good, a + 1, stop)
+        c = _next_good(good, b + 1, stop)
+        first[event] = a if a < stop else -1
+        second[event] = b if b < stop else -1
+        third[event] = c if c < stop else -1
+        mean_pt[event] = balance[event] = distance[event] = np.nan
+        if b < stop:
+            pt_a, pt_b = np.float64(jets.pt[a]), np.float64(jets.pt[b])
+            mean_pt[event], balance[event] = pt_avg(pt_a, pt_b), asymmetry(pt_a, pt_b)
             distance[event] = delta_phi(np.float64(jets.phi[a]), np.float64(jets.phi[b]))
-    return Pairs(first, second, third, mean_pt, distance)
+    return Pairs(first, second, third, mean_pt, balance, distance)
 
 
 @compiled
@@ -255,62 +279,81 @@ def probe_is_first(identity: int) -> bool:
 
 
 @compiled
+def locate(pairs: Pairs, usable: BoolArray, identity: IdentityArray, jets: Leading, grid: Grid) -> Places:
+    """Bins and probes of the `usable` (n_events,) events, all of which have a pair."""
+    n_events = len(usable)
+    places = Places(
+        np.full(n_events, -1, np.int16),
+        np.full(n_events, -1, np.int16),
+        np.full(n_events, -1, np.int16),
+        np.full(n_events, -1, np.int16),
+        np.full(n_events, NO_REGION, np.int8),
+        np.zeros(n_events, np.int8),
+        np.zeros(n_events, np.float64),
+    )
+    for event in np.flatnonzero(usable):
+        third = pairs.third[event]
+        pt_third = np.float64(jets.pt[third]) if third >= 0 else 0.0
+        bin_a = _inner_bin(grid.eta, abs(np.float64(jets.eta[pairs.first[event]])))
+        bin_b = _inner_bin(grid.eta, abs(np.float64(jets.eta[pairs.second[event]])))
+        region, first_is_probe = _assign(bin_a, bin_b, grid.is_reference, probe_is_first(identity[event]))
+        places.eta_first[event], places.eta_second[event] = bin_a, bin_b
+        places.region[event], places.probe[event] = region, 1 if first_is_probe else -1
+        places.pt_avg[event] = _inner_bin(grid.pt, pairs.pt_avg[event])
+        places.alpha[event] = _bin(grid.alpha, pt_third / pairs.pt_avg[event])
+        places.pt_third[event] = pt_third
+    return places
+
+
+@compiled
 def find_candidates(
     pairs: Pairs,
+    places: Places,
     partners: Partners,
-    usable: BoolArray,
     passed: Int8Array,
-    identity: IdentityArray,
-    jets: Leading,
     grid: Grid,
     cuts: Cuts,
 ) -> Candidates:
     """Dijets of any of the selections with their histogram cell and asymmetries.
 
-    Only `usable` (n_events,) events are looked at: certified, triggered, and back to back in the loosest selection.
     `passed` (n_events,) is the number of steps an event has passed in the first selection, and it is raised here for
     the events back to back in that one by the steps pt_avg_range, eta_region, alpha_range and good_third_jet.
     """
-    n_usable, n_selections = np.count_nonzero(usable), len(cuts.min_delta_phi)
+    located = np.flatnonzero(places.pt_avg >= 0)
+    n_located, n_selections = len(located), len(cuts.min_delta_phi)
     n_pt, n_alpha = len(grid.pt) - 1, len(grid.alpha) - 1
-    event_out = np.empty(n_usable, np.int32)
-    cell = np.empty(n_usable, np.int32)
-    third_jet = np.empty((n_usable, n_selections), np.int8)
-    reco = np.empty(n_usable, np.float64)
-    truth = np.empty(n_usable, np.float64)
-    truth_mean = np.empty(n_usable, np.float64)
+    event_out = np.empty(n_located, np.int32)
+    cell = np.empty(n_located, np.int32)
+    third_jet = np.empty((n_located, n_selections), np.int8)
+    probe = np.empty(n_located, np.int8)
+    reco = np.empty(n_located, np.float64)
+    cos_delta_phi = np.empty(n_located, np.float64)
+    truth = np.empty(n_located, np.float64)
+    truth_mean = np.empty(n_located, np.float64)
     n = 0
-    for event in np.flatnonzero(usable):
-        mean_pt = pairs.pt_avg[event]
-        pt_bin = _inner_bin(grid.pt, mean_pt)
-        if pt_bin < 0:
-            continue
-        in_first = pairs.delta_phi[event] > cuts.min_delta_phi[0]
+    for event in located:
+        mean_pt, distance, pt_third = pairs.pt_avg[event], pairs.delta_phi[event], places.pt_third[event]
+        in_first = distance > cuts.min_delta_phi[0]
         passed[event] += in_first
-        a, b, c = pairs.first[event], pairs.second[event], pairs.third[event]
-        bin_a = _inner_bin(grid.eta, abs(np.float64(jets.eta[a])))
-        bin_b = _inner_bin(grid.eta, abs(np.float64(jets.eta[b])))
-        region, first_is_probe = _assign(bin_a, bin_b, grid.is_reference, probe_is_first(identity[event]))
+        region, alpha_bin, sign = places.region[event], places.alpha[event], places.probe[event]
         if region == NO_REGION:
             continue
         passed[event] += in_first
-        pt_third = np.float64(jets.pt[c]) if c >= 0 else 0.0
-        alpha_bin = _bin(grid.alpha, pt_third / mean_pt)
         is_kept = False
         for k in range(n_selections):
             is_soft = pt_third < third_jet_limit(mean_pt, cuts.min_pt[k], cuts.max_fraction[k])
-            in_range = alpha_bin >= 0 and (alpha_bin < n_alpha or is_soft)
-            in_selection = in_range and pairs.delta_phi[event] > cuts.min_delta_phi[k]
+            in_selection = alpha_bin >= 0 and (alpha_bin < n_alpha or is_soft) and distance > cuts.min_delta_phi[k]
             third_jet[n, k] = is_soft if in_selection else -1
             is_kept |= in_selection
         if not is_kept:
             continue
         passed[event] += 1 + third_jet[n, 0]
-        sign = 1.0 if first_is_probe else -1.0
-        eta_bin = bin_a if first_is_probe else bin_b
+        eta_bin = places.eta_first[event] if sign > 0 else places.eta_second[event]
         event_out[n] = event
-        cell[n] = ((eta_bin * 2 + region) * n_pt + pt_bin) * (n_alpha + 1) + alpha_bin
-        reco[n] = sign * asymmetry(np.float64(jets.pt[a]), np.float64(jets.pt[b]))
+        cell[n] = ((eta_bin * 2 + region) * n_pt + places.pt_avg[event]) * (n_alpha + 1) + alpha_bin
+        probe[n] = sign
+        reco[n] = sign * pairs.asymmetry[event]
+        cos_delta_phi[n] = abs(math.cos(distance))
         truth[n], truth_mean[n] = np.nan, 0.0
         if len(partners.first) > 0 and partners.first[event] >= 0 and partners.second[event] >= 0:
             truth_a, truth_b = (
@@ -320,65 +363,187 @@ def find_candidates(
             truth[n] = sign * asymmetry(truth_a, truth_b)
             truth_mean[n] = pt_avg(truth_a, truth_b)
         n += 1
-    return Candidates(event_out[:n], cell[:n], third_jet[:n], reco[:n], truth[:n], truth_mean[:n])
+    return Candidates(
+        event_out[:n], cell[:n], third_jet[:n], probe[:n], reco[:n], cos_delta_phi[:n], truth[:n], truth_mean[:n]
+    )
 
 
 @compiled
 def choose(candidates: Candidates, selection: int) -> Dijets:
     """The dijets of one of the selections that `candidates` were found for, by its number."""
-    third_jet = candidates.third_jet[:, selection]
-    n_kept = np.count_nonzero(third_jet >= 0)
-    event, cell = np.empty(n_kept, np.int32), np.empty(n_kept, np.int32)
-    reco, truth, truth_mean = np.empty(n_kept, np.float64), np.empty(n_kept, np.float64), np.empty(n_kept, np.float64)
+    size = np.count_nonzero(candidates.third_jet[:, selection] >= 0)
+    dijets = Dijets(
+        np.empty(size, np.int32),
+        np.empty(size, np.int32),
+        np.empty(size, np.int8),
+        np.empty(size, np.float64),
+        np.empty(size, np.float64),
+        np.empty(size, np.float64),
+        np.empty(size, np.float64),
+    )
     n = 0
-    for i in range(len(third_jet)):
-        if third_jet[i] < 0:
+    for i in range(len(candidates.event)):
+        third_jet = candidates.third_jet[i, selection]
+        if third_jet < 0:
             continue
-        event[n], cell[n] = candidates.event[i], 2 * candidates.cell[i] + third_jet[i]
-        reco[n], truth[n] = candidates.asymmetry[i], candidates.truth_asymmetry[i]
-        truth_mean[n] = candidates.truth_pt_avg[i]
+        dijets.event[n], dijets.cell[n] = candidates.event[i], 2 * candidates.cell[i] + third_jet
+        dijets.probe[n], dijets.asymmetry[n] = candidates.probe[i], candidates.asymmetry[i]
+        dijets.cos_delta_phi[n] = candidates.cos_delta_phi[i]
+        dijets.truth_asymmetry[n], dijets.truth_pt_avg[n] = candidates.truth_asymmetry[i], candidates.truth_pt_avg[i]
         n += 1
-    return Dijets(event, cell, reco, truth, truth_mean)
+    return dijets
+
+
+@compiled
+def fill_matrix(
+    pairs: Pairs,
+    places: Places,
+    usable: BoolArray,
+    identity: IdentityArray,
+    grid: Grid,
+    cut: ThirdJetCut,
+    weight: FloatArray,
+) -> FloatArray:
+    """Sums of w, w^2, w A and w A^2 of all pairs over (eta_i, eta_j, pt_avg, alpha, third_jet), (n_cells, 4).
+
+    Only i >= j is filled: the jet in bin i is the probe, and the usual coin decides where both are in one bin. Only
+    `usable` (n_events,) events are looked at.
+    """
+    n_eta, n_pt, n_alpha = len(grid.eta) - 1, len(grid.pt) - 1, len(grid.alpha) - 1
+    sums = np.zeros((n_eta * n_eta * n_pt * (n_alpha + 1) * 2, 4), np.float64)
+    for event in np.flatnonzero(usable):
+        a, b = places.eta_first[event], places.eta_second[event]
+        pt_bin, alpha_bin = places.pt_avg[event], places.alpha[event]
+        if min(a, b) < 0 or pt_bin < 0 or alpha_bin < 0:
+            continue
+        is_soft = places.pt_third[event] < third_jet_limit(pairs.pt_avg[event], cut.min_pt, cut.max_fraction)
+        if alpha_bin == n_alpha and not is_soft:
+            continue
+        first_is_probe = probe_is_first(identity[event]) if a == b else a > b
+        cell = (((max(a, b) * n_eta + min(a, b)) * n_pt + pt_bin) * (n_alpha + 1) + alpha_bin) * 2 + is_soft
+        value, w = pairs.asymmetry[event] if first_is_probe else -pairs.asymmetry[event], weight[event]
+        sums[cell, 0] += w
+        sums[cell, 1] += w * w
+        sums[cell, 2] += w * value
+        sums[cell, 3] += w * value * value
+    return sums
+
+
+@compiled
+def bisector_components(event: Int32Array, probe: Int8Array, pairs: Pairs, identity: IdentityArray) -> FloatArray:
+    """Momentum of the two leading jets across and along their bisector in units of pt_avg, (2, n).
+
+    `event` (n,) and `probe` (n,) as in `Candidates`; see `processors.histograms`.
+    """
+    values = np.empty((2, len(event)), np.float64)
+    for n in range(len(event)):
+        half = 0.5 * pairs.delta_phi[event[n]]
+        values[0, n] = probe[n] * pairs.asymmetry[event[n]] * math.sin(half)
+        values[1, n] = 2.0 * bisector_side(identity[event[n]]) * math.cos(half)
+    return values
+
+
+@compiled
+def truth_bisector_components(
+    event: Int32Array, probe: Int8Array, partners: Partners, identity: IdentityArray
+) -> FloatArray:
+    """The same of the truth jets in units of their own pt_avg, (2, n), nan where a jet has no partner."""
+    values = np.full((2, len(event)), np.nan, np.float64)
+    for n in range(len(event)):
+        a, b = partners.first[event[n]], partners.second[event[n]]
+        if a >= 0 and b >= 0:
+            half = 0.5 * delta_phi(np.float64(partners.phi[a]), np.float64(partners.phi[b]))
+            values[0, n] = probe[n] * asymmetry(np.float64(partners.pt[a]), np.float64(partners.pt[b])) * math.sin(half)
+            values[1, n] = 2.0 * bisector_side(identity[event[n]]) * math.cos(half)
+    return values
+
+
+@compiled
+def bisector_side(identity: int) -> float:
+    """1 or -1, which way the bisector of the two leading jets points, a function of the event alone."""
+    return 1.0 if (splitmix64(identity + BISECTOR_SIDE) >> np.uint64(63)) == np.uint64(1) else -1.0
+
+
+@compiled
+def missing_components(
+    event: Int32Array, probe: Int8Array, pairs: Pairs, jets: Leading, met_x: FloatArray, met_y: FloatArray
+) -> FloatArray:
+    """Minus the missing momentum, `met_x` and `met_y` (n_events,), along and across the dijet over pt_avg, (2, n).
+
+    `event` (n,) and `probe` (n,) as in `Candidates`; the axis of the dijet points to the probe.
+    """
+    values = np.empty((2, len(event)), np.float64)
+    for n in range(len(event)):
+        e = event[n]
+        phi_a, phi_b = np.float64(jets.phi[pairs.first[e]]), np.float64(jets.phi[pairs.second[e]])
+        x, y = math.cos(phi_a) - math.cos(phi_b), math.sin(phi_a) - math.sin(phi_b)
+        scale = -probe[n] / (math.sqrt(x * x + y * y) * pairs.pt_avg[e])
+        values[0, n] = scale * (met_x[e] * x + met_y[e] * y)
+        values[1, n] = scale * (met_y[e] * x - met_x[e] * y)
+    return values
+
+
+@compiled
+def transverse_momentum(jets: Leading) -> tuple[FloatArray, FloatArray]:
+    """Sums of px and of py over the jets of each event, GeV, (n_events,) each."""
+    n_events = len(jets.offsets) - 1
+    x, y = np.zeros(n_events, np.float64), np.zeros(n_events, np.float64)
+    for event in range(n_events):
+        for jet in range(jets.offsets[event], jets.offsets[event + 1]):
+            pt, phi = np.float64(jets.pt[jet]), np.float64(jets.phi[jet])
+            x[event] += pt * math.cos(phi)
+            y[event] += pt * math.sin(phi)
+    return x, y
 
 
 @compiled
 def find_responses(
     pairs: Pairs,
+    places: Places,
     partners: Partners,
-    passed: Int8Array,
-    first_step: int,
+    usable: BoolArray,
     jets: Leading,
+    rho: FloatArray,
     grid: Grid,
     cut: ThirdJetCut,
 ) -> Responses:
-    """Reco/truth of the matched leading jets of events with a soft third jet.
+    """Reco/truth of the matched leading jets of `usable` (n_events,) events with a soft third jet.
 
-    Binned in the pT of the truth jet and not cut in pt_avg, so that the reconstructed momentum does not select.
+    Binned in the pT of the truth jet and not cut in pt_avg, so that the reconstructed momentum does not select. `rho`
+    (n_events,) below its first edge, or nan, belongs to the first bin.
     """
-    n_events, n_pt = len(pairs.first), len(grid.pt) - 1
-    event_out = np.empty(2 * n_events, np.int32)
-    cell = np.empty(2 * n_events, np.int32)
-    response = np.empty(2 * n_events, np.float64)
+    events, n_pt, n_rho = np.flatnonzero(usable), len(grid.pt) - 1, len(grid.rho)
+    event_out = np.empty(2 * len(events), np.int32)
+    cell = np.empty(2 * len(events), np.int32)
+    response = np.empty(2 * len(events), np.float64)
     n = 0
-    for event in range(n_events):
-        third = pairs.third[event]
-        limit = third_jet_limit(pairs.pt_avg[event], cut.min_pt, cut.max_fraction)
-        if passed[event] < first_step or (third >= 0 and not np.float64(jets.pt[third]) < limit):
+    for event in events:
+        if not places.pt_third[event] < third_jet_limit(pairs.pt_avg[event], cut.min_pt, cut.max_fraction):
             continue
+        rho_bin = max(_bin(grid.rho, rho[event]), 0)
         for side in range(2):
             jet = pairs.first[event] if side == 0 else pairs.second[event]
             truth = partners.first[event] if side == 0 else partners.second[event]
-            if truth < 0:
+            eta_bin = places.eta_first[event] if side == 0 else places.eta_second[event]
+            if truth < 0 or eta_bin < 0:
                 continue
             pt_bin = _inner_bin(grid.pt, np.float64(partners.pt[truth]))
-            eta_bin = _inner_bin(grid.eta, abs(np.float64(jets.eta[jet])))
-            if eta_bin < 0 or pt_bin < 0:
+            if pt_bin < 0:
                 continue
             event_out[n] = event
-            cell[n] = eta_bin * n_pt + pt_bin
+            cell[n] = (eta_bin * n_pt + pt_bin) * n_rho + rho_bin
             response[n] = np.float64(jets.pt[jet]) / np.float64(partners.pt[truth])
             n += 1
     return Responses(event_out[:n], cell[:n], response[:n])
+
+
+@compiled
+def without_alpha(cell: Int32Array, n_alpha: int) -> Int32Array:
+    """Cells over (eta, region, pt_avg, third_jet) for cells over (eta, region, pt_avg, alpha, third_jet)."""
+    coarse = np.empty(len(cell), np.int32)
+    for i in range(len(cell)):
+        coarse[i] = cell[i] // (2 * n_alpha) * 2 + cell[i] % 2
+    return coarse
 
 
 @compiled
@@ -531,6 +696,19 @@ def fill_spectrum(edges: FloatArray, value: FloatArray, cell: Int32Array, weight
 
 
 @compiled
+def fill_rho(edges: FloatArray, rho: FloatArray, cell: Int32Array, weight: FloatArray) -> FloatArray:
+    """Sums of w and w rho per bin of rho, (n_rho, 2), of cells with the default third-jet cut; nan is passed over."""
+    sums = np.zeros((len(edges), 2), np.float64)
+    for i in range(len(rho)):
+        if cell[i] % 2 == 0 or np.isnan(rho[i]):
+            continue
+        b = max(_bin(edges, rho[i]), 0)
+        sums[b, 0] += weight[i]
+        sums[b, 1] += weight[i] * rho[i]
+    return sums
+
+
+@compiled
 def count_steps(passed: Int8Array, n_steps: int, weight: FloatArray) -> FloatArray:
     """Number and sum of weights of the events that passed at least step 1 to `n_steps`, (n_steps, 2)."""
     stopped = np.zeros((n_steps + 1, 2), np.float64)
@@ -563,6 +741,19 @@ def unite(first: IntArray, second: IntArray) -> tuple[IntArray, IntArray, IntArr
 
 
 @compiled
+def add_rows(size: int, here: IntArray, first: Array, there: IntArray, second: Array) -> Array:
+    """Sum of two tables whose rows belong into the rows `here` and `there` of one with `size` rows."""
+    total = np.zeros((size, first.shape[1]), first.dtype)
+    for row in range(len(here)):
+        for column in range(first.shape[1]):
+            total[here[row], column] = first[row, column]
+    for row in range(len(there)):
+        for column in range(second.shape[1]):
+            total[there[row], column] += second[row, column]
+    return total
+
+
+@compiled
 def fill_moments(
     cell: Int32Array,
     weight: FloatArray,
@@ -570,19 +761,22 @@ def fill_moments(
     reco: FloatArray,
     rho: FloatArray,
     truth_pt_avg: FloatArray,
+    cos_delta_phi: FloatArray,
     n_cells: int,
 ) -> FloatArray:
-    """Sums over events in the order of `processors.histograms.MOMENTS`, (n_cells, 8); truth pt_avg 0 is unmatched."""
-    moments = np.zeros((n_cells, 8), np.float64)
+    """Sums over events in the order of `processors.histograms.MOMENTS`, (n_cells, 9); truth pt_avg 0 is unmatched."""
+    moments = np.zeros((n_cells, 9), np.float64)
     for i in range(len(cell)):
-        row, w = moments[cell[i]], weight[i]
-        row[0] += w
-        row[1] += w * w
-        row[2] += w * mean_pt[i]
-        row[3] += w * reco[i]
-        row[4] += w * reco[i] * reco[i]
-        row[5] += w * rho[i]
-        if truth_pt_avg[i] > 0:
-            row[6] += w
-            row[7] += w * truth_pt_avg[i]
+        # no view of the row: it would cost four times as much as the sums
+        c, w = cell[i], weight[i]
+        matched = w if truth_pt_avg[i] > 0 else 0.0
+        moments[c, 0] += w
+        moments[c, 1] += w * w
+        moments[c, 2] += w * mean_pt[i]
+        moments[c, 3] += w * reco[i]
+        moments[c, 4] += w * reco[i] * reco[i]
+        moments[c, 5] += w * rho[i]
+        moments[c, 6] += matched
+        moments[c, 7] += matched * truth_pt_avg[i]
+        moments[c, 8] += w * cos_delta_phi[i]
     return moments

@@ -31,7 +31,7 @@ def asymmetry(pt_probe: Real, pt_reference: Real) -> Real:
 def delta_phi(phi_a: float, phi_b: float) -> float:
     """Azimuthal distance in [0, pi] of two angles that each lie within one turn of the other."""
     distance = abs(phi_a - phi_b)
-    return 2.0 * math.pi - distance if distance > math.pi else distance
+    return min(distance, 2.0 * math.pi - distance)
 
 
 @register_jitable(inline="always")

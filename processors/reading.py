@@ -92,6 +92,7 @@ def read_events(events: Any, request: ReadRequest) -> EventRecord:
         truth=truth,
         electrons=electrons,
         muons=muons,
+        met=_missing_momentum(event, found.energy_unit),
         triggers=_triggers(request.triggers, found, source, len(chunk)),
         excluded={**excluded, **not_electrons, **not_muons, **without_weight},
     )
@@ -341,6 +342,16 @@ def _first(event: Mapping[str, _Values], name: str) -> AnyArray | None:
 def _weight(event: Mapping[str, _Values], n: int) -> Float64Array:
     weight = _first(event, "weight")
     return np.ones(n) if weight is None else weight.astype(np.float64)
+
+
+def _missing_momentum(event: Mapping[str, _Values], unit: float) -> tuple[Float64Array, Float64Array] | None:
+    """Components along x and y, nan where the file has no finite momentum."""
+    pt, phi = _first(event, "met_pt"), _first(event, "met_phi")
+    if pt is None or phi is None:
+        return None
+    finite = np.isfinite(pt) & np.isfinite(phi)
+    pt, phi = np.where(finite, pt * np.float64(unit), np.nan), np.where(finite, phi, 0.0)
+    return pt * np.cos(phi), pt * np.sin(phi)
 
 
 def _npv(event: Mapping[str, _Values]) -> Int32Array | None:

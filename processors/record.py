@@ -96,6 +96,8 @@ class EventRecord:
         GeV per unit area; reconstructed vertices; true or average interactions per crossing. None if not in the file.
     jets, truth, electrons, muons
         Truth jets in simulation only; leptons only if asked for. None where not in the file.
+    met
+        Missing transverse momentum along x and y, GeV, nan where it is not finite. None if not in the file.
     triggers
         Decision by path, for the paths asked for that the file has.
     excluded
@@ -119,6 +121,7 @@ class EventRecord:
     truth: Jets | None = None
     electrons: Jets | None = None
     muons: Jets | None = None
+    met: tuple[Float64Array, Float64Array] | None = None
     triggers: Mapping[str, BoolArray] = field(default_factory=lambda: _EMPTY)
     excluded: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
 
@@ -178,6 +181,11 @@ def order_jets(columns: Columns, name: str = "jets") -> Ordered:
         extra={key: values[order] for key, values in columns.extra.items()},
     )
     return Ordered(jets, places, {} if are_usable else _excluded(columns, name))
+
+
+def scale(values: Float32Array, factor: Float64Array) -> Float32Array:
+    """Values (n,) times `factor`, (n,) or a single one, in double precision before it is rounded."""
+    return _scale(values, np.broadcast_to(factor, values.shape))
 
 
 def relink(index: Int32Array, offsets: Int64Array, truth_offsets: Int64Array, places: Int32Array | None) -> Int32Array:
@@ -247,6 +255,14 @@ def _fault1(pt: np.float32, eta: np.float32, phi: np.float32) -> int:
     if not (np.isfinite(eta) and np.isfinite(phi)):
         return 2
     return -1
+
+
+@compiled
+def _scale(values: Float32Array, factor: Float64Array) -> Float32Array:
+    scaled = np.empty(len(values), np.float32)
+    for i in range(len(values)):
+        scaled[i] = np.float64(values[i]) * factor[i]
+    return scaled
 
 
 @compiled

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from processors.jet_calibration import scale_jets, scale_uncertainty
+from processors.jet_calibration import scale_uncertainty
+from processors.record import Columns, order_jets, scale
 
 if TYPE_CHECKING:
     from processors.event_filter import PileupSystematic
@@ -91,12 +92,12 @@ def shift_scale(
     """Calibrated jets shifted by `jes` uncertainties of their scale, in falling pT; not yet smeared."""
     if jes == 0:
         return record
-    if calibration.uncertainty is None:
-        uncertainty = np.full(len(record.jets), systematics.jes)
-    else:
-        uncertainty = scale_uncertainty(record, calibration, algo)
-    jets, _, _ = scale_jets(record.jets, 1.0 + jes * uncertainty)
-    return replace(record, jets=jets)
+    uncertainty = (
+        np.asarray(systematics.jes) if calibration.uncertainty is None else scale_uncertainty(record, calibration, algo)
+    )
+    jets, factor = record.jets, np.asarray(1.0 + jes * uncertainty)
+    pt, mass = scale(jets.pt, factor), scale(jets.mass, factor)
+    return replace(record, jets=order_jets(Columns(jets.offsets, pt, jets.eta, jets.phi, mass, jets.extra)).jets)
 
 
 def _with_delta_phi(selection: DijetSelection, shift: float) -> DijetSelection:

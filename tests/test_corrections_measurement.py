@@ -83,7 +83,7 @@ def sums(
     ]
     coarse = ((cells // (2 * shape[3])) * 2 + 1).astype(np.int32)
     n_cells = shape[0] * shape[1] * shape[2] * shape[4]
-    moments = kernels.fill_moments(coarse, weight, pt, reco, np.zeros_like(pt), pt, n_cells)
+    moments = kernels.fill_moments(coarse, weight, pt, reco, np.zeros_like(pt), pt, np.ones_like(pt), n_cells)
     assert moments.shape[1] == len(MOMENTS)
     return DatasetSums(
         sparse[0],

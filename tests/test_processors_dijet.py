@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from processors import kernels
-from processors.dijet import DijetSettings, fill_record, select_events, variations_of
+from processors.binning import BALANCE
+from processors.dijet import DijetSettings, fill_record, leading, propagate, select_events, variations_of
 from processors.event_filter import EventFilter, PileupWeights
 from processors.fileset import Dataset, Trigger
+from processors.histograms import MATRIX_MOMENTS, MOMENTS
+from processors.jet_quality import good_jets
 from processors.record import Columns, EventRecord, Jets, event_identity, order_jets
 from processors.selection import CUTFLOW_STEPS
 from processors.variations import Systematics
@@ -133,12 +136,13 @@ def test_chunks_leave_no_trace(record: EventRecord) -> None:
     total = parts[0]
     for piece in parts[1:]:
         total = total + piece
-    for name in ("asymmetry", "truth_asymmetry", "response"):
+    for name in ("asymmetry", "truth_asymmetry", "response", "matrix", "balance"):
         got, expected = getattr(total, name), getattr(whole, name)
         np.testing.assert_array_equal(got.bins, expected.bins)
-        np.testing.assert_allclose(got.sums, expected.sums, rtol=1e-12)
+        np.testing.assert_allclose(got.sums, expected.sums, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(got.replicas, expected.replicas, rtol=1e-5)
     np.testing.assert_array_equal(total.cutflow[:, 0], whole.cutflow[:, 0])
+    np.testing.assert_allclose(total.rho, whole.rho, rtol=1e-12)
 
 
 def test_a_scaled_momentum_keeps_the_probe_of_every_event(record: EventRecord) -> None:
@@ -269,3 +273,72 @@ def test_data_are_not_varied_in_scale_or_pile_up(record: EventRecord) -> None:
 def test_without_systematics_nothing_is_varied(record: EventRecord) -> None:
     settings = replace(SETTINGS, systematics=Systematics(enabled=False))
     assert fill_record(record, SIMULATION, settings).varied == {}
+
+
+def test_the_diagonal_of_the_matrix_is_the_standard_region(record: EventRecord) -> None:
+    sums, shape = nominal(record, SIMULATION, SETTINGS), SETTINGS.binning.shape
+    matrix = sums.matrix.dense(SETTINGS.binning.matrix_shape).sum(axis=3)
+    moments = sums.moments.reshape(*shape[:3], 2, len(MOMENTS))[:, 0]
+    for eta in range(shape[0]):
+        for k, name in enumerate(MATRIX_MOMENTS):
+            np.testing.assert_allclose(matrix[eta, eta, ..., k], moments[eta, ..., MOMENTS.index(name)], atol=1e-12)
+    above = np.triu_indices(shape[0], 1)
+    assert not matrix[above].any()
+
+
+def test_missing_momentum_that_balances_the_two_jets_repeats_the_bisector(record: EventRecord) -> None:
+    pairs = kernels.find_pairs(leading(record.jets), good_jets(record, SETTINGS.jets)[0])
+    met = np.zeros((2, N))
+    for event in np.flatnonzero(pairs.second >= 0):
+        for jet in (pairs.first[event], pairs.second[event]):
+            pt, phi = float(record.jets.pt[jet]), float(record.jets.phi[jet])
+            met[:, event] -= pt * np.cos(phi), pt * np.sin(phi)
+
+    sums = nominal(replace(record, met=(met[0], met[1])), SIMULATION, SETTINGS)
+
+    values = sums.balance.dense(SETTINGS.binning.balance_shape)[..., 0].sum(axis=(2, 3, 4))
+    psi, eta, mpf, mpfx = (values[BALANCE.index(name), 0] for name in BALANCE)
+    np.testing.assert_allclose(mpf, psi, atol=0.02 * psi.max())  # rounding across the edges of bins
+    # the sign of both is random, by different choices
+    np.testing.assert_allclose(mpfx + mpfx[::-1], eta + eta[::-1], atol=0.02 * eta.max())
+    np.testing.assert_allclose(values[:, 0].sum(axis=-1), psi.sum())
+    assert not values[BALANCE.index("mpf") :, 1].any()
+
+
+def test_the_spread_of_the_bisector_components_is_that_of_the_asymmetry(record: EventRecord) -> None:
+    """psi is A sin(dphi/2), between 0.976 A and A for the angles that are used."""
+    sums, shape = nominal(record, SIMULATION, SETTINGS), SETTINGS.binning.shape
+    moments = sums.moments.reshape(*shape[:3], 2, len(MOMENTS))[..., 1, :].sum(axis=(0, 1, 2))
+    total = dict(zip(MOMENTS, moments, strict=True))
+    values = sums.balance.dense(SETTINGS.binning.balance_shape)[0, 0, ..., 0].sum(axis=(0, 1, 2))
+    centres = np.linspace(-2, 2, 401)[1::2]
+    assert values.sum() == pytest.approx(total["weight"])
+    spread = values @ centres**2 / total["asymmetry_squared"]
+    assert 0.95 < spread < 1.01
+    assert np.cos(np.pi - 2.7) < total["cos_delta_phi"] / total["weight"] < 1
+
+
+def test_jets_that_change_take_the_missing_momentum_along(record: EventRecord) -> None:
+    before = replace(record, met=(np.zeros(N), np.full(N, 5.0)))
+    pt = (1.1 * record.jets.pt).astype(np.float32)
+
+    got = propagate(before, replace(before, jets=replace(record.jets, pt=pt)))
+
+    event = np.repeat(np.arange(N), record.jets.counts)
+    phi = record.jets.phi.astype(float)
+    assert got.met is not None
+    np.testing.assert_allclose(got.met[0], -0.1 * np.bincount(event, record.jets.pt * np.cos(phi), N), atol=2e-3)
+    np.testing.assert_allclose(got.met[1], 5 - 0.1 * np.bincount(event, record.jets.pt * np.sin(phi), N), atol=2e-3)
+
+
+def test_responses_are_divided_by_rho_and_all_in_the_first_bin_without(record: EventRecord) -> None:
+    shape = SETTINGS.binning.response_shape
+    assert record.rho is not None
+    with_rho, without = (nominal(each, SIMULATION, SETTINGS) for each in (record, replace(record, rho=None)))
+    dense, plain = with_rho.response.dense(shape), without.response.dense(shape)
+    np.testing.assert_allclose(dense.sum(axis=2), plain[:, :, 0], rtol=1e-12)
+    assert not plain[:, :, 1:].any()
+    assert np.count_nonzero(dense.sum(axis=(0, 1, 3, 4))) == np.count_nonzero(with_rho.rho[:, 0])
+    mean = with_rho.rho[:, 1].sum() / with_rho.rho[:, 0].sum()
+    assert record.rho.min() < mean < record.rho.max()
+    assert not without.rho.any()

@@ -44,8 +44,20 @@ def filled(seed: int, name: str = "data") -> Filled:
         rng.uniform(0, 1, (80, 2)),
         rng.integers(0, 9, (len(CUTFLOW_STEPS), 2)).astype(float),
         {"jets with non-finite pt": seed},
+        pair_sums(rng),
+        some(rng, int(np.prod(BINNING.balance_shape)), 2),
+        rng.uniform(0, 1, (len(BINNING.rho), 2)),
     )
     return Filled({name: sums}, {"jes_up": {name: varied(rng)}, "dphi_up": {name: varied(rng)}})
+
+
+def pair_sums(rng: np.random.Generator) -> SparseSums:
+    return some(rng, int(np.prod(BINNING.matrix_shape)), 4)
+
+
+def some(rng: np.random.Generator, n_total: int, n_columns: int) -> SparseSums:
+    bins = np.unique(rng.integers(0, n_total, 30))
+    return SparseSums(bins, rng.uniform(0, 1, (len(bins), n_columns)), np.zeros((len(bins), 0), np.float32))
 
 
 def varied(rng: np.random.Generator) -> VariedSums:
@@ -166,6 +178,20 @@ def test_histograms_hold_the_sums_in_the_right_cells() -> None:
     assert got.view(flow=True).value.sum() == pytest.approx(sums.asymmetry.sums[:, 0].sum())
     pt_avg: Any = histograms["moments"][{"moment": "pt_avg"}]
     assert pt_avg.sum(flow=True) == pytest.approx(sums.moments[:, MOMENTS.index("pt_avg")].sum())
+
+
+def test_histograms_of_pairs_and_components_hold_the_sums() -> None:
+    value = filled(4, "data")
+    sums, histograms = value.datasets["data"], to_hist(value, BINNING)
+    matrix: Any = histograms["matrix"]
+    names = ["dataset", "eta_probe", "eta_reference", "pt_avg", "alpha", "third_jet", "moment"]
+    assert list(matrix.axes.name) == names
+    np.testing.assert_array_equal(matrix.view(flow=True)[0], sums.matrix.dense(BINNING.matrix_shape))
+    balance: Any = histograms["balance"]
+    assert list(balance.axes.name) == ["dataset", "component", "level", "eta", "region", "pt_avg", "value"]
+    expected = sums.balance.dense(BINNING.balance_shape)
+    np.testing.assert_array_equal(balance.view(flow=True).value[0], expected[..., 0])
+    np.testing.assert_array_equal(balance.view(flow=True).variance[0], expected[..., 1])
 
 
 def test_cutflow_rows_name_every_step_of_every_dataset() -> None:

@@ -84,13 +84,12 @@ def test_steps_as_read_follow_the_written_cuts(counts: list[int], seed: int) -> 
 def dijets_of(jets: kernels.Leading, identity: np.ndarray, binning: Binning) -> kernels.Dijets:
     pairs = kernels.find_pairs(jets, np.ones(len(jets.pt), np.bool_))
     none = np.zeros(0, np.int32)
-    partners = kernels.Partners(none, none, np.zeros(0, np.float32))
+    partners = kernels.Partners(none, none, np.zeros(0, np.float32), np.zeros(0, np.float32))
     usable = pairs.second >= 0
     passed = np.where(usable, 4, 0).astype(np.int8)
+    places = kernels.locate(pairs, usable, identity, jets, grid(binning))
     cuts = kernels.Cuts(np.array([-1.0]), np.array([CUT.min_pt]), np.array([CUT.max_fraction]))
-    return kernels.choose(
-        kernels.find_candidates(pairs, partners, usable, passed, identity, jets, grid(binning), cuts), 0
-    )
+    return kernels.choose(kernels.find_candidates(pairs, places, partners, passed, grid(binning), cuts), 0)
 
 
 @pytest.mark.parametrize("scheme", ["atlas", "cms"])
@@ -249,3 +248,134 @@ def test_the_spectrum_agrees_with_numpy_on_its_edges_too(n: int, seed: int) -> N
     for column, power in ((0, 1), (1, 2)):
         expected = np.histogram(value[kept], edges, weights=weight[kept] ** power)[0]
         np.testing.assert_allclose(got[:, column], expected, atol=1e-12)
+
+
+def pair(phi: tuple[float, float], pt: tuple[float, float]) -> kernels.Leading:
+    """One event with two jets."""
+    offsets = np.array([0, 2], np.int64)
+    return kernels.Leading(offsets, np.array(pt, np.float32), np.zeros(2, np.float32), np.array(phi, np.float32))
+
+
+@pytest.mark.parametrize("phi", [(0.3, -2.5), (3.0, -0.4), (-1.0, 1.9)])
+@pytest.mark.parametrize("probe", [1, -1])
+def test_bisector_components_are_projections_of_the_vector_sum(phi: tuple[float, float], probe: int) -> None:
+    jets, identity = pair(phi, (120.0, 100.0)), np.array([7], np.uint64)
+    direction = np.array([[np.cos(x), np.sin(x)] for x in jets.phi.astype(float)])
+    total = 120 * direction[0] + 100 * direction[1]
+    along, across = direction[0] + direction[1], probe * (direction[0] - direction[1])
+
+    psi, eta = kernels.bisector_components(
+        np.zeros(1, np.int32), np.array([probe], np.int8), kernels.find_pairs(jets, np.ones(2, np.bool_)), identity
+    )
+
+    assert psi[0] == pytest.approx(total @ across / np.linalg.norm(across) / 110)
+    assert abs(eta[0]) == pytest.approx(total @ along / np.linalg.norm(along) / 110)
+    assert np.sign(eta[0]) == kernels.bisector_side(identity[0])
+
+
+def test_truth_components_are_those_of_the_partners_in_units_of_their_own_mean() -> None:
+    truth = pair((0.1, 3.0), (80.0, 90.0))
+    identity = np.arange(2, dtype=np.uint64)
+    partners = kernels.Partners(np.array([0, 0], np.int32), np.array([1, -1], np.int32), truth.pt, truth.phi)
+
+    got = kernels.truth_bisector_components(np.arange(2, dtype=np.int32), np.ones(2, np.int8), partners, identity)
+
+    plain = kernels.bisector_components(
+        np.zeros(1, np.int32), np.ones(1, np.int8), kernels.find_pairs(truth, np.ones(2, np.bool_)), identity
+    )
+    np.testing.assert_allclose(got[:, 0], plain[:, 0])
+    assert np.isnan(got[:, 1]).all()
+
+
+def test_which_way_the_bisector_points_is_fair_and_does_not_follow_the_probe() -> None:
+    identity = np.random.default_rng(4).integers(0, 2**63, 40_000).astype(np.uint64)
+    side = np.array([kernels.bisector_side(i) for i in identity])
+    coin = np.array([kernels.probe_is_first(i) for i in identity])
+    # errors of 0.005 each
+    assert abs(side.mean()) < 0.02
+    assert abs(np.corrcoef(side, coin)[0, 1]) < 0.02
+
+
+@pytest.mark.parametrize("probe", [1, -1])
+def test_missing_momentum_of_mismeasured_jets_is_their_asymmetry(probe: int) -> None:
+    """Both jets have 100 GeV, back to back; the first is measured with 112, the second with 97, and nothing else."""
+    jets = pair((0.5, 0.5 - np.pi), (112.0, 97.0))
+    lost = (-12 + 3) * np.array([np.cos(0.5), np.sin(0.5)]) - 6 * np.array([np.cos(0.5), np.sin(0.5)])
+    pairs = kernels.find_pairs(jets, np.ones(2, np.bool_))
+    event, sign = np.zeros(1, np.int32), np.array([probe], np.int8)
+
+    mpf, mpfx = kernels.missing_components(event, sign, pairs, jets, lost[:1], lost[1:])
+
+    assert mpf[0] == pytest.approx(probe * pairs.asymmetry[0], rel=1e-6)
+    assert mpfx[0] == pytest.approx(0, abs=1e-6)
+
+
+def test_missing_momentum_across_the_dijet_does_not_count_along_it() -> None:
+    jets = pair((0.5, 0.5 - np.pi), (100.0, 100.0))
+    lost = 20 * np.array([-np.sin(0.5), np.cos(0.5)])
+    pairs = kernels.find_pairs(jets, np.ones(2, np.bool_))
+
+    mpf, mpfx = kernels.missing_components(np.zeros(1, np.int32), np.ones(1, np.int8), pairs, jets, lost[:1], lost[1:])
+
+    assert mpf[0] == pytest.approx(0, abs=1e-6)
+    assert mpfx[0] == pytest.approx(-0.2)
+
+
+@pytest.mark.parametrize("scheme", ["atlas", "cms"])
+def test_the_matrix_has_the_moments_of_the_asymmetry_of_every_pair_of_bins(scheme: str) -> None:
+    binning = Binning(scheme=scheme)  # type: ignore[arg-type]
+    rng = np.random.default_rng(6)
+    jets = make_jets(list(rng.integers(2, 5, 20_000)), rng)
+    identity = rng.integers(0, 2**63, 20_000).astype(np.uint64)
+    weight = rng.uniform(0.5, 2, 20_000)
+    pairs = kernels.find_pairs(jets, np.ones(len(jets.pt), np.bool_))
+    usable = rng.random(20_000) < 0.9
+    places = kernels.locate(pairs, usable, identity, jets, grid(binning))
+
+    got = kernels.fill_matrix(pairs, places, usable, identity, grid(binning), CUT, weight)
+
+    first, second = jets.offsets[:-1], jets.offsets[:-1] + 1
+    pt_a, pt_b = jets.pt[first].astype(float), jets.pt[second].astype(float)
+    a, b = (
+        np.searchsorted(binning.eta_edges, np.abs(jets.eta[j]).astype(float), side="right") - 1 for j in (first, second)
+    )
+    mean = (pt_a + pt_b) / 2
+    third = np.where(np.diff(jets.offsets) > 2, jets.pt[np.minimum(first + 2, len(jets.pt) - 1)].astype(float), 0)
+    alpha = np.searchsorted(binning.alpha_edges, third / mean, side="right") - 1
+    pt = np.searchsorted(binning.pt_avg_edges, mean, side="right") - 1
+    soft = third < np.maximum(25, 0.25 * mean)
+    n_eta, _, n_pt, n_alpha = binning.shape[:4]
+    kept = usable & (np.maximum(a, b) < n_eta) & (pt >= 0) & (pt < n_pt) & ((alpha < n_alpha - 1) | soft)
+    coin = np.array([kernels.probe_is_first(i) for i in identity])
+    sign = np.where(np.where(a == b, coin, a > b), 1, -1)
+    asymmetry = sign * 2 * (pt_a - pt_b) / (pt_a + pt_b)
+    cell = np.ravel_multi_index(
+        tuple(x[kept] for x in (np.maximum(a, b), np.minimum(a, b), pt, alpha, soft.astype(int))), binning.matrix_shape
+    )
+    expected = np.zeros((int(np.prod(binning.matrix_shape)), 4))
+    columns = np.stack([weight, weight**2, weight * asymmetry, weight * asymmetry**2], axis=1)
+    np.add.at(expected, cell, columns[kept])
+    assert kept.sum() > 3000
+    np.testing.assert_allclose(got, expected, atol=1e-10)
+
+
+def test_moments_are_the_sums_they_are_named_after() -> None:
+    rng = np.random.default_rng(9)
+    n = 500
+    cell = rng.integers(0, 7, n).astype(np.int32)
+    weight, mean_pt, reco, rho, cosine = (rng.uniform(0, 2, n) for _ in range(5))
+    truth = np.where(rng.random(n) < 0.3, 0.0, rng.uniform(50, 100, n))
+
+    got = kernels.fill_moments(cell, weight, mean_pt, reco, rho, truth, cosine, 7)
+
+    columns = (np.ones(n), weight, mean_pt, reco, reco**2, rho, truth > 0, truth, cosine)
+    for k, column in enumerate(columns):
+        np.testing.assert_allclose(got[:, k], np.bincount(cell, weight * column, 7), rtol=1e-12)
+
+
+def test_rho_is_summed_in_its_bins_the_first_taking_what_is_below() -> None:
+    edges = np.array([0.0, 10.0, 20.0])
+    rho = np.array([5.0, 10.0, 35.0, -1.0, np.nan, 7.0])
+    cell = np.array([1, 3, 5, 1, 1, 2], np.int32)
+    got = kernels.fill_rho(edges, rho, cell, np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    assert got.tolist() == [[5.0, 5.0 - 4.0], [2.0, 20.0], [3.0, 105.0]]

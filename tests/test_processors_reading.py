@@ -401,7 +401,7 @@ def test_fields_of_an_rntuple_are_told_as_uproot_would(tmp_path: Path) -> None:
 def test_a_record_has_no_other_fields_than_it_promises() -> None:
     # others rely on these names
     names = "dataset is_mc file entry_start run luminosity_block event has_event_id identity weight rho npv "
-    names += "true_interactions jets truth electrons muons triggers excluded"
+    names += "true_interactions jets truth electrons muons met triggers excluded"
 
     assert [field.name for field in fields(EventRecord)] == names.split()
 
@@ -412,3 +412,26 @@ def test_a_copy_of_a_file_gives_the_same_record(tmp_path: Path) -> None:
     assert_equal(
         read(tmp_path / "copy.root", ReadRequest(is_mc=True, leptons=True), "Delphes"), read_real("delphes_old")
     )
+
+
+def test_missing_momentum_comes_as_its_components() -> None:
+    request = ReadRequest(is_mc=True, event_columns=("met_pt", "met_phi"))
+    with uproot.open(DATA / "nano_dy.root") as file:
+        pt, phi = (file["Events"][f"MET_{name}"].array(library="np").astype(float) for name in ("pt", "phi"))
+
+    met = read(DATA / "nano_dy.root", request).met
+
+    assert met is not None
+    np.testing.assert_allclose(met, [pt * np.cos(phi), pt * np.sin(phi)], rtol=1e-6)
+
+
+def test_missing_momentum_that_is_not_finite_is_nan(tmp_path: Path) -> None:
+    jets = ak.Array([[50.0, 40.0]] * 3)
+    met: dict[str, Any] = {"PuppiMET_pt": np.array([3.0, np.inf, np.nan]), "PuppiMET_phi": np.zeros(3)}
+    path = write(tmp_path / "events.root", {"pt": jets, "eta": jets * 0, "phi": jets * 0}, **met)
+
+    request = ReadRequest(is_mc=False, schema="nanoaod", event_columns=("met_pt", "met_phi"))
+    met_read = read(path, request).met
+
+    assert met_read is not None
+    np.testing.assert_array_equal(met_read[0], [3.0, np.nan, np.nan])
