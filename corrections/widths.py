@@ -332,7 +332,7 @@ def _moments_between(
 
     The cuts lie in `bins` (..., 2), the fraction `position` of a bin above its lower edge.
     """
-    flat = counts.reshape(-1, counts.shape[-1]).astype(np.float64)
+    flat = np.ascontiguousarray(counts, dtype=np.float64).reshape(-1, counts.shape[-1])
     moments = _sums_between(flat, edges, bins.reshape(-1, 2), position.reshape(-1, 2))
     moments = moments.reshape(*counts.shape[:-1], 3)
     total = np.where(moments[..., 0] > 0, moments[..., 0], np.nan)
@@ -358,18 +358,34 @@ def _cumulate(counts: FloatArray) -> FloatArray:
     """See `_ordered_cumulative`, (n_rows, n + 1)."""
     n = counts.shape[1]
     result = np.zeros((len(counts), n + 1))
-    maximum = np.zeros(n + 1)
     for row in range(len(counts)):
         total = 0.0
+        falls = False
         for b in range(n):
             total += counts[row, b]
+            falls = falls or counts[row, b] < 0.0
             result[row, b + 1] = total
-            maximum[b + 1] = max(maximum[b], total)
-        minimum = total
-        for edge in range(n, -1, -1):
-            minimum = min(minimum, result[row, edge])
-            result[row, edge] = 0.5 * (minimum + maximum[edge]) / total if total > 0.0 else np.nan
+        if not total > 0.0:
+            result[row] = np.nan
+            continue
+        if falls:
+            _order(result[row])
+        result[row] /= total
     return result
+
+
+@compiled
+def _order(values: FloatArray) -> None:
+    """Replace `values` by the mean of their running maximum from the left and running minimum from the right."""
+    maximum = np.empty(len(values))
+    highest = values[0]
+    for i in range(len(values)):
+        highest = max(highest, values[i])
+        maximum[i] = highest
+    lowest = values[-1]
+    for i in range(len(values) - 1, -1, -1):
+        lowest = min(lowest, values[i])
+        values[i] = 0.5 * (lowest + maximum[i])
 
 
 @compiled
