@@ -19,11 +19,12 @@ __all__ = ["execution", "warm_up"]
 
 
 def warm_up() -> None:
-    """Fill histograms of two events of simulation and of data, with and without replicas."""
+    """Fill and add histograms of two events of simulation and of data, with and without replicas."""
     for is_mc in (True, False):
         dataset = Dataset("warm", (), is_mc=is_mc, triggers=() if is_mc else (Trigger("HLT", 0.0, 1.0),))
         for replicas in (0, 2):
-            fill_record(_record(is_mc=is_mc), dataset, DijetSettings(replicas=replicas))
+            filled = fill_record(_record(is_mc=is_mc), dataset, DijetSettings(replicas=replicas))
+            _ = filled + filled
 
 
 def _record(*, is_mc: bool) -> EventRecord:
@@ -46,6 +47,7 @@ def _record(*, is_mc: bool) -> EventRecord:
         true_interactions=None,
         jets=jets,
         truth=order_jets(_columns({})).jets if is_mc else None,
+        met=(np.ones(2), np.ones(2)),
         triggers={"HLT": np.ones(2, np.bool_)},
     )
 
