@@ -13,14 +13,16 @@ import correctionlib
 import correctionlib.schemav2 as cs
 import numpy as np
 
-from corrections.coverage import Covered, cover
-from corrections.results import SIMULATION, Measurement, Point, Quantity, ResolutionCurve
-from corrections.scale_factor_json import Factors, JsonLayout, covered_factors, pt_edges, scale_factor
+from corrections.coverage import Covered, Points, cover, covered_points, form_in_pt, pt_edges
+from corrections.results import SIMULATION, Measurement, ResolutionCurve
+from corrections.scale_factor_json import JsonLayout, scale_factor
 from corrections.schema import NotWritableError, correction, formula, over_eta, over_pt, refuse, variable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from corrections.results import Point
 
 PT = "min(max(x,[0]),[1])"
 # N|N|/pT^2 + S^2 pT^P + C^2
@@ -107,7 +109,7 @@ class _Part:
 def _algorithm(measurement: Measurement, tags: Tags, layout: JsonLayout, mean_rho: float) -> _Part:
     part = _Part([], [], {}, [])
     curves = covered_curves(measurement)
-    factors = covered_factors(measurement)
+    factors = covered_points(measurement, "scale_factor")
     residuals = covered_points(measurement, "residual")
     algo = measurement.algo
     resolution = f"{tags.jer}_{{}}_PtResolution_{algo}"
@@ -153,15 +155,8 @@ def _is_positive(curve: ResolutionCurve) -> bool:
     return bool(np.all(curve.squared(pt) > 0))
 
 
-def covered_points(measurement: Measurement, quantity: Quantity) -> Covered[Point] | None:
-    """The points of a quantity that is constant in pT in all |eta| bins; None if there is no measured one."""
-    points = measurement.select(quantity)
-    measured = [p if p.is_measured else None for p in points]
-    return cover([p.eta for p in points], measured)
-
-
 def pt_resolution(
-    name: str, curves: Covered[ResolutionCurve], factors: Covered[Factors] | None, mean_rho: float
+    name: str, curves: Covered[ResolutionCurve], factors: Covered[Points] | None, mean_rho: float
 ) -> cs.Correction:
     """sigma(pT)/pT of simulation, or of data when multiplied by the scale `factors`."""
     content = []
@@ -188,17 +183,14 @@ def _resolution_formula(curve: ResolutionCurve, scale: float) -> cs.Formula:
     return formula(RESOLUTION_FORMULA, ["JetPt"], [curve.pt_range.low, curve.pt_range.high, *squares, curve.power])
 
 
-def residual(name: str, residuals: Covered[Point]) -> cs.Correction:
+def residual(name: str, residuals: Covered[Points]) -> cs.Correction:
     """Factor for jets in data."""
-    for point, eta in zip(residuals.values, residuals.bins, strict=True):
-        refuse(name, eta, [point.value])
     description = (
         "Residual response correction for jets in data, response(simulation)/response(data) relative to the reference "
-        f"region, constant in JetPt; 1 in the reference region. |eta| is clamped to the measured range. "
-        f"{residuals.note()}"
+        f"region, {form_in_pt(residuals)}; 1 in the reference region. |eta| and JetPt are clamped to the measured "
+        f"range. {residuals.note()}"
     )
-    content = [p.value for p in residuals.values]
-    return correction(name, description, ("JetEta", "JetPt"), "correction", over_eta(residuals.edges, content))
+    return _response_correction(name, description, "correction", residuals, lambda p: p.value)
 
 
 def unit_residual(name: str) -> cs.Correction:
@@ -206,16 +198,25 @@ def unit_residual(name: str) -> cs.Correction:
     return correction(name, "1: simulation needs no residual correction.", ("JetEta", "JetPt"), "correction", 1.0)
 
 
-def total_uncertainty(name: str, residuals: Covered[Point]) -> cs.Correction:
+def total_uncertainty(name: str, residuals: Covered[Points]) -> cs.Correction:
     """Relative uncertainty of the residual."""
-    content = [p.total / p.value for p in residuals.values]
-    for value, eta in zip(content, residuals.bins, strict=True):
-        refuse(name, eta, [value])
     description = (
-        "Relative uncertainty of the residual response correction, statistical and systematic, constant in JetPt; 0 in "
-        f"the reference region, to which it is relative. |eta| is clamped to the measured range. {residuals.note()}"
+        "Relative uncertainty of the residual response correction, statistical and systematic, "
+        f"{form_in_pt(residuals)}; 0 in the reference region, to which it is relative. |eta| and JetPt are clamped to "
+        f"the measured range. {residuals.note()}"
     )
-    return correction(name, description, ("JetEta", "JetPt"), "uncertainty", over_eta(residuals.edges, content))
+    return _response_correction(name, description, "uncertainty", residuals, lambda p: p.total / p.value)
+
+
+def _response_correction(
+    name: str, description: str, output: str, residuals: Covered[Points], number: Callable[[Point], float]
+) -> cs.Correction:
+    content = []
+    for points, eta in zip(residuals.values, residuals.bins, strict=True):
+        values = [number(p) for p in points]
+        refuse(name, eta, values)
+        content.append(over_pt(pt_edges(points), values))
+    return correction(name, description, ("JetEta", "JetPt"), output, over_eta(residuals.edges, content))
 
 
 def stacked(name: str, level: str) -> cs.CompoundCorrection:

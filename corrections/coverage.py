@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corrections.results import Interval
+    from corrections.results import Interval, Measurement, Point, Quantity
 
 Value = TypeVar("Value")
+Points = tuple["Point", ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +48,22 @@ def cover(bins: Sequence[Interval], values: Sequence[Value | None]) -> Covered[V
     filled = tuple(value for i in sources if (value := values[i]) is not None)
     borrowed = tuple((bins[i], bins[source]) for i, source in enumerate(sources) if i != source)
     return Covered(tuple(bins), filled, borrowed)
+
+
+def covered_points(measurement: Measurement, quantity: Quantity) -> Covered[Points] | None:
+    """Published points of a quantity in all |eta| bins, one or one for each bin of pT; None if none was measured."""
+    by_eta: dict[Interval, list[Point]] = {}
+    for point in measurement.published(quantity):
+        by_eta.setdefault(point.eta, []).append(point)
+    measured = [tuple(p for p in points if p.is_measured) or None for points in by_eta.values()]
+    return cover(list(by_eta), measured)
+
+
+def pt_edges(points: Points) -> list[float]:
+    """Edges in pT, GeV, of the bins of `points`; a gap belongs to the bin before."""
+    return [*(p.pt.low for p in points), points[-1].pt.high]
+
+
+def form_in_pt(covered: Covered[Points]) -> str:
+    """How the points depend on pT, in words."""
+    return "constant in JetPt" if all(len(points) == 1 for points in covered.values) else "in bins of JetPt"

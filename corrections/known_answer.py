@@ -93,7 +93,7 @@ def agreement(measurements: Sequence[Measurement], known: Mapping[str, tuple[Tru
 def _pulls(measurement: Measurement, quantity: Quantity, known: Mapping[str, tuple[Truth, ...]]) -> list[Pull]:
     """Pulls of the measured bins; a residual that is 1 by construction has no error and says nothing."""
     pulls = []
-    for point in measurement.select(quantity, RATIO):
+    for point in measurement.published(quantity, RATIO):
         if known.get(quantity) and point.is_measured and point.stat > 0:
             value, spread = known_in(point.eta.low, point.eta.high, known[quantity])
             eta, error = (point.eta.low, point.eta.high), math.hypot(point.stat, spread)

@@ -123,7 +123,7 @@ def measured_again(
 
 def _again(measurement: Measurement, quantity: Quantity, name: Quantity, values: dict[Interval, float]) -> list[Point]:
     """One point for each |eta| bin whose first value was measured; of several in pT the first lends its uncertainty."""
-    first = {p.eta: p for p in reversed(measurement.select(quantity)) if p.is_measured and p.stat > 0}
+    first = {p.eta: p for p in reversed(measurement.published(quantity)) if p.is_measured and p.stat > 0}
     return [
         replace(
             point,

@@ -11,6 +11,8 @@ from corrections import comparison, systematics
 from corrections.correction_set import write_correction_set
 from corrections.measurement import measure, refined, with_residual
 from corrections.measurement import measured_again as again
+from corrections.methods import with_methods
+from corrections.pair_points import with_matrix
 from corrections.results import RATIO
 from corrections.systematics import Variations
 from processors.dijet import jet_algo
@@ -60,7 +62,9 @@ def normalisations(
 def measure_all(compared: Sequence[Comparison], settings: MeasurementSettings, threads: int) -> tuple[Measurement, ...]:
     """Resolutions, and scale factors where there are data, of each jet algorithm that has a nominal simulation."""
     return tuple(
-        measure(each.simulation, each.data, each.algo, settings, threads)
+        with_methods(
+            measure(each.simulation, each.data, each.algo, settings, threads), each.simulation, each.data, settings
+        )
         for each in compared
         if each.simulation is not None
     )
@@ -70,7 +74,7 @@ def to_smear(datasets: Sequence[Dataset], measurements: Sequence[Measurement], s
     """Names of the nominal simulation whose scale factor was measured, which is what the residual needs smeared."""
     if settings.calibration.smearing is not None:
         return set()
-    measured = {m.algo for m in measurements if any(p.is_measured for p in m.select("scale_factor", RATIO))}
+    measured = {m.algo for m in measurements if any(p.is_measured for p in m.published("scale_factor", RATIO))}
     return {d.name for d in datasets if d.is_mc and d.role == "nominal" and algo_of(d, settings) in measured}
 
 
@@ -109,7 +113,8 @@ def with_residuals(
         else:
             if simulation is not each.simulation:
                 measurement = refined(measurement, each.data, simulation, settings, threads)  # noqa: PLW2901
-            results.append(with_residual(measurement, each.data, each.simulation, simulation, settings))
+            measurement = with_residual(measurement, each.data, each.simulation, simulation, settings)  # noqa: PLW2901
+            results.append(with_matrix(measurement, each.data, simulation, settings))
     return tuple(results)
 
 
@@ -118,7 +123,7 @@ def corrected_settings(
 ) -> DijetSettings:
     """Settings that apply the measured corrections, written to `path`, to both sides: smearing and the residual."""
     smeared = smeared_settings(measurements, settings, tags, path, rho)
-    if not any(p.is_measured for m in measurements for p in m.select("residual", RATIO)):
+    if not any(p.is_measured for m in measurements for p in m.published("residual", RATIO)):
         return smeared
     algo = calibrated_algo(settings.calibration, "{algo}")
     residual = Residual(str(path), f"{tags.jec}_DATA_L1L2L3Res_{algo}")

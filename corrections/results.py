@@ -226,7 +226,7 @@ class Check:
 class Measurement:
     """All that was measured for one jet algorithm: points, curves, fitted distributions and checks among them.
 
-    `method` is the one whose results are published.
+    `method` is the one whose resolutions and scale factors are published, `residual_method` the one of the residuals.
     """
 
     algo: str
@@ -235,8 +235,14 @@ class Measurement:
     fits: tuple[AsymmetryFit, ...]
     replicas: int
     method: str = "template"
+    residual_method: str = "mean_asymmetry"
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = field(default=())
+
+    def published(self, quantity: Quantity, dataset: str | None = None) -> tuple[Point, ...]:
+        """The points of a quantity by the method whose results are published."""
+        methods = {"residual": self.residual_method, "residual_again": self.residual_method}
+        return self.select(quantity, dataset, methods.get(quantity, self.method))
 
     def select(self, quantity: Quantity, dataset: str | None = None, method: str | None = None) -> tuple[Point, ...]:
         """The points of one quantity, in |eta| and pT order as measured."""

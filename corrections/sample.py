@@ -82,9 +82,21 @@ class Sample:
         """Asymmetries of the matched truth jets of the same events."""
         return _slice(self.sums.truth_asymmetry, self.binning, eta, region, alphas)
 
+    def alpha_spectra(self, eta: int | None, region: int, n_alphas: int, *, truth: bool = False) -> Spectra:
+        """Asymmetries in the first `n_alphas` exclusive bins of alpha, (n_pt, n_alphas, n_A), whatever the third jet.
+
+        Those of one |eta| bin and region, or of the events with both jets in the reference region (`eta` None).
+        """
+        sums = self.sums.truth_asymmetry if truth else self.sums.asymmetry
+        pairs = [(eta, region)] if eta is not None else self._reference_pairs()
+        return _sum([_slice_alphas(sums, self.binning, *pair, n_alphas) for pair in pairs])
+
+    def _reference_pairs(self) -> list[tuple[int, int]]:
+        return [(eta, region) for eta in self.binning.reference_bins for region in (0, 1)]
+
     def reference_spectra(self, alphas: tuple[int, int] | None = None) -> tuple[Spectra, Spectra]:
         """Measured and truth asymmetries of the events with both jets in the reference region."""
-        pairs = [(eta, region) for eta in self.binning.reference_bins for region in (0, 1)]
+        pairs = self._reference_pairs()
         return _sum([self.spectra(*p, alphas) for p in pairs]), _sum([self.truth_spectra(*p, alphas) for p in pairs])
 
     def moments(self) -> dict[str, FloatArray]:
@@ -198,15 +210,39 @@ def _slice(sums: SparseSums, binning: Binning, eta: int, region: int, alphas: tu
     alpha = (inside // (n_third * n_a)) % n_alpha
     passes = ((inside // n_a) % n_third == 1) & (alpha >= first) & (alpha < last)
     pt, a = inside // (n_alpha * n_third * n_a), inside % n_a
-    target = (pt * n_a + a)[passes]
-    flat = np.zeros((n_pt * n_a, 2))
-    np.add.at(flat, target, sums.sums[rows][passes])
-    replicas = np.zeros((n_pt * n_a, sums.replicas.shape[1]))
-    np.add.at(replicas, target, sums.replicas[rows][passes])
+    return _gathered(sums, rows, passes, pt * n_a + a, (n_pt, n_a))
+
+
+def _slice_alphas(sums: SparseSums, binning: Binning, eta: int, region: int, n_alphas: int) -> Spectra:
+    """Distributions in exclusive bins of alpha below number `n_alphas`, (n_pt, n_alphas, n_A), any third jet."""
+    _, n_region, n_pt, n_alpha, n_third, n_a = binning.shape
+    block = n_pt * n_alpha * n_third * n_a
+    start = (eta * n_region + region) * block
+    rows = slice(*np.searchsorted(sums.bins, [start, start + block]))
+    inside = sums.bins[rows] - start
+    alpha = (inside // (n_third * n_a)) % n_alpha
+    pt, a = inside // (n_alpha * n_third * n_a), inside % n_a
+    return _gathered(sums, rows, alpha < n_alphas, (pt * n_alphas + alpha) * n_a + a, (n_pt, n_alphas, n_a))
+
+
+def _gathered(
+    sums: SparseSums, rows: slice, chosen: NDArray[np.bool_], target: NDArray[np.int64], shape: tuple[int, ...]
+) -> Spectra:
+    """The `chosen` ones of `rows` added up in the flat bins `target` of an array of this shape."""
+    places = target[chosen]
+    order = np.argsort(places, kind="stable")
+    bins, starts = np.unique(places[order], return_index=True)
+    size = int(np.prod(shape))
+
+    def gather(values: NDArray[Any]) -> FloatArray:
+        result = np.zeros((size, values.shape[1]))
+        if len(bins) and values.shape[1]:
+            result[bins] = np.add.reduceat(values[rows][chosen][order].astype(np.float64), starts, axis=0)
+        return result
+
+    flat, replicas = gather(sums.sums), gather(sums.replicas)
     return Spectra(
-        flat[:, 0].reshape(n_pt, n_a),
-        flat[:, 1].reshape(n_pt, n_a),
-        np.ascontiguousarray(replicas.T).reshape(-1, n_pt, n_a),
+        flat[:, 0].reshape(shape), flat[:, 1].reshape(shape), np.ascontiguousarray(replicas.T).reshape(-1, *shape)
     )
 
 

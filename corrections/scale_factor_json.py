@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from corrections.coverage import Covered, cover
+from corrections.coverage import form_in_pt, pt_edges
 from corrections.results import SOURCES
 from corrections.schema import category, correction, over_eta, over_pt, refuse
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     import correctionlib.schemav2 as cs
 
-    from corrections.results import Interval, Measurement, Point
+    from corrections.coverage import Covered, Points
+    from corrections.results import Interval, Point
 
 Layout = Literal["legacy", "split"]
-Factors = tuple["Point", ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +74,7 @@ class JsonLayout:
             raise ValueError(message)
 
 
-def covered_factors(measurement: Measurement) -> Covered[Factors] | None:
-    """The scale factors of all |eta| bins, each one point or one for each bin of pT; None if none was measured."""
-    by_eta: dict[Interval, list[Point]] = {}
-    for point in measurement.select("scale_factor", method=measurement.method):
-        by_eta.setdefault(point.eta, []).append(point)
-    measured = [tuple(p for p in points if p.is_measured) or None for points in by_eta.values()]
-    return cover(list(by_eta), measured)
-
-
-def pt_edges(points: Factors) -> list[float]:
-    """Edges in pT, GeV, of the bins of `points`; a gap belongs to the bin before."""
-    return [*(p.pt.low for p in points), points[-1].pt.high]
-
-
-def scale_factor(name: str, factors: Covered[Factors], layout: JsonLayout) -> list[cs.Correction]:
+def scale_factor(name: str, factors: Covered[Points], layout: JsonLayout) -> list[cs.Correction]:
     """The scale factor in the layout asked for; a second correction holds the uncertainty of the split layout."""
     if layout.layout == "split":
         return _split(name, factors)
@@ -99,8 +85,8 @@ def scale_factor(name: str, factors: Covered[Factors], layout: JsonLayout) -> li
         i = next(i for i, each in enumerate(factors.bins) if each.low <= low < each.high)
         content.append(_legacy(name, factors.values[i], factors.bins[i], 0.5 * (low + high), layout))
     description = (
-        f"Resolution scale factor data/simulation from dijet balance, {_form(factors)}; not clipped at 1. All keys of "
-        f"systematic give values, not shifts: up and down hold the statistical uncertainty and all sources in "
+        f"Resolution scale factor data/simulation from dijet balance, {form_in_pt(factors)}; not clipped at 1. All "
+        f"keys of systematic give values, not shifts: up and down hold the statistical uncertainty and all sources in "
         f"quadrature, SOURCE_up and SOURCE_down one source. {_sources(factors)} |eta| and JetPt are clamped to the "
         f"measured range. {factors.note()}"
     )
@@ -108,7 +94,7 @@ def scale_factor(name: str, factors: Covered[Factors], layout: JsonLayout) -> li
     return [correction(name, description, inputs, "scale_factor", over_eta(eta_edges, content))]
 
 
-def _legacy(name: str, points: Factors, bin_eta: Interval, eta: float, layout: JsonLayout) -> Any:
+def _legacy(name: str, points: Points, bin_eta: Interval, eta: float, layout: JsonLayout) -> Any:
     edges, chosen = _pt_bins(points, layout)
     content = []
     for (low, high), point in zip(pairwise(edges), chosen, strict=True):
@@ -120,7 +106,7 @@ def _legacy(name: str, points: Factors, bin_eta: Interval, eta: float, layout: J
     return over_pt(edges, content)
 
 
-def _pt_bins(points: Factors, layout: JsonLayout) -> tuple[list[float], list[Point]]:
+def _pt_bins(points: Points, layout: JsonLayout) -> tuple[list[float], list[Point]]:
     """Edges in pT and the point that holds in each bin."""
     edges = pt_edges(points) if len(points) > 1 else [LOWEST_PT, max(points[0].pt.high, 2 * REGION_PT)]
     if layout.regions and edges[0] < REGION_PT < edges[-1]:
@@ -146,7 +132,7 @@ def _regional(point: Point, eta: float, pt: float) -> Mapping[str, float]:
     return ups | {f"{name}_down": point.value - size for name, size in inside.items()}
 
 
-def _split(name: str, factors: Covered[Factors]) -> list[cs.Correction]:
+def _split(name: str, factors: Covered[Points]) -> list[cs.Correction]:
     content: dict[str, list[Any]] = {"nominal": [], "uncertainty": []}
     for points, eta in zip(factors.values, factors.bins, strict=True):
         edges = pt_edges(points)
@@ -156,9 +142,8 @@ def _split(name: str, factors: Covered[Factors]) -> list[cs.Correction]:
         content["uncertainty"].append(over_pt(edges, uncertainties))
     inputs = ("JetEta", "JetPt")
     clamped = f"|eta| and JetPt are clamped to the measured range. {factors.note()}"
-    nominal = (
-        f"Resolution scale factor data/simulation from dijet balance, {_form(factors)}; not clipped at 1. {clamped}"
-    )
+    form = form_in_pt(factors)
+    nominal = f"Resolution scale factor data/simulation from dijet balance, {form}; not clipped at 1. {clamped}"
     relative = (
         f"Relative uncertainty u of the resolution scale factor: up is SF x (1 + u) and down SF x (1 - u). "
         f"{_sources(factors)} {clamped}"
@@ -175,11 +160,7 @@ def _split(name: str, factors: Covered[Factors]) -> list[cs.Correction]:
     ]
 
 
-def _form(factors: Covered[Factors]) -> str:
-    return "constant in JetPt" if all(len(points) == 1 for points in factors.values) else "in bins of JetPt"
-
-
-def _sources(factors: Covered[Factors]) -> str:
+def _sources(factors: Covered[Points]) -> str:
     points: Sequence[Point] = [p for points in factors.values for p in points]
     found = [source for source in SOURCES if any(p.shift(source) for p in points)]
     lacking = [source for source in SOURCES if source not in found]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Method = Literal["template", "extrapolation", "bisector", "mpfx"]
+ResidualMethod = Literal["mean_asymmetry", "matrix", "matrix_extrapolated"]
 FactorForm = Literal["constant", "k_factors", "curves"]
 CurveForm = Literal["nsc", "nspc"]
 
@@ -19,6 +20,10 @@ class MeasurementSettings:
     method
         The one whose results are published: "template" (truth asymmetry convolved with a Gaussian), "extrapolation"
         (alpha to 0, particle-level imbalance subtracted), "bisector" or "mpfx". The others are measured beside it.
+    residual
+        The residual response that is published: "mean_asymmetry" (against the reference region alone, constant in pT),
+        "matrix" (all pairs of |eta| bins, a slope in pT where the data ask for one) or "matrix_extrapolated" (the same,
+        to no third jet).
     scale_factor
         "constant" in pT, "k_factors" (noise and stochastic terms of the simulation multiplied by one number, the
         constant term by another) or "curves" (N, S and C of data fitted freely).
@@ -40,6 +45,7 @@ class MeasurementSettings:
     """
 
     method: Method = "template"
+    residual: ResidualMethod = "mean_asymmetry"
     scale_factor: FactorForm = "constant"
     curve: CurveForm = "nsc"
     core_window: float = 2.5
@@ -53,7 +59,8 @@ class MeasurementSettings:
 
     def __post_init__(self) -> None:
         """Refuse windows, limits and words that cannot work."""
-        for name, words in (("method", Method), ("scale_factor", FactorForm), ("curve", CurveForm)):
+        choices = {"method": Method, "residual": ResidualMethod, "scale_factor": FactorForm, "curve": CurveForm}
+        for name, words in choices.items():
             if getattr(self, name) not in get_args(words):
                 message = f"measurement.{name} must be one of {', '.join(get_args(words))}, got {getattr(self, name)}"
                 raise ValueError(message)

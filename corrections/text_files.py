@@ -9,15 +9,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from corrections.correction_set import Tags, covered_curves
-from corrections.scale_factor_json import covered_factors, pt_edges
+from corrections.coverage import covered_points, pt_edges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from corrections.coverage import Covered
+    from corrections.coverage import Covered, Points
     from corrections.results import Measurement
-    from corrections.scale_factor_json import Factors
 
 RESOLUTION_HEADER = "{2 JetEta Rho 1 JetPt sqrt([0]/(x*x)+[1]*pow(x,[3])+[2]) Resolution}"
 FACTOR_HEADER = "{1 JetEta 0 None ScaleFactor}"
@@ -36,7 +35,7 @@ def write_text_files(measurement: Measurement, tags: Tags, folder: Path) -> tupl
         ]
         path = folder / f"{tags.jer}_MC_PtResolution_{measurement.algo}.jr.txt"
         written.append(_write(path, RESOLUTION_HEADER, _signed(curves, rows)))
-    factors = covered_factors(measurement)
+    factors = covered_points(measurement, "scale_factor")
     if factors is not None:
         path = folder / f"{tags.jer}_MC_SF_{measurement.algo}.jersf.txt"
         is_constant = all(len(points) == 1 for points in factors.values)
@@ -45,7 +44,7 @@ def write_text_files(measurement: Measurement, tags: Tags, folder: Path) -> tupl
     return tuple(written)
 
 
-def _factor_rows(points: Factors, *, is_constant: bool) -> list[str]:
+def _factor_rows(points: Points, *, is_constant: bool) -> list[str]:
     """Nominal, down and up of one |eta| bin, with the bin of pT before them where the factor depends on pT."""
     values = [f"3 {p.value!r} {p.value - p.total!r} {p.value + p.total!r}" for p in points]
     if is_constant:

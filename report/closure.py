@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from corrections.results import FloatArray, Measurement, Quantity
 
-PREFERRED_METHODS = ("combined", "template")
+PREFERRED_METHODS = ("template",)
 
 
 class Ratio(NamedTuple):
@@ -28,9 +28,10 @@ class Ratio(NamedTuple):
 
 
 def main_method(measurement: Measurement, quantity: Quantity) -> str | None:
-    """Method whose numbers are shown and used: a preferred one, else the first; None where nothing was measured."""
+    """Method whose numbers are shown and used: the published one, else the first; None where nothing was measured."""
     methods = [point.method for point in measurement.points if point.quantity == quantity]
-    return next((method for method in PREFERRED_METHODS if method in methods), methods[0] if methods else None)
+    published = [measurement.residual_method if quantity == "residual" else measurement.method, *PREFERRED_METHODS]
+    return next((method for method in published if method in methods), methods[0] if methods else None)
 
 
 def main_points(measurement: Measurement, quantity: Quantity, dataset: str | None = None) -> tuple[Point, ...]:

@@ -104,7 +104,7 @@ def _fits(measurement: Measurement) -> Check:
 
 def _scale_factors(measurement: Measurement) -> Check:
     name = f"Scale factors, {measurement.algo}"
-    points = measurement.select("scale_factor", RATIO)
+    points = measurement.published("scale_factor", RATIO)
     if not points:
         return Check("note", name, "None: data and simulation are both needed.")
     bins = {point.eta for point in points}

@@ -34,7 +34,7 @@ def point(quantity: str, eta: Interval, value: float, stat: float = 0.02, status
         quantity,  # type: ignore[arg-type]
         "data/simulation",
         "AK4PF",
-        "template",
+        "mean_asymmetry" if quantity == "residual" else "template",
         "",
         eta,
         PT,

@@ -1,0 +1,118 @@
+"""Residual response from all pairs of |eta| bins as points, constant in pT or in bins of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corrections.bin_fits import interval_of
+from corrections.matrix_residual import Pairs, relative_response, smooth_residual
+from corrections.results import RATIO, Interval, Point
+
+if TYPE_CHECKING:
+    from corrections.matrix_residual import SmoothResidual
+    from corrections.results import Measurement, Status
+    from corrections.sample import Sample
+    from corrections.settings import MeasurementSettings
+
+FloatArray = NDArray[np.float64]
+
+MATRIX, EXTRAPOLATED = "matrix", "matrix_extrapolated"
+# Pairs with a harder third jet are left out of the extrapolation.
+LAST_ALPHA = 0.3
+ROUNDING = 1e-6
+
+
+def with_matrix(
+    measurement: Measurement, data: Sample, simulation: Sample, settings: MeasurementSettings
+) -> Measurement:
+    """`measurement` with the residuals of the matrix method, with the third-jet cut and extrapolated in alpha.
+
+    `simulation` is smeared by the scale factor. The method asked for in the settings is the published one.
+    """
+    points: list[Point] = []
+    for method in (MATRIX, EXTRAPOLATED):
+        fit = _fit(method, data, simulation, settings.min_effective)
+        points += _points(method, measurement.algo, fit, data, simulation)
+    has_any = any(p.is_measured and p.stat > 0 and p.method == settings.residual for p in points)
+    whole = replace(measurement, points=(*measurement.points, *points))
+    if settings.residual == measurement.residual_method or not has_any:
+        return whole
+    return replace(whole, residual_method=settings.residual)
+
+
+def _fit(method: str, data: Sample, simulation: Sample, min_effective: float) -> SmoothResidual:
+    reference = simulation.binning.reference_bins
+    weights = _reference_weights(data)
+    alpha = None
+    if method == EXTRAPOLATED:
+        edges = data.binning.alpha_edges
+        alpha = (0.5 * (edges[1:] + edges[:-1]))[edges[1:] <= LAST_ALPHA + 1e-9]
+    measured, simulated = (
+        relative_response(_pairs(sample, alpha), reference, weights, alpha, min_effective)
+        for sample in (data, simulation)
+    )
+    return smooth_residual(measured, simulated, _mean_pt(data))
+
+
+def _pairs(sample: Sample, alpha: FloatArray | None) -> Pairs:
+    """All pairs with the third-jet cut, or in exclusive bins of alpha whatever the third jet."""
+    grid = sample.matrix()
+    names = ("weight", "weight_squared", "asymmetry", "asymmetry_squared")
+    if alpha is None:
+        return Pairs(*(grid[name][..., 1].sum(axis=-1) for name in names))
+    return Pairs(*(grid[name].sum(axis=-1)[..., : len(alpha)] for name in names))
+
+
+def _reference_weights(data: Sample) -> FloatArray:
+    """How many pairs of data each reference bin has, equal ones where there are none."""
+    reference = list(data.binning.reference_bins)
+    weight = data.matrix()["weight"].sum(axis=(2, 3, 4))
+    total = (weight.sum(axis=0) + weight.sum(axis=1))[reference]
+    return total if np.all(total > 0) else np.ones(len(reference))
+
+
+def _mean_pt(data: Sample) -> FloatArray:
+    """Mean pt_avg of each bin, (n_pt,), GeV; its middle in the logarithm where there are no events."""
+    moments = data.moments()
+    weight, weighted = moments["weight"].sum(axis=(0, 1)), moments["pt_avg"].sum(axis=(0, 1))
+    edges = data.binning.pt_avg_edges
+    mean: FloatArray = np.divide(weighted, weight, out=np.sqrt(edges[1:] * edges[:-1]), where=weight > 0)
+    return mean
+
+
+def _known(value: float, error: float) -> tuple[float, float]:
+    """Value and error, 1 and 0 where rounding is all that keeps them from it."""
+    return (1.0, 0.0) if error < ROUNDING and abs(value - 1) < ROUNDING else (value, error)
+
+
+def _points(method: str, algo: str, fit: SmoothResidual, data: Sample, simulation: Sample) -> list[Point]:
+    edges, means = data.binning.pt_avg_edges, _mean_pt(data)
+    everything = Interval(float(edges[0]), float(edges[-1]))
+    values, errors = fit(means)
+    found = []
+    for eta in range(len(fit.pivot)):
+        interval = interval_of(simulation, eta)
+        status: Status = str(fit.status[eta])  # type: ignore[assignment]
+
+        def make(
+            pt: Interval,
+            centre: float,
+            value: float,
+            error: float,
+            interval: Interval = interval,
+            status: Status = status,
+        ) -> Point:
+            return Point("residual", RATIO, algo, method, "", interval, pt, centre, value, error, status)
+
+        if fit.is_constant[eta] or status != "ok":
+            value, error = float(values[eta, 0]), float(errors[eta, 0])
+            found.append(make(everything, float(fit.pivot[eta]), value, error))
+            continue
+        for b in range(len(means)):
+            pt = Interval(float(edges[b]), float(edges[b + 1]))
+            found.append(make(pt, float(means[b]), float(values[eta, b]), float(errors[eta, b])))
+    return found
