@@ -2,100 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from dijet_toys import BINNING, ONES, SQUARES, Toy
 
 from corrections.measurement import measure, with_residual
 from corrections.sample import Sample, normalisation
 from corrections.settings import MeasurementSettings
-from processors import kernels
-from processors.binning import SPECTRUM_EDGES, Binning
-from processors.histograms import MOMENTS, DatasetSums, SparseSums
-from processors.selection import CUTFLOW_STEPS
+from processors.histograms import DatasetSums, SparseSums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from corrections.results import Measurement
 
-BINNING = Binning(
-    eta=(0.0, 0.2, 0.7, 1.3, 2.5), reference=(0.2, 0.7), pt_avg=(50, 65, 85, 110, 145, 190, 250, 330, 430, 600)
-)
-SQUARES = np.array([[9.0, 0.6, 0.0016], [9.0, 0.6, 0.0016], [12.0, 0.7, 0.0025], [16.0, 0.8, 0.0036]])
 SCALE_FACTORS = np.array([1.08, 1.12, 1.16, 1.22])
 RESPONSES = np.array([1.0, 1.0, 0.985, 1.02])
 
 
-@dataclass(frozen=True)
-class Toy:
-    """Dijets by direct simulation: |eta| bins, pT and the asymmetry at both levels."""
-
-    squares: np.ndarray
-    factors: np.ndarray
-    responses: np.ndarray
-
-    def sample(self, name: str, n: int, seed: int, replicas: int = 0) -> Sample:
-        """About `n` events per (|eta|, pT) bin and region."""
-        rng = np.random.default_rng(seed)
-        cells, reco, truth, pt = (np.concatenate(x) for x in zip(*self._blocks(n, rng), strict=True))
-        return Sample(name, sums(cells, reco, truth, pt, rng, replicas), BINNING)
-
-    def resolution(self, eta: int, pt: np.ndarray) -> np.ndarray:
-        n, s, c = self.squares[eta]
-        return np.asarray(self.factors[eta] * np.sqrt(n / pt**2 + s / pt + c))
-
-    def _blocks(self, n: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, ...]]:
-        shape = BINNING.shape
-        for eta in range(shape[0]):
-            for region in (0, 1):
-                if region == 1 and eta == 1:
-                    continue
-                other = eta if region == 0 else 1
-                for pt_bin in range(shape[2]):
-                    low, high = BINNING.pt_avg_edges[pt_bin : pt_bin + 2]
-                    mean = rng.uniform(low, high, n)
-                    imbalance = rng.laplace(0, 0.04 + 2.0 / mean, n)
-                    probe, reference = mean * (1 + imbalance / 2), mean * (1 - imbalance / 2)
-                    swap = rng.random(n) < 0.5 if region == 0 else np.zeros(n, bool)
-                    r_probe = self.responses[eta] * (1 + self.resolution(eta, probe) * rng.normal(size=n))
-                    r_other = self.responses[other] * (1 + self.resolution(other, reference) * rng.normal(size=n))
-                    a = 2 * (probe * r_probe - reference * r_other) / (probe * r_probe + reference * r_other)
-                    sign = np.where(swap, -1, 1)
-                    # alpha 0, third-jet cut passed
-                    cell = np.ravel_multi_index((eta, region, pt_bin, 0, 1), shape[:5])
-                    yield np.full(n, cell, np.int32), sign * a, sign * imbalance, mean
-
-
-def sums(
-    cells: np.ndarray, reco: np.ndarray, truth: np.ndarray, pt: np.ndarray, rng: np.random.Generator, replicas: int
-) -> DatasetSums:
-    shape, n_total = BINNING.shape, int(np.prod(BINNING.shape))
-    index = [kernels.bin_index(cells, a, -2.0, 2.0, shape[-1]) for a in (reco, truth)]
-    bins = tuple(kernels.touched_bins(i, n_total) for i in index)
-    weight = np.ones(len(cells))
-    identity = rng.integers(0, 2**63, len(cells)).astype(np.uint64)
-    copies = kernels.fill_replicas((index[0], index[1]), (bins[0], bins[1]), weight, identity, replicas, n_total)
-    sparse = [
-        SparseSums(b, kernels.fill_sums(i, b, weight, n_total), c) for i, b, c in zip(index, bins, copies, strict=True)
-    ]
-    coarse = ((cells // (2 * shape[3])) * 2 + 1).astype(np.int32)
-    n_cells = shape[0] * shape[1] * shape[2] * shape[4]
-    moments = kernels.fill_moments(coarse, weight, pt, reco, np.zeros_like(pt), pt, np.ones_like(pt), n_cells)
-    assert moments.shape[1] == len(MOMENTS)
-    return DatasetSums(
-        sparse[0],
-        sparse[1],
-        SparseSums.empty(),
-        moments,
-        np.zeros((len(SPECTRUM_EDGES) - 1, 2)),
-        np.zeros((len(CUTFLOW_STEPS), 2)),
-    )
-
-
-ONES = np.ones(4)
 SIMULATION = Toy(SQUARES, ONES, ONES)
 DATA = Toy(SQUARES, SCALE_FACTORS, RESPONSES)
 SETTINGS = MeasurementSettings()
