@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrections.bin_fits import BinFit, Fitting, fit_bins, interval_of
+from corrections.coverage import covered_points
 from corrections.points import METHOD, describe, parameter_points, resolution_curve, scale_factor_points
 from corrections.residual import Responses, comparable, fit_residual, relative_responses, residual_of
 from corrections.results import AGAIN, DATA, RATIO, SIMULATION, AsymmetryFit, Check, Interval, Measurement, Point
@@ -156,12 +157,29 @@ def with_residual(
 ) -> Measurement:
     """`measurement` with the residual response per |eta| bin; `smeared` is `simulation` smeared by the scale factor."""
     points = []
+    factors = covered_points(measurement, "scale_factor")
     for eta in range(simulation.binning.shape[0]):
         responses = [relative_responses(sample, eta) for sample in (data, smeared, simulation)]
         enough = comparable(data, simulation, eta, settings)
-        points.append(_residual_point(measurement.algo, simulation, eta, responses, enough))
+        point = _residual_point(measurement.algo, simulation, eta, responses, enough)
+        if factors is not None and point.is_measured and point.region != "reference":
+            unsmeared = fit_residual(responses[0], responses[2], responses[2], enough)
+            point = _with_smearing_error(point, unsmeared.value, factors.values[eta][0])
+        points.append(point)
         points.extend(_response_points(measurement.algo, simulation, data, eta, responses))
     return replace(measurement, points=(*measurement.points, *points))
+
+
+def _with_smearing_error(point: Point, unsmeared: float, factor: Point) -> Point:
+    """The residual with what the uncertainty of the scale factor does to it through the smearing.
+
+    The smearing moves the logarithm in proportion to SF^2 - 1; near 1, where it moves nothing, nothing is added.
+    """
+    excess = factor.value**2 - 1
+    if not np.isfinite(unsmeared) or abs(excess) < 0.02:
+        return point
+    moved = np.log(point.value / unsmeared) * 2 * factor.value * factor.stat / excess
+    return replace(point, stat=float(np.hypot(point.stat, point.value * moved)))
 
 
 def _residual_point(

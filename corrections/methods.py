@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from corrections.alpha_extrapolation import detector_variance, nested_widths
 from corrections.bin_fits import interval_of
 from corrections.bisector import Components, bisector, mpfx
+from corrections.points import factor_status
 from corrections.resolution import CurveFit, curve_basis, replica_spread
 from corrections.results import DATA, RATIO, SIMULATION, Interval, Point, ResolutionCurve
 from corrections.stacks import inflation, mean_pt, reference_inflation, reference_mean_pt
@@ -408,6 +409,6 @@ class _Points:
         value = float(np.sqrt(fit.squared)) if fit.squared > 0 else float("nan")
         spread = float(replica_spread(fit.copies)) if len(fit.copies) else float("nan")
         error = (spread if np.isfinite(spread) else float(np.sqrt(fit.variance))) / (2 * value)
-        status: Status = "ok" if np.isfinite(value) and np.isfinite(error) else "negative_square"
+        status = factor_status(value, error)
         shifted = value + (fit.copies - fit.squared) / (2 * value)
         return Point(*common, value, error, status, copies=shifted)  # type: ignore[arg-type]

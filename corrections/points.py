@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 METHOD = "template"
+# Relative uncertainty beyond which a scale factor says less than that of the neighbouring bin.
+MOST_UNCERTAIN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +355,13 @@ def _factor_point(
     fit: BinFit, algo: str, pt: Interval, pt_mean: float, squared: FloatArray, copies: FloatArray, error: float
 ) -> Point:
     value = float(np.sqrt(squared[0])) if squared[0] >= 0 else float("nan")
-    status: Status = "ok" if np.isfinite(value) and np.isfinite(error) else "negative_square"
     shifted = value + (copies[:, 0] - squared[0]) / (2 * value)
+    status = factor_status(value, error)
     return Point("scale_factor", RATIO, algo, METHOD, "", fit.eta, pt, pt_mean, value, error, status, copies=shifted)
+
+
+def factor_status(value: float, error: float) -> Status:
+    """Whether a scale factor is worth publishing: a number with an uncertainty below `MOST_UNCERTAIN` of it."""
+    if not (np.isfinite(value) and np.isfinite(error)):
+        return "negative_square"
+    return "ok" if error <= MOST_UNCERTAIN * value else "imprecise"

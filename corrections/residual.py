@@ -27,11 +27,17 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Responses:
-    """Relative response per bin of pt_avg, (n_pt,) each: value, error, and bootstrap copies (n_replicas, n_pt)."""
+    """Relative response per bin of pt_avg, (n_pt,) each.
+
+    `value` and `error`, bootstrap copies `replicas` (n_replicas, n_pt), and what the error is made of: the `effective`
+    number of events, and the variance of log(response) of one of them, `spread`.
+    """
 
     value: FloatArray
     error: FloatArray
     replicas: FloatArray
+    effective: FloatArray
+    spread: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,9 @@ def relative_responses(sample: Sample, eta: int) -> Responses:
         copies = (spectra.replicas @ centres) / spectra.replicas.sum(axis=-1)
     value = response_from_asymmetry(mean)
     # dR/d<A> = 4 / (2 - <A>)^2
-    return Responses(value, error * 4 / (2 - mean) ** 2, response_from_asymmetry(copies))
+    error = error * 4 / (2 - mean) ** 2
+    effective = spectra.effective
+    return Responses(value, error, response_from_asymmetry(copies), effective, effective * (error / value) ** 2)
 
 
 def residual_of(data: Sample, simulation: Sample, eta: int, settings: MeasurementSettings) -> float:
@@ -87,11 +95,15 @@ def mean_asymmetry(spectra: Spectra, edges: FloatArray) -> tuple[FloatArray, Flo
 def fit_residual(data: Responses, simulation: Responses, unsmeared: Responses, usable: NDArray[np.bool_]) -> Residual:
     """Constant response(simulation)/response(data) over the `usable` bins of pt_avg.
 
+    Both sides weigh with the spread of A that the simulation has: that of a few events of data goes with their mean,
+    and would pull the average.
+
     `simulation` is smeared by the scale factor; `unsmeared` is the same simulation as it was, whose bootstrap copies
     stand for the statistical fluctuations of both.
     """
     log_ratio = np.log(simulation.value) - np.log(data.value)
-    variance = (data.error / data.value) ** 2 + (simulation.error / simulation.value) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = simulation.spread * (1 / data.effective + 1 / simulation.effective)
     used = usable & np.isfinite(log_ratio) & (variance > 0)
     if not used.any():
         return Residual(np.nan, np.nan, np.zeros(0))

@@ -373,6 +373,7 @@ def replica_spread(values: FloatArray) -> FloatArray:
     finite = np.isfinite(values).sum(axis=0)
     if len(values) == 0:
         return np.full(values.shape[1:], np.nan)
-    with np.errstate(invalid="ignore"):
-        low, high = np.nanquantile(np.where(np.isfinite(values), values, np.nan), ndtr([-1, 1]), axis=0)
-    return np.asarray(np.where(finite >= 10, 0.5 * (high - low), np.nan))
+    enough = finite >= 10
+    known = np.where(np.isfinite(values), values, np.nan)
+    low, high = np.nanquantile(np.where(enough, known, 0.0), ndtr([-1, 1]), axis=0)
+    return np.asarray(np.where(enough, 0.5 * (high - low), np.nan))

@@ -30,7 +30,15 @@ Quantity = Literal[
     "residual_again",
 ]
 Status = Literal[
-    "ok", "empty", "few_events", "not_converged", "at_limit", "negative_square", "no_truth", "no_reference"
+    "ok",
+    "empty",
+    "few_events",
+    "not_converged",
+    "at_limit",
+    "negative_square",
+    "imprecise",
+    "no_truth",
+    "no_reference",
 ]
 
 SIMULATION, DATA, RATIO = "simulation", "data", "data/simulation"
