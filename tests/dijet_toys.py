@@ -39,7 +39,8 @@ class Toy:
     """Dijets by direct simulation: |eta| bins, pT and the asymmetry at both levels.
 
     The resolution is the scale factor times (pT/150 GeV)^slope times sqrt(N|N|/pT^2 + S^2 pT^power + C^2); `imbalance`
-    stretches the truth asymmetry.
+    stretches the truth asymmetry. With `is_linear` all events of a bin have the same pT and A is linear in what the
+    detector does, as the likelihood has it; responses are then those of simulation.
     """
 
     squares: np.ndarray = field(default_factory=SQUARES.copy)
@@ -48,6 +49,7 @@ class Toy:
     slope: float = 0.0
     power: float = -1.0
     imbalance: float = 1.0
+    is_linear: bool = False
 
     def sample(self, name: str, n: int, seed: int, replicas: int = 0, scale: float = 1.0) -> Sample:
         """About `n` events per (|eta|, pT) bin and region; `scale` multiplies every measured asymmetry."""
@@ -69,13 +71,16 @@ class Toy:
                 other = eta if region == 0 else 1
                 for pt_bin in range(shape[2]):
                     low, high = BINNING.pt_avg_edges[pt_bin : pt_bin + 2]
-                    mean = rng.uniform(low, high, n)
+                    mean = np.full(n, np.sqrt(low * high)) if self.is_linear else rng.uniform(low, high, n)
                     imbalance = self.imbalance * rng.laplace(0, 0.04 + 2.0 / mean, n)
                     probe, reference = mean * (1 + imbalance / 2), mean * (1 - imbalance / 2)
                     swap = rng.random(n) < 0.5 if region == 0 else np.zeros(n, bool)
                     r_probe = self.responses[eta] * (1 + self.resolution(eta, probe) * rng.normal(size=n))
                     r_other = self.responses[other] * (1 + self.resolution(other, reference) * rng.normal(size=n))
                     a = 2 * (probe * r_probe - reference * r_other) / (probe * r_probe + reference * r_other)
+                    if self.is_linear:
+                        sigma = np.hypot(self.resolution(eta, mean), self.resolution(other, mean))
+                        a = imbalance + sigma * rng.normal(size=n)
                     sign = np.where(swap, -1, 1)
                     # alpha 0, third-jet cut passed
                     cell = np.ravel_multi_index((eta, region, pt_bin, 0, 1), shape[:5])
