@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from corrections.results import Point
 
 PT = "min(max(x,[0]),[1])"
+SMALLEST_SQUARE = 1e-6
 # N|N|/pT^2 + S^2 pT^P + C^2
 RESOLUTION_FORMULA = f"sqrt([2]/({PT}*{PT})+[3]*pow({PT},[5])+[4])"
+# the same with N|N| + k (rho - mean rho) in place of N|N|, kept from becoming the root of a negative number
+RHO = "([2]+[6]*(min(max(y,[7]),[8])-[9]))"
+RHO_FORMULA = f"sqrt(max({RHO}/({PT}*{PT})+[3]*pow({PT},[5])+[4],{SMALLEST_SQUARE:g}))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +175,30 @@ def pt_resolution(
     notes = [curves.note(), "" if factors is None else factors.note()]
     description = (
         f"Relative jet pT resolution sqrt(N|N|/pT^2 + S^2 pT^P + C^2) of simulation{times}, from dijet balance with "
-        f"the physics imbalance removed; width over mean response of the Gaussian core. Rho is not used: "
-        f"the value is the mean over the pile-up of the sample (mean rho {mean_rho:.1f} GeV). |eta| and JetPt are "
-        f"clamped to the measured range. {' '.join(note for note in notes if note)}"
+        f"the physics imbalance removed; width over mean response of the Gaussian core. {_rho_note(curves, mean_rho)} "
+        f"|eta|, JetPt and Rho are clamped to the measured range. {' '.join(note for note in notes if note)}"
     )
     return correction(name, description, ("JetEta", "JetPt", "Rho"), "resolution", over_eta(curves.edges, content))
 
 
+def _rho_note(curves: Covered[ResolutionCurve], mean_rho: float) -> str:
+    bins = [eta for curve, eta in zip(curves.values, curves.bins, strict=True) if curve.rho is not None]
+    if not bins:
+        return f"Rho is not used: the value is the mean over the pile-up of the sample (mean rho {mean_rho:.1f} GeV)."
+    names = ", ".join(f"{eta.low:g}-{eta.high:g}" for eta in bins)
+    return (
+        f"N|N| moves in proportion to Rho around the sample's mean of {mean_rho:.1f} GeV in |eta| {names}, as "
+        f"reco/truth of simulation does."
+    )
+
+
 def _resolution_formula(curve: ResolutionCurve, scale: float) -> cs.Formula:
     squares = [scale**2 * square for square in curve.squares]
-    return formula(RESOLUTION_FORMULA, ["JetPt"], [curve.pt_range.low, curve.pt_range.high, *squares, curve.power])
+    parameters = [curve.pt_range.low, curve.pt_range.high, *squares, curve.power]
+    if curve.rho is None:
+        return formula(RESOLUTION_FORMULA, ["JetPt"], parameters)
+    rho = [scale**2 * curve.rho.value, curve.rho.reach.low, curve.rho.reach.high, curve.rho.mean]
+    return formula(RHO_FORMULA, ["JetPt", "Rho"], [*parameters, *rho])
 
 
 def residual(name: str, residuals: Covered[Points]) -> cs.Correction:

@@ -14,6 +14,7 @@ from corrections.measurement import measured_again as again
 from corrections.methods import with_methods
 from corrections.pair_points import with_matrix
 from corrections.results import RATIO
+from corrections.rho_dependence import with_rho
 from corrections.systematics import Variations
 from processors.dijet import jet_algo
 from processors.jet_calibration import Residual, Smearing, calibrated_algo
@@ -61,13 +62,13 @@ def normalisations(
 
 def measure_all(compared: Sequence[Comparison], settings: MeasurementSettings, threads: int) -> tuple[Measurement, ...]:
     """Resolutions, and scale factors where there are data, of each jet algorithm that has a nominal simulation."""
-    return tuple(
-        with_methods(
-            measure(each.simulation, each.data, each.algo, settings, threads), each.simulation, each.data, settings
-        )
-        for each in compared
-        if each.simulation is not None
-    )
+    results = []
+    for each in compared:
+        if each.simulation is not None:
+            measurement = measure(each.simulation, each.data, each.algo, settings, threads)
+            measurement = with_methods(measurement, each.simulation, each.data, settings)
+            results.append(with_rho(measurement, each.simulation, settings))
+    return tuple(results)
 
 
 def to_smear(datasets: Sequence[Dataset], measurements: Sequence[Measurement], settings: DijetSettings) -> set[str]:

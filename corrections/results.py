@@ -26,6 +26,7 @@ Quantity = Literal[
     "S",
     "C",
     "P",
+    "rho_slope",
     "scale_factor_again",
     "residual_again",
 ]
@@ -86,7 +87,8 @@ class Point:
     ----------
     quantity
         "width" (of the asymmetry after removal of the truth imbalance), "jer" (sigma(pT)/pT), "jer_truth" (width over
-        mean of reco/truth), "response", "scale_factor", "residual", a parameter "N" (GeV), "S" (sqrt(GeV)), "C" or "P",
+        mean of reco/truth), "response", "scale_factor", "residual", a parameter "N" (GeV), "S" (sqrt(GeV)), "C", "P" or
+        "rho_slope" (of N|N| in rho, GeV),
         or "scale_factor_again" and "residual_again", measured after the corrections have been applied.
     dataset
         "simulation", "data", "data/simulation" or the name of an alternative simulation.
@@ -136,11 +138,25 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class RhoSlope:
+    """What N|N| gains per GeV of rho, `value` in GeV with its `error`; the curve holds at `mean`.
+
+    `reach` are the mean rho of the lowest and of the highest bin measured, GeV per unit area.
+    """
+
+    value: float
+    error: float
+    mean: float
+    reach: Interval
+
+
+@dataclass(frozen=True, slots=True)
 class ResolutionCurve:
     """sigma(pT)/pT = sqrt(N|N|/pT^2 + S^2 pT^P + C^2) fitted in one |eta| bin, P = -1 unless it was fitted too.
 
     `squares` are (N|N|, S^2, C^2), the parameters in which the square of the curve is linear, `covariance` (3, 3) is
-    theirs, or (4, 4) with the power P last; `pt_range` is the range of the fitted points, GeV.
+    theirs, or (4, 4) with the power P last; `pt_range` is the range of the fitted points, GeV; `rho` how N|N| moves
+    with rho, None where it is not known to move.
     """
 
     dataset: str
@@ -153,6 +169,7 @@ class ResolutionCurve:
     ndf: int
     status: Status
     power: float = -1.0
+    rho: RhoSlope | None = None
 
     @property
     def noise(self) -> float:

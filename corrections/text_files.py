@@ -8,6 +8,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from corrections.correction_set import Tags, covered_curves
 from corrections.coverage import covered_points, pt_edges
 
@@ -16,12 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corrections.coverage import Covered, Points
-    from corrections.results import Measurement
+    from corrections.results import Measurement, ResolutionCurve
 
 RESOLUTION_HEADER = "{2 JetEta Rho 1 JetPt sqrt([0]/(x*x)+[1]*pow(x,[3])+[2]) Resolution}"
 FACTOR_HEADER = "{1 JetEta 0 None ScaleFactor}"
 FACTOR_PT_HEADER = "{2 JetEta JetPt 0 None ScaleFactor}"
 MAX_RHO = 1000.0
+RHO_STEPS = 20
 
 
 def write_text_files(measurement: Measurement, tags: Tags, folder: Path) -> tuple[Path, ...]:
@@ -29,10 +32,7 @@ def write_text_files(measurement: Measurement, tags: Tags, folder: Path) -> tupl
     written = []
     curves = covered_curves(measurement)
     if curves is not None:
-        rows = [
-            [f"0 {MAX_RHO:g} 6 {c.pt_range.low!r} {c.pt_range.high!r} " + " ".join(map(repr, (*c.squares, c.power)))]
-            for c in curves.values
-        ]
+        rows = [_resolution_rows(curve) for curve in curves.values]
         path = folder / f"{tags.jer}_MC_PtResolution_{measurement.algo}.jr.txt"
         written.append(_write(path, RESOLUTION_HEADER, _signed(curves, rows)))
     factors = covered_points(measurement, "scale_factor")
@@ -42,6 +42,25 @@ def write_text_files(measurement: Measurement, tags: Tags, folder: Path) -> tupl
         rows = [_factor_rows(points, is_constant=is_constant) for points in factors.values]
         written.append(_write(path, FACTOR_HEADER if is_constant else FACTOR_PT_HEADER, _signed(factors, rows)))
     return tuple(written)
+
+
+def _resolution_rows(curve: ResolutionCurve) -> list[str]:
+    """The curve of one |eta| bin, for all rho or in steps of it where it moves with rho."""
+    if curve.rho is None:
+        return [_resolution_row(curve, 0.0, MAX_RHO, 0.0)]
+    reach = curve.rho.reach
+    edges = [0.0, *(float(edge) for edge in np.linspace(reach.low, reach.high, RHO_STEPS + 1)), MAX_RHO]
+    centres = [reach.low, *(0.5 * (low + high) for low, high in pairwise(edges[1:-1])), reach.high]
+    return [
+        _resolution_row(curve, low, high, curve.rho.value * (centre - curve.rho.mean))
+        for (low, high), centre in zip(pairwise(edges), centres, strict=True)
+    ]
+
+
+def _resolution_row(curve: ResolutionCurve, low: float, high: float, shift: float) -> str:
+    noise, stochastic, constant = curve.squares
+    numbers = (curve.pt_range.low, curve.pt_range.high, noise + shift, stochastic, constant, curve.power)
+    return f"{low!r} {high!r} {len(numbers)} " + " ".join(map(repr, numbers))
 
 
 def _factor_rows(points: Points, *, is_constant: bool) -> list[str]:

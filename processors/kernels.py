@@ -306,6 +306,12 @@ def locate(pairs: Pairs, usable: BoolArray, identity: IdentityArray, jets: Leadi
 
 
 @compiled
+def _off_zero(value: float) -> float:
+    """A value that is exactly zero, which lies on an edge of A, is put beside it, so that its sign decides the bin."""
+    return value if value != 0.0 else 1e-9
+
+
+@compiled
 def find_candidates(
     pairs: Pairs,
     places: Places,
@@ -352,7 +358,7 @@ def find_candidates(
         event_out[n] = event
         cell[n] = ((eta_bin * 2 + region) * n_pt + places.pt_avg[event]) * (n_alpha + 1) + alpha_bin
         probe[n] = sign
-        reco[n] = sign * pairs.asymmetry[event]
+        reco[n] = sign * _off_zero(pairs.asymmetry[event])
         cos_delta_phi[n] = abs(math.cos(distance))
         truth[n], truth_mean[n] = np.nan, 0.0
         if len(partners.first) > 0 and partners.first[event] >= 0 and partners.second[event] >= 0:
@@ -360,7 +366,7 @@ def find_candidates(
                 np.float64(partners.pt[partners.first[event]]),
                 np.float64(partners.pt[partners.second[event]]),
             )
-            truth[n] = sign * asymmetry(truth_a, truth_b)
+            truth[n] = sign * _off_zero(asymmetry(truth_a, truth_b))
             truth_mean[n] = pt_avg(truth_a, truth_b)
         n += 1
     return Candidates(

@@ -15,7 +15,7 @@ from coffea.jetmet_tools.JetResolutionScaleFactor import JetResolutionScaleFacto
 from coffea.lookup_tools import extractor
 
 from corrections.correction_set import Tags, write_correction_set
-from corrections.results import Interval, Measurement, Point, ResolutionCurve
+from corrections.results import Interval, Measurement, Point, ResolutionCurve, RhoSlope
 from corrections.table import read_points, write_points
 from corrections.text_files import write_text_files
 
@@ -234,3 +234,32 @@ def test_the_table_keeps_every_digit(tmp_path: Path) -> None:
     points = measurement().points
     write_points(points, tmp_path / "resolution.csv")
     assert read_points(tmp_path / "resolution.csv") == points
+
+
+def test_resolution_in_the_file_moves_with_rho(tmp_path: Path) -> None:
+    slope = RhoSlope(0.3, 0.05, 20.0, Interval(8.0, 40.0))
+    whole = measurement()
+    moving = replace(whole, curves=tuple(replace(curve, rho=slope) for curve in whole.curves))
+    write_correction_set([moving], Tags(), tmp_path / "jet_jerc.json.gz", 20.0)
+    file = correctionlib.CorrectionSet.from_file(str(tmp_path / "jet_jerc.json.gz"))
+    resolution, pt = file["Dijet2026_JRV1_MC_PtResolution_AK4PF"], 60.0
+    nominal = whole.curves[0].squared(np.array([pt]))[0]
+    for rho, clamped in ((20.0, 20.0), (30.0, 30.0), (8.0, 8.0), (0.0, 8.0), (90.0, 40.0)):
+        expected = nominal + 0.3 * (clamped - 20.0) / pt**2
+        assert resolution.evaluate(BINS[0].centre, pt, rho) ** 2 == pytest.approx(expected)
+
+
+def test_the_text_twin_follows_rho_in_steps(tmp_path: Path) -> None:
+    slope = RhoSlope(0.3, 0.05, 20.0, Interval(8.0, 40.0))
+    whole = measurement()
+    moving = replace(whole, curves=tuple(replace(curve, rho=slope) for curve in whole.curves))
+    write_text_files(moving, Tags(), tmp_path)
+    lines = (tmp_path / "Dijet2026_JRV1_MC_PtResolution_AK4PF.jr.txt").read_text().splitlines()[1:]
+    rows = [[float(word) for word in line.split()] for line in lines]
+    first = [row for row in rows if row[0] == BINS[0].low]
+    noise = whole.curves[0].squares[0]
+    for row in first:
+        middle = np.clip(0.5 * (row[2] + row[3]), 8.0, 40.0) if row[3] < 1000 and row[2] > 0 else None
+        if middle is not None:
+            assert row[7] == pytest.approx(noise + 0.3 * (middle - 20.0))
+    assert (first[0][2], first[-1][3]) == (0.0, 1000.0)

@@ -379,3 +379,15 @@ def test_rho_is_summed_in_its_bins_the_first_taking_what_is_below() -> None:
     cell = np.array([1, 3, 5, 1, 1, 2], np.int32)
     got = kernels.fill_rho(edges, rho, cell, np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
     assert got.tolist() == [[5.0, 5.0 - 4.0], [2.0, 20.0], [3.0, 105.0]]
+
+
+def test_pairs_of_equal_momentum_fall_on_either_side_of_zero() -> None:
+    n = 2000
+    same = np.tile(np.array([100.0, 100.0], np.float32), n)
+    eta, phi = np.tile(np.array([0.3, 0.4], np.float32), n), np.tile(np.array([0.0, 3.1], np.float32), n)
+    jets = kernels.Leading(2 * np.arange(n + 1), same, eta, phi)
+    identity = np.random.default_rng(1).integers(0, 2**63, n).astype(np.uint64)
+    found = dijets_of(jets, identity, Binning())
+    assert np.all(np.abs(found.asymmetry) < 1e-6)
+    # the coin of the probe decides: half of them within four standard deviations
+    assert abs(np.count_nonzero(found.asymmetry > 0) - n / 2) < 4 * np.sqrt(n) / 2

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from corrections import passes
+from corrections.settings import MeasurementSettings
+from processors.binning import Binning
+from processors.dijet import DijetSettings
+from processors.execution import Execution
+from processors.fileset import load_fileset
+from processors.filling import fill, look
+from processors.variations import Systematics
+from samples.response import DetectorSettings
+from samples.toy import write_toy
+
+if TYPE_CHECKING:
+    from corrections.results import Measurement
+
+ETA = (0.0, 1.3, 2.5)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Measurement:
+    folder = tmp_path_factory.mktemp("toy")
+    sample = write_toy(folder / "sample", 60_000, seed=9)
+    settings = DijetSettings(Binning(eta=ETA, reference=(0.0, 1.3)), replicas=0, systematics=Systematics(enabled=False))
+    job = look(load_fileset(sample.folder / "fileset.json"), settings)
+    chunks = folder / "chunks"
+    chunks.mkdir()
+    filled = fill(job, settings, Execution(executor="iterative"), chunks).output
+    factors = passes.normalisations(filled, job.datasets, settings, {})
+    return passes.measure_all(passes.compare(filled, job.datasets, settings, factors), MeasurementSettings(), 1)[0]
+
+
+def test_the_noise_grows_with_rho_as_was_put_in(measured: Measurement) -> None:
+    slopes = {p.eta.low: p for p in measured.select("rho_slope")}
+    detector = DetectorSettings()
+    # N_rho^2 is the slope of N^2; it differs between the bins of the detector, whose range is wide here
+    put_in = {0.0: detector.noise_rho[:4], 1.3: detector.noise_rho[4:6]}
+    for low, values in put_in.items():
+        point, squares = slopes[low], np.square(values)
+        assert point.status == "ok"
+        assert point.stat < 0.5
+        assert squares.min() - 3 * point.stat < point.value < squares.max() + 3 * point.stat
+
+
+def test_curves_take_only_slopes_that_stand_out(measured: Measurement) -> None:
+    slopes = {p.eta: p for p in measured.select("rho_slope")}
+    for curve in measured.curves:
+        is_clear = slopes[curve.eta].value > 2 * slopes[curve.eta].stat
+        assert (curve.rho is not None) == is_clear
