@@ -109,7 +109,12 @@ def _legacy(name: str, points: Points, bin_eta: Interval, eta: float, layout: Js
 def _pt_bins(points: Points, layout: JsonLayout) -> tuple[list[float], list[Point]]:
     """Edges in pT and the point that holds in each bin."""
     edges = pt_edges(points) if len(points) > 1 else [LOWEST_PT, max(points[0].pt.high, 2 * REGION_PT)]
-    if layout.regions and edges[0] < REGION_PT < edges[-1]:
+    # what is clamped to an outermost bin belongs to its own side of the edge between regions
+    if layout.regions and edges[0] >= REGION_PT:
+        edges = [LOWEST_PT, REGION_PT, *edges[1:]]
+    elif layout.regions and edges[-1] <= REGION_PT:
+        edges = [*edges[:-1], REGION_PT, 2 * REGION_PT]
+    elif layout.regions:
         edges = sorted({*edges, REGION_PT})
     starts = [-np.inf, *(p.pt.low for p in points[1:])]
     return edges, [points[max(i for i, start in enumerate(starts) if start <= low)] for low in edges[:-1]]
