@@ -66,7 +66,7 @@ def written(points: Sequence[Point], folder: Path, layout: JsonLayout | None = N
 def keys(corrections: correctionlib.CorrectionSet, pt: float = 200.0) -> dict[str, float]:
     """Value by every word of `systematic` that is promised."""
     words = ["nom", "up", "down", *(f"{s}_{side}" for s in ("stat", *SOURCES) for side in ("up", "down"))]
-    return {word: corrections[FACTOR].evaluate(2.0, pt, word) for word in words}
+    return {word: float(corrections[FACTOR].evaluate(2.0, pt, word)) for word in words}
 
 
 def test_every_promised_key_of_systematic_is_a_value(tmp_path: Path) -> None:
