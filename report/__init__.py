@@ -7,13 +7,16 @@ run_settings         all settings of a run, each section from the module it sets
 run_record           run.json: what ran, on what, and what came of it
 run_log              what a run says while it works
 measurement_file     the measurement as JSON, so that figures can be drawn again without the events
-closure              numbers that figures and tables share: ratios of data to simulation and of dijets to truth
+closure              numbers that figures and tables share: which method and region count, ratios, spread of methods
 style                colours, fonts and header, the same for every figure
 sheet                a page of many small panels, drawn with a handful of artists
 figures              what shall be drawn, and what has been
 asymmetry            asymmetry distributions with their fits
 resolution           resolution, response and closure against pT
 scale_factor         scale factor and residual response against |eta|
+uncertainty          what the uncertainties are made of, source by source
+side_by_side         methods over the published one, and their spread
+loop                 what is left after the corrections were applied
 cutflow              events after each cut
 spectrum             pt_avg in data and simulation
 plots                which of these make the default set; drawing them, in parallel where wanted

@@ -1,4 +1,4 @@
-"""Numbers that figures and tables share: which method counts, ratios of data to simulation and of dijets to truth."""
+"""Numbers that figures and tables share: which method and region count, ratios, and how far methods are apart."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from corrections.results import FloatArray, Measurement, Quantity
 
 PREFERRED_METHODS = ("template",)
+COMBINED = "combined"
+# A relative error below this is rounding: the value is 1 by construction.
+ROUNDING = 1e-7
 
 
 class Ratio(NamedTuple):
@@ -30,13 +33,79 @@ class Ratio(NamedTuple):
 def main_method(measurement: Measurement, quantity: Quantity) -> str | None:
     """Method whose numbers are shown and used: the published one, else the first; None where nothing was measured."""
     methods = [point.method for point in measurement.points if point.quantity == quantity]
-    published = [measurement.residual_method if quantity == "residual" else measurement.method, *PREFERRED_METHODS]
+    is_residual = quantity in ("residual", "residual_again")
+    published = [measurement.residual_method if is_residual else measurement.method, *PREFERRED_METHODS]
     return next((method for method in published if method in methods), methods[0] if methods else None)
 
 
 def main_points(measurement: Measurement, quantity: Quantity, dataset: str | None = None) -> tuple[Point, ...]:
     """Points of a quantity from its main method."""
     return measurement.select(quantity, dataset, main_method(measurement, quantity))
+
+
+def methods_of(measurement: Measurement, quantity: Quantity) -> list[str]:
+    """Methods of a quantity, the main one first."""
+    first = main_method(measurement, quantity)
+    found = {point.method for point in measurement.select(quantity)}
+    return sorted(found, key=lambda method: (method != first, method))
+
+
+def one_per_bin(points: Iterable[Point]) -> list[Point]:
+    """One point for each bin of pT: both regions combined where they were, else the one with the smaller error.
+
+    Where no region was measured, the first of them stays and says why.
+    """
+    by_pt: dict[Interval, list[Point]] = {}
+    for point in points:
+        by_pt.setdefault(point.pt, []).append(point)
+    return [min(found, key=_preference) for found in by_pt.values()]
+
+
+def _preference(point: Point) -> tuple[bool, bool, float]:
+    return not point.is_measured, point.region != COMBINED, point.stat if point.is_measured else 0.0
+
+
+def best_known(points: Iterable[Point]) -> Point | None:
+    """The point that stands for a value that depends on pT: the one with the smallest error, else the first."""
+    return min(points, key=lambda point: (not point.is_measured, point.total if point.is_measured else 0), default=None)
+
+
+def is_exact(point: Point) -> bool:
+    """Whether a value has no error, as the residual of the reference region, which is 1 by construction."""
+    return not point.stat > ROUNDING * abs(point.value)
+
+
+def by_method(measurement: Measurement, quantity: Quantity, eta: Interval) -> dict[str, Point]:
+    """The value of every method that has one in an |eta| bin, the main method first.
+
+    Where the main one depends on pT, all are taken at the pT at which it is known best, else each at its own best.
+    """
+    measured = {
+        method: [p for p in measurement.select(quantity, method=method) if p.eta == eta and p.is_measured]
+        for method in methods_of(measurement, quantity)
+    }
+    main = next(iter(measured.values()), [])
+    best = best_known(main)
+    found: dict[str, Point] = {}
+    for method, points in measured.items():
+        chosen = _nearest(points, best) if best is not None and len(main) > 1 else best_known(points)
+        found |= {method: chosen} if chosen is not None else {}
+    return found
+
+
+def _nearest(points: Sequence[Point], to: Point) -> Point | None:
+    return min(points, key=lambda point: abs(np.log(point.pt_mean / to.pt_mean)), default=None)
+
+
+def spread(points: Iterable[Point]) -> float:
+    """RMS of the values about their mean, relative to the first; nan for fewer than two."""
+    values = np.array([point.value for point in points])
+    return float(np.std(values) / abs(values[0])) if len(values) > 1 and values[0] != 0 else np.nan
+
+
+def is_apart(point: Point, main: Point) -> bool:
+    """Whether a value is further from the published one than twice the uncertainty of both."""
+    return bool(abs(point.value - main.value) > 2 * np.hypot(main.total, point.stat))
 
 
 def eta_bins(measurement: Measurement, *quantities: Quantity) -> list[Interval]:
@@ -51,20 +120,22 @@ def in_bin(points: Iterable[Point], eta: Interval) -> list[Point]:
 
 
 def data_over_simulation(measurement: Measurement, quantity: Quantity, eta: Interval) -> list[Ratio]:
-    """Ratio bin by bin where both are measured; the errors are independent."""
+    """Ratio bin by bin where both are measured in one region, errors taken as independent; one for each bin of pT."""
     simulation = {
         (point.pt, point.region): point
         for point in in_bin(main_points(measurement, quantity, SIMULATION), eta)
-        if point.is_measured
+        if point.is_measured and point.value != 0
     }
-    ratios = []
+    ratios: dict[Interval, Ratio] = {}
     for point in in_bin(main_points(measurement, quantity, DATA), eta):
         other = simulation.get((point.pt, point.region))
-        if other is not None and point.is_measured and other.value != 0 and point.value != 0:
+        if other is not None and point.is_measured and point.value != 0:
             value = point.value / other.value
             stat = abs(value) * np.hypot(point.stat / point.value, other.stat / other.value)
-            ratios.append(Ratio(point.region, eta, point.pt, point.pt_mean, value, float(stat)))
-    return ratios
+            ratio = Ratio(point.region, eta, point.pt, point.pt_mean, value, float(stat))
+            known = ratios.setdefault(point.pt, ratio)
+            ratios[point.pt] = min(known, ratio, key=lambda each: (each.region != COMBINED, each.stat))
+    return list(ratios.values())
 
 
 def closure(measurement: Measurement, eta: Interval) -> list[Ratio]:
@@ -75,7 +146,7 @@ def closure(measurement: Measurement, eta: Interval) -> list[Ratio]:
     """
     truth = [point for point in in_bin(main_points(measurement, "jer_truth"), eta) if _is_positive(point)]
     ratios = []
-    for point in in_bin(main_points(measurement, "jer", SIMULATION), eta):
+    for point in one_per_bin(in_bin(main_points(measurement, "jer", SIMULATION), eta)):
         if len(truth) < 2 or not _is_positive(point) or not truth[0].pt.low <= point.pt_mean <= truth[-1].pt.high:
             continue
         expected, relative = _interpolate(truth, point.pt_mean)

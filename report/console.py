@@ -53,6 +53,7 @@ def _show_table(console: Console, measurement: Measurement) -> None:
     for row in table.rows:
         drawn.add_row(*row)
     console.print(drawn)
+    console.print(table.note)
 
 
 def _notices(run: Mapping[str, Any]) -> list[str]:

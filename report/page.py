@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from corrections.results import Measurement
     from report.figures import Figure
 
-PAGE_FILE = "report.html"
+PAGE_FILE, COVARIANCE_FILE = "report.html", "covariance.npz"
 TEMPLATES = Path(__file__).with_name("templates")
 FACTS = ("command", "started", "finished", "version", "executor", "workers", "chunks", "events", "host", "python")
 
@@ -38,6 +38,7 @@ def write_page(
     """
     path = folder / PAGE_FILE
     found = checks(run, measurements)
+    results = _present([*(table for m in measurements for table in result_tables(m)), _known_answer(run)])
     page = _environment().get_template("page.html.j2")
     text = page.render(
         checks=found,
@@ -47,10 +48,11 @@ def write_page(
         versions=run.get("versions") or {},
         seconds=run.get("seconds") or {},
         run_tables=_present(run_tables(run)),
-        result_tables=_present([*(table for m in measurements for table in result_tables(m)), known_answer_table(run)]),
+        result_tables=[table for table in results if not table.section],
         cutflow=tables.cutflow_table(cutflow_rows),
-        sections=sections(folder, figures),
+        sections=sections(folder, figures, results),
         corrections=correction_files(folder),
+        has_covariance=(folder / COVARIANCE_FILE).is_file(),
         notes=[note for measurement in measurements for note in measurement.notes] + _notes(run),
         command=command_words(run.get("command")),
         run_json=json.dumps(run, indent=2, ensure_ascii=False, default=str),
@@ -63,14 +65,16 @@ def result_tables(measurement: Measurement) -> list[tables.Table | None]:
     """Tables of one jet algorithm; None for what there is not."""
     return [
         tables.scale_factor_table(measurement),
+        tables.sources_table(measurement, "scale_factor"),
+        tables.sources_table(measurement, "residual"),
+        tables.methods_table(measurement, "scale_factor"),
+        tables.methods_table(measurement, "residual"),
+        tables.resolution_methods_table(measurement),
+        tables.loop_table(measurement),
         tables.resolution_table(measurement),
+        tables.consistency_table(measurement),
         tables.closure_table(measurement),
     ]
-
-
-def known_answer_table(run: Mapping[str, Any]) -> tables.Table | None:
-    """What came back of what was put into a generated sample; None for any other sample."""
-    return tables.records_table("Measured against injected", _records((run.get("closure") or {}).get("pulls")))
 
 
 def run_tables(run: Mapping[str, Any]) -> list[tables.Table | None]:
@@ -107,14 +111,24 @@ class Picture:
     caption: str
 
 
-def sections(folder: Path, figures: Sequence[Figure]) -> list[tuple[str, list[Picture]]]:
-    """Figures under their headings, with the pictures read from `folder`."""
-    found: dict[str, list[Picture]] = {}
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What stands under one heading of the page."""
+
+    name: str
+    pictures: list[Picture]
+    tables: list[tables.Table]
+
+
+def sections(folder: Path, figures: Sequence[Figure], found: Sequence[tables.Table] = ()) -> list[Section]:
+    """Figures and tables under their headings, with the pictures read from `folder`."""
+    pictures: dict[str, list[Picture]] = {}
     for figure in figures:
-        above = found.setdefault(figure.section, [])
+        above = pictures.setdefault(figure.section, [])
         is_repeated = any(picture.figure.caption == figure.caption for picture in above)
         above.append(Picture(figure, data_uri(folder, figure), "" if is_repeated else figure.caption))
-    return list(found.items())
+    names = dict.fromkeys([*pictures, *(table.section for table in found if table.section)])
+    return [Section(name, pictures.get(name, []), [t for t in found if t.section == name]) for name in names]
 
 
 def data_uri(folder: Path, figure: Figure) -> str:
@@ -134,6 +148,10 @@ def correction_files(folder: Path) -> list[tuple[str, list[tuple[str, str]]]]:
         names = [(str(part.get("name")), str(part.get("description") or "")) for part in parts]
         found.append((path.relative_to(folder).as_posix(), names))
     return found
+
+
+def _known_answer(run: Mapping[str, Any]) -> tables.Table | None:
+    return tables.known_answer_table(_records((run.get("closure") or {}).get("pulls")))
 
 
 def _environment() -> Environment:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from report import asymmetry, cutflow, resolution, scale_factor, spectrum
+from report import asymmetry, cutflow, loop, resolution, scale_factor, side_by_side, spectrum, uncertainty
 from report.figures import Drawing, Figure
 from report.style import experiment_style, save
 
@@ -70,6 +70,9 @@ def plan(
     drawings: list[Drawing] = []
     for measurement in measurements:
         drawings += scale_factor.drawings(measurement, injected)
+        drawings += uncertainty.drawings(measurement)
+        drawings += side_by_side.drawings(measurement)
+        drawings += loop.drawings(measurement)
         drawings += resolution.drawings(measurement)
         drawings += resolution.closure_drawings(measurement)
         drawings += resolution.response_drawings(measurement)

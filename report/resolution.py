@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from corrections.results import DATA, SIMULATION, Interval
-from report.closure import closure, columns, data_over_simulation, eta_bins, in_bin, main_points
+from report.closure import closure, columns, data_over_simulation, eta_bins, in_bin, main_points, one_per_bin
 from report.figures import Drawing, file_name
 from report.sheet import Area, Grid, Key, Line, Marker, Scale, pages
-from report.style import BLACK, BLUE, DARK_BLUE, PURPLE, RED, eta_text, span
+from report.style import BLACK, BLUE, DARK_BLUE, GREY, PURPLE, RED, eta_text, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,23 +35,24 @@ SIMULATION_BAND = Area(BLUE, 0.25)
 # Small and on top: where the method closes they lie on the points of simulation.
 TRUTH_POINTS = Marker(PURPLE, "D", 2.8, order=5)
 FORWARD = "forward"
-FACTOR, FACTOR_BAND = Line(RED, 1.2), Area(RED, 0.2)
+FACTOR, FACTOR_BAND, FACTOR_TOTAL = Line(RED, 1.2), Area(RED, 0.3), Area(GREY, 0.3, order=0.8)
 LOOKS = {DATA: (DATA_POINTS, DATA_CURVE, DATA_BAND), SIMULATION: (SIMULATION_POINTS, SIMULATION_CURVE, SIMULATION_BAND)}
 
 RESOLUTION_CAPTION = (
     "Jet energy resolution σ(pT)/pT of {algo} jets from dijets in data and simulation with fits of N, S and C (lines, "
     "bands of one standard deviation), and from matched truth jets in simulation (diamonds). Full markers: both jets "
-    "in the same region; open ones: one jet in the reference region. The curve of data is that of simulation times the "
-    "scale factor. Below: ratio of data to simulation, and the scale factor fitted to all pT bins together with its "
-    "statistical error (band)."
+    "in the same region, combined with pairs of which one is in the reference region where both were measured; open "
+    "ones: only the latter. The curve of data is that of simulation times the scale factor. Below: ratio of data to "
+    "simulation, and the scale factor fitted to all pT bins together with its statistical (red) and total "
+    "uncertainty (grey)."
 )
 CLOSURE_CAPTION = (
     "Closure of the method in simulation, {algo} jets: resolution from the asymmetry over that from reco/truth of "
-    "matched jets at the same pT. Errors are statistical."
+    "matched jets at the same pT. Full and open markers as above; errors are statistical."
 )
 RESPONSE_CAPTION = (
     "Response relative to the reference region from the mean asymmetry, {algo} jets. Below: simulation over data bin "
-    "by bin, and the residual fitted to all pT bins together (band)."
+    "by bin, and the residual fitted to all pT bins together with its statistical (red) and total uncertainty (grey)."
 )
 
 
@@ -134,8 +135,8 @@ def draw(measurement: Measurement, bins: Sequence[Interval], settings: ReportSet
     keys = [Key(LOOKS[name][:2], name) for name in (DATA, SIMULATION) if _has(measurement, "jer", name)]
     if _has(measurement, "jer_truth"):
         keys.append(Key((TRUTH_POINTS,), "truth, in simulation"))
-    if any(point.region == FORWARD for point in measurement.points if point.quantity == "jer"):
-        keys.append(Key((DATA_POINTS._replace(is_open=True),), "forward"))
+    if any(point.region == FORWARD for eta in bins for name in LOOKS for point in resolutions(measurement, name, eta)):
+        keys.append(Key((DATA_POINTS._replace(is_open=True),), "forward only"))
     if _has(measurement, "scale_factor"):
         keys.append(Key((FACTOR_BAND, FACTOR), "scale factor"))
     sheet.legend(keys)
@@ -144,18 +145,18 @@ def draw(measurement: Measurement, bins: Sequence[Interval], settings: ReportSet
 
 def _draw_resolution(measurement: Measurement, place: Place) -> None:
     sheet, eta = place.sheet, place.eta
-    points = {name: in_bin(main_points(measurement, "jer", name), eta) for name in LOOKS}
+    points = {name: resolutions(measurement, name, eta) for name in LOOKS}
     truth = in_bin(main_points(measurement, "jer_truth"), eta)
     everything = [*points[SIMULATION], *points[DATA], *truth]
     panel = place.upper(_upper_scale(everything), "σ(pT) / pT")
-    factors = [point for point in main_points(measurement, "scale_factor") if point.eta == eta and point.is_measured]
+    factors = [p for p in in_bin(main_points(measurement, "scale_factor"), eta) if p.is_measured]
     curves = {curve.dataset: curve for curve in measurement.curves if curve.eta == eta}
     if SIMULATION in curves:
         _draw_curve(sheet, panel, curves[SIMULATION], LOOKS[SIMULATION])
     if DATA in curves:
         _draw_curve(sheet, panel, curves[DATA], LOOKS[DATA])
     elif SIMULATION in curves and factors:
-        _draw_curve(sheet, panel, curves[SIMULATION], LOOKS[DATA], (factors[0].value, factors[0].stat))
+        _draw_curve(sheet, panel, curves[SIMULATION], LOOKS[DATA], factors)
     for name, (marker, _, _) in LOOKS.items():
         _draw_points(sheet, panel, points[name], marker)
     sheet.points(panel, *columns([point for point in truth if point.is_measured]), TRUTH_POINTS)
@@ -164,6 +165,11 @@ def _draw_resolution(measurement: Measurement, place: Place) -> None:
     ratios = data_over_simulation(measurement, "jer", eta)
     lower = place.lower(_ratio_scale([*ratios, *factors], around=0.1), "data / sim.")
     _draw_ratio(sheet, lower, ratios, factors)
+
+
+def resolutions(measurement: Measurement, dataset: str, eta: Interval) -> list[Point]:
+    """Resolutions as they are shown, one for each bin of pT."""
+    return one_per_bin(in_bin(main_points(measurement, "jer", dataset), eta))
 
 
 def draw_closure(measurement: Measurement, bins: Sequence[Interval], settings: ReportSettings) -> Figure:
@@ -214,7 +220,7 @@ def _draw_response(measurement: Measurement, place: Place) -> None:
         ratio._replace(value=1 / ratio.value, stat=ratio.stat / ratio.value**2)
         for ratio in data_over_simulation(measurement, "response", eta)
     ]
-    residuals = [point for point in main_points(measurement, "residual") if point.eta == eta and point.is_measured]
+    residuals = [p for p in in_bin(main_points(measurement, "residual"), eta) if p.is_measured]
     lower = place.lower(_ratio_scale([*inverse, *residuals], around=0.02), "sim. / data")
     _draw_ratio(sheet, lower, inverse, residuals)
 
@@ -223,6 +229,10 @@ def _draw_ratio(sheet: Sheet, panel: Panel, ratios: list[Ratio], fitted: list[Po
     """Bin by bin, and the number fitted to all bins."""
     for point in fitted:
         ends = max(point.pt.low, panel.x.low), min(point.pt.high, panel.x.high)
+        if ends[0] >= ends[1]:
+            continue
+        if point.shifts:
+            sheet.bar(panel, ends, point.value - point.total, point.value + point.total, FACTOR_TOTAL)
         sheet.bar(panel, ends, point.value - point.stat, point.value + point.stat, FACTOR_BAND)
         sheet.line(panel, ends, [point.value, point.value], FACTOR)
     _draw_points(sheet, panel, ratios, DATA_POINTS)
@@ -260,14 +270,16 @@ def _draw_curve(
     panel: Panel,
     curve: ResolutionCurve,
     looks: tuple[Marker, Line, Area],
-    factor: tuple[float, float] = (1.0, 0.0),
+    factors: Sequence[Point] = (),
 ) -> None:
-    """Curve times a factor with its error."""
+    """Curve times a factor with its statistical error, interpolated in log(pT) where it depends on pT."""
     if curve.status != "ok" or not 0 < curve.pt_range.low < curve.pt_range.high < np.inf:
         return
     pt = np.geomspace(curve.pt_range.low, curve.pt_range.high, 60)
+    x, factor, error = columns(factors) if factors else (np.ones(1), np.ones(1), np.zeros(1))
+    factor, error = (np.interp(np.log(pt), np.log(x), each) for each in (factor, error))
     with np.errstate(invalid="ignore", divide="ignore"):
-        value, width = curve(pt) * factor[0], np.hypot(curve.band(pt) * factor[0], curve(pt) * factor[1])
+        value, width = curve(pt) * factor, np.hypot(curve.band(pt) * factor, curve(pt) * error)
     sheet.line(panel, pt, value, looks[1])
     sheet.band(panel, pt, value - width, value + width, looks[2])
 

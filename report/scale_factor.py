@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from report.closure import eta_bins, main_method
+from corrections.known_answer import known_in
+from report.closure import best_known, eta_bins, in_bin, is_exact, methods_of
 from report.figures import Drawing, file_name
 from report.sheet import Area, Grid, Key, Line, Marker, Scale
 from report.style import BLACK, BLUE, GREY, ORANGE, PURPLE, RED, VIOLET, span
@@ -18,98 +19,100 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from corrections.results import Interval, Measurement, Point, Quantity
+    from corrections.results import Measurement, Point, Quantity
     from report.settings import ReportSettings
     from report.sheet import Panel, Sheet
 
 Truth = tuple[float, float, float]
+Series = tuple[tuple[str, tuple["Point", ...]], ...]
 
 GRID = Grid(columns=1, height=4.0, rows=1, width=9.5, left=0.95, right=0.2, bottom=0.7, text_scale=1.15)
 WITH_PULLS = Grid(
     columns=1, height=5.0, rows=1, width=9.5, left=0.95, right=0.2, bottom=0.7, text_scale=1.15, lower=0.25
 )
-SERIES = (
-    Marker(BLACK, "o", 5),
-    Marker(BLUE, "s", 5),
-    Marker(ORANGE, "^", 5.5),
-    Marker(PURPLE, "D", 4.5),
-    Marker(RED, "v", 5.5),
-    Marker(VIOLET, "P", 5.5),
+PUBLISHED = Marker(BLACK, "o", 5.5, order=5)
+OTHERS = (
+    Marker(ORANGE, "^", 5, is_open=True),
+    Marker(PURPLE, "D", 4, is_open=True),
+    Marker(RED, "v", 5, is_open=True),
+    Marker(VIOLET, "s", 4, is_open=True),
 )
-INJECTED = Line(BLACK, 1.2, (4, 2), order=2)
+VALUE, STAT, TOTAL = Line(BLACK, 1.2), Area(BLUE, 0.45), Area(GREY, 0.35, order=0.8)
+INJECTED = Line(BLACK, 1.2, (4, 2), order=3.5)
 NOT_MEASURED = Area(GREY, 0.25, order=0)
+QUANTITIES: tuple[Quantity, ...] = ("scale_factor", "residual")
 NAMES: dict[Quantity, tuple[str, str]] = {
     "scale_factor": ("Scale factor", "JER scale factor, data / simulation"),
     "residual": ("Residual response", "residual, response of simulation / data"),
 }
 CAPTIONS: dict[Quantity, str] = {
-    "scale_factor": "Data/simulation scale factor of the jet energy resolution against |η|, {algo} jets. {rest}",
-    "residual": (
-        "Residual response, simulation over data, relative to the reference region against |η|, {algo} jets. {rest}"
-    ),
+    "scale_factor": "Data/simulation scale factor of the jet energy resolution against |η|, {algo} jets.",
+    "residual": "Residual response, simulation over data, relative to the reference region against |η|, {algo} jets.",
 }
-ERRORS = "Error bars are statistical. Grey bins were not measured."
-WITH_TRUTH = " Dashed: the truth that was put in; below: (measured − truth)/error."
+ERRORS = "Full markers and bands: the published method ({method}) with statistical{total} uncertainty."
+OPEN = "Open markers: other methods on the same events, with statistical errors."
+DEPENDENT = "Values that depend on pT are shown in the bin of pT in which they are known best."
+WITH_TRUTH = "Dashed: the truth that was put in; below: (measured − truth)/statistical error."
+MISSING = "Grey bins were not measured."
 
 
 def drawings(measurement: Measurement, injected: Mapping[str, Sequence[Truth]] | None = None) -> list[Drawing]:
     """Scale factor, then residual; `injected` has (|eta| low, high, value) by quantity."""
-    quantities: tuple[Quantity, ...] = ("scale_factor", "residual")
     return [
         _drawing(measurement, quantity, tuple((injected or {}).get(quantity, ())))
-        for quantity in quantities
+        for quantity in QUANTITIES
         if measurement.select(quantity)
     ]
 
 
 def _drawing(measurement: Measurement, quantity: Quantity, truth: tuple[Truth, ...]) -> Drawing:
     title, label = NAMES[quantity]
+    found = series(measurement, quantity)
     return Drawing(
         name=file_name(quantity, measurement.algo),
         section=title,
         title=f"{title}, {measurement.algo}",
-        caption=CAPTIONS[quantity].format(algo=measurement.algo, rest=ERRORS + (WITH_TRUTH if truth else "")),
+        caption=_caption(measurement, quantity, found, truth),
         draw=draw,
-        arguments=(f"{measurement.algo}, {title.lower()}", label, series(measurement, quantity), truth),
+        arguments=(f"{measurement.algo}, {title.lower()}", label, found, truth),
     )
 
 
-def series(measurement: Measurement, quantity: Quantity) -> tuple[tuple[str, tuple[Point, ...]], ...]:
-    """Points of each method in |eta| order, the main method first; only those over the widest range of pT."""
-    points = measurement.select(quantity)
-    first = main_method(measurement, quantity)
-    methods = sorted({point.method for point in points}, key=lambda method: (method != first, method))
+def _caption(measurement: Measurement, quantity: Quantity, found: Series, truth: tuple[Truth, ...]) -> str:
+    main = found[0][1]
+    total = " (blue) and total (grey)" if any(point.shifts for point in main) else ""
+    sentences = [
+        CAPTIONS[quantity].format(algo=measurement.algo),
+        ERRORS.format(method=found[0][0].replace("_", " "), total=total),
+        OPEN if len(found) > 1 else "",
+        DEPENDENT if len(measurement.select(quantity)) > sum(len(points) for _, points in found) else "",
+        WITH_TRUTH if truth else "",
+        MISSING if not all(point.is_measured for point in main) else "",
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def series(measurement: Measurement, quantity: Quantity) -> Series:
+    """Points of each method in |eta| order, the main method first; of several in pT the one that is known best."""
+    bins = eta_bins(measurement, quantity)
     found = []
-    for method in methods:
-        by_eta: dict[Interval, Point] = {}
-        for point in points:
-            known = by_eta.get(point.eta)
-            if point.method == method and (known is None or _pt_width(point) > _pt_width(known)):
-                by_eta[point.eta] = point
-        found.append((method, tuple(by_eta[eta] for eta in eta_bins(measurement, quantity) if eta in by_eta)))
+    for method in methods_of(measurement, quantity):
+        points = measurement.select(quantity, method=method)
+        best = (best_known(in_bin(points, eta)) for eta in bins)
+        found.append((method, tuple(point for point in best if point is not None)))
     return tuple(found)
 
 
-def _pt_width(point: Point) -> float:
-    return point.pt.high - point.pt.low
-
-
-def draw(
-    title: str,
-    label: str,
-    methods: tuple[tuple[str, tuple[Point, ...]], ...],
-    truth: tuple[Truth, ...],
-    settings: ReportSettings,
-) -> Figure:
+def draw(title: str, label: str, methods: Series, truth: tuple[Truth, ...], settings: ReportSettings) -> Figure:
     """Figure of one quantity against |eta|."""
     grid = WITH_PULLS if truth else GRID
     sheet = grid.sheet(1, settings, title)
-    bins = [point.eta for _, points in methods for point in points]
-    x = Scale(0.0, max((eta.high for eta in bins), default=5.0), n_ticks=10)
+    x = eta_scale([point for _, points in methods for point in points])
     panel = grid.panel(sheet, 0, x, _scale(methods, truth))
     sheet.frame(panel, "" if truth else "|η|", label, joined="below" if truth else None)
     sheet.level(panel, 1.0)
-    _mark_missing(sheet, panel, methods[0][1])
+    mark_missing(sheet, panel, methods[0][1])
+    draw_published(sheet, panel, methods[0][1])
     for low, high, value in truth:
         sheet.line(panel, [low, min(high, x.high)], [value, value], INJECTED)
     _draw_methods(sheet, panel, methods, ())
@@ -119,37 +122,73 @@ def draw(
         for value in (-1.0, 0.0, 1.0):
             sheet.level(below, value)
         _draw_methods(sheet, below, methods, truth)
-    sheet.legend(_keys(methods, truth))
+    keys = method_keys([name for name, _ in methods])
+    keys += [Key((TOTAL,), "total uncertainty")] if any(point.shifts for point in methods[0][1]) else []
+    sheet.legend([*keys, Key((INJECTED,), "injected")] if truth else keys)
     return sheet.figure()
 
 
-def _draw_methods(
-    sheet: Sheet, panel: Panel, methods: tuple[tuple[str, tuple[Point, ...]], ...], truth: tuple[Truth, ...]
-) -> None:
-    """Points with errors, or their pulls where there is truth."""
-    for i, (_, points) in enumerate(methods):
+def eta_scale(points: Sequence[Point]) -> Scale:
+    """Axis of |eta| from 0 to the end of the last bin."""
+    return Scale(0.0, max((point.eta.high for point in points), default=5.0), n_ticks=10)
+
+
+def draw_published(sheet: Sheet, panel: Panel, points: Sequence[Point]) -> None:
+    """Bands of the statistical and the total uncertainty, and a line at the value."""
+    for point in points:
+        if point.is_measured:
+            ends = (point.eta.low, point.eta.high)
+            if point.shifts:
+                sheet.bar(panel, ends, point.value - point.total, point.value + point.total, TOTAL)
+            sheet.bar(panel, ends, point.value - point.stat, point.value + point.stat, STAT)
+            sheet.line(panel, ends, [point.value, point.value], VALUE)
+
+
+def places(n_methods: int) -> list[float]:
+    """Where in an |eta| bin the points of each method stand: the first in the middle, the others beside it."""
+    beside = n_methods - 1 + (n_methods - 1) % 2
+    return [0.5, *((i + 1) / (beside + 1) for i in range(n_methods - 1))]
+
+
+def look_of(i: int) -> Marker:
+    """Marker of the i-th method."""
+    return PUBLISHED if i == 0 else OTHERS[(i - 1) % len(OTHERS)]
+
+
+def method_keys(names: Sequence[str]) -> list[Key]:
+    """Entries of the legend, the published method first."""
+    looks = [(STAT, PUBLISHED), *((look_of(i),) for i in range(1, len(names)))]
+    return [Key(look, name.replace("_", " ")) for look, name in zip(looks, names, strict=False)]
+
+
+def _draw_methods(sheet: Sheet, panel: Panel, methods: Series, truth: tuple[Truth, ...]) -> None:
+    """Points, those of the other methods with errors, or the pulls of all of them where there is truth."""
+    for i, ((_, points), place) in enumerate(zip(methods, places(len(methods)), strict=True)):
         shown = [point for point in points if point.is_measured]
         if not shown:
             continue
         value, error = np.array([point.value for point in shown]), np.array([point.stat for point in shown])
         if truth:
-            expected = np.array([true_value(point.eta, truth) for point in shown])
-            value = np.divide(value - expected, error, out=np.full_like(error, np.nan), where=error > 0)
+            value = np.array([pull(point, truth) for point in shown])
+        if truth or i == 0:
             error = np.zeros_like(error)
         low, high = np.array([(point.eta.low, point.eta.high) for point in shown]).T
-        centre = low + (high - low) * (i + 0.5) / len(methods)
-        half = 0.5 * (high - low) / len(methods)
-        look = SERIES[i % len(SERIES)]
-        sheet.points(panel, centre, value, error, look, ends=None if truth else (centre - half, centre + half))
+        sheet.points(panel, low + (high - low) * place, value, error, look_of(i))
 
 
-def true_value(eta: Interval, truth: Sequence[Truth]) -> float:
-    """Value that was put in all over a bin of |eta|; nan if there are several or none."""
-    values = {value for low, high, value in truth if low < eta.high and eta.low < high}
-    return values.pop() if len(values) == 1 else float("nan")
+def pull(point: Point, truth: Sequence[Truth]) -> float:
+    """(measured - truth)/error, the error with the doubt about the truth where it varies inside the bin.
+
+    nan where nothing was put in, and where the value has no error.
+    """
+    if is_exact(point) or not any(low < point.eta.high and point.eta.low < high for low, high, _ in truth):
+        return float("nan")
+    known, doubt = known_in(point.eta.low, point.eta.high, truth)
+    return float((point.value - known) / np.hypot(point.stat, doubt))
 
 
-def _mark_missing(sheet: Sheet, panel: Panel, points: tuple[Point, ...]) -> None:
+def mark_missing(sheet: Sheet, panel: Panel, points: Sequence[Point]) -> None:
+    """Grey where there is no value, with the reason."""
     for point in points:
         if not point.is_measured:
             sheet.shade(panel, point.eta.low, point.eta.high, NOT_MEASURED)
@@ -158,15 +197,12 @@ def _mark_missing(sheet: Sheet, panel: Panel, points: tuple[Point, ...]) -> None
             sheet.note(panel, point.eta.centre, y, why, rotation=90, ha="center", va="bottom", color="#505050")
 
 
-def _scale(methods: tuple[tuple[str, tuple[Point, ...]], ...], truth: tuple[Truth, ...]) -> Scale:
-    points = [point for _, found in methods for point in found if point.is_measured]
+def _scale(methods: Series, truth: tuple[Truth, ...]) -> Scale:
+    main, others = methods[0][1], [point for _, points in methods[1:] for point in points if point.is_measured]
     known = [value for _, _, value in truth if np.isfinite(value)]
-    values, errors = [*(p.value for p in points), *known, 1.0], [*(p.stat for p in points), *(0.0 for _ in known), 0.0]
-    low, high = (span(values, errors) if points or known else None) or (0.9, 1.1)
+    points = [(p.value, p.total) for p in main if p.is_measured] + [(p.value, p.stat) for p in others]
+    points += [(value, 0.0) for value in known]
+    limits = span([value for value, _ in points] + [1.0], [error for _, error in points] + [0.0]) if points else None
+    low, high = limits or (0.9, 1.1)
     margin = max(0.1 * (high - low), 0.01)
     return Scale(max(low - margin, 0.0), min(high + margin, 3.0))
-
-
-def _keys(methods: tuple[tuple[str, tuple[Point, ...]], ...], truth: tuple[Truth, ...]) -> list[Key]:
-    keys = [Key((SERIES[i % len(SERIES)],), name.replace("_", " ")) for i, (name, _) in enumerate(methods)]
-    return [*keys, Key((INJECTED,), "injected")] if truth else keys

@@ -286,15 +286,20 @@ class Sheet:
         x, y = panel.left + panel.width / 2, panel.bottom + panel.height / 2
         self._write(x, y, text, size=NORMAL, ha="center", va="center", color="#606060")
 
-    def legend(self, keys: Sequence[Key]) -> None:
-        """One row of keys under the header, common to all panels."""
+    def legend(self, keys: Sequence[Key], *, left: float | None = None) -> None:
+        """One row of keys under the header, common to all panels; with `left` a column that begins there, in inches."""
         samples: Any = [tuple(_sample(look) for look in key.look) for key in keys]
+        row: dict[str, Any] = {
+            "loc": "center",
+            "bbox_to_anchor": (0.5, 1 - (HEADER_HEIGHT - 0.2) / self.height),
+            "ncols": max(len(keys), 1),
+        }
+        if left is not None:
+            row = {"loc": "upper left", "bbox_to_anchor": (left / self.width, 1 - HEADER_HEIGHT / self.height)}
         self._figure.legend(
             samples,
             [key.words for key in keys],
-            loc="center",
-            bbox_to_anchor=(0.5, 1 - (HEADER_HEIGHT - 0.2) / self.height),
-            ncols=max(len(keys), 1),
+            **row,
             columnspacing=1.5,
             handletextpad=0.5,
             borderaxespad=0,

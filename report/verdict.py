@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from corrections.results import AGAIN, RATIO
-from report.closure import closure, eta_bins, mean
-from report.tables import number_words
+from corrections.results import AGAIN, RATIO, SOURCES
+from report.closure import by_method, closure, eta_bins, is_apart, is_exact, mean, methods_of, spread
+from report.tables import RESULTS, number_words, percent_words
+from report.uncertainty import evaluated, shown_points, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corrections.results import Measurement
+    from corrections.results import Measurement, Quantity
     from report.closure import Ratio
 
 Grade = Literal["good", "note", "bad"]
@@ -38,7 +39,8 @@ def checks(run: Mapping[str, Any], measurements: Sequence[Measurement]) -> list[
     """All lines, in the order in which they are shown."""
     found = [_complete(run), _excluded(run)]
     for measurement in measurements:
-        found += [_fits(measurement), _scale_factors(measurement)]
+        found += [_fits(measurement), _scale_factors(measurement), _uncertainties(measurement)]
+        found += [*(_methods(measurement, quantity) for quantity in RESULTS), _regions(measurement)]
     found += [_closure(measurements), _known_answer(run), _loop(measurements), _written(run)]
     return [check for check in found if check is not None]
 
@@ -111,6 +113,59 @@ def _scale_factors(measurement: Measurement) -> Check:
     measured = {point.eta for point in points if point.is_measured}
     words = f"Measured in {len(measured)} of {len(bins)} |η| bins."
     return Check("good" if measured == bins else "note" if measured else "bad", name, words)
+
+
+def _uncertainties(measurement: Measurement) -> Check | None:
+    """Which sources are in the uncertainty of the scale factor and which are not; None without a scale factor."""
+    points = shown_points(measurement, "scale_factor")
+    if not points:
+        return None
+    name = f"Uncertainties, {measurement.algo}"
+    found = evaluated(points)
+    if not found:
+        return Check("note", name, "Statistical only: no systematic source was evaluated.")
+    sizes = [point.total / abs(point.value) for point in points]
+    told = (
+        f"Scale factors are known to {percent_words(min(sizes))} to {percent_words(max(sizes))}, all sources together."
+    )
+    missing = [words_of(source) for source in SOURCES if source not in found]
+    if missing:
+        return Check("note", name, f"{told} Not evaluated: {', '.join(missing)}; the notes say why.")
+    return Check("good", name, told)
+
+
+def _methods(measurement: Measurement, quantity: Quantity) -> Check | None:
+    """How far the values of the methods are spread; None where there is one method only."""
+    found = [by_method(measurement, quantity, eta) for eta in eta_bins(measurement, quantity)]
+    several = [list(points.values()) for points in found if len(points) > 1]
+    several = [points for points in several if not is_exact(points[0])]
+    if not several:
+        return None
+    names = ", ".join(name.replace("_", " ") for name in methods_of(measurement, quantity))
+    sizes = [spread(points) for points in several]
+    extent = f"{percent_words(min(sizes))} to {percent_words(max(sizes))}"
+    told = f"{RESULTS[quantity].capitalize()} by {names}: spread (RMS) of {extent} per |η| bin"
+    apart = sum(is_apart(point, points[0]) for points in several for point in points[1:])
+    if apart:
+        words = f"{told}; {apart} values are further from the published one than twice the uncertainty of both."
+        return Check("note", f"Methods, {measurement.algo}", words)
+    words = f"{told}; none is further from the published one than twice the uncertainty of both."
+    return Check("good", f"Methods, {measurement.algo}", words)
+
+
+def _regions(measurement: Measurement) -> Check | None:
+    """Whether both regions agree, all |eta| bins of simulation and data together; None where they were not compared."""
+    found = [check for check in measurement.checks if check.name not in AGAIN.values() and check.ndf > 0]
+    if not found:
+        return None
+    worst_one = min(found, key=lambda check: check.p_value)
+    is_bad = worst_one.p_value * len(found) < CLOSURE_PROBABILITY
+    where = f"|η| {worst_one.eta.low:g} to {worst_one.eta.high:g}"
+    words = "Resolutions of both regions do not agree" if is_bad else "Resolutions of both regions agree"
+    told = (
+        f"{words}: the smallest of {len(found)} probabilities is {worst_one.p_value:.2g} ({worst_one.name}, {where})."
+    )
+    return Check("note" if is_bad else "good", f"Regions, {measurement.algo}", told)
 
 
 def _closure(measurements: Sequence[Measurement]) -> Check:

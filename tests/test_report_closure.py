@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from corrections.results import Interval, Measurement, Point
-from report.closure import Ratio, closure, data_over_simulation, main_method, mean
+from report.closure import Ratio, closure, data_over_simulation, main_method, mean, one_per_bin
 
 ETA = Interval(0.2, 0.7)
 PT = (Interval(40.0, 65.0), Interval(65.0, 110.0), Interval(110.0, 190.0))
@@ -48,6 +48,25 @@ def test_only_bins_measured_in_both_and_in_the_same_region_have_a_ratio() -> Non
     )
 
     assert [ratio.pt for ratio in data_over_simulation(measurement, "jer", ETA)] == [PT[2]]
+
+
+def test_regions_that_were_combined_count_once() -> None:
+    both = [
+        point("jer", dataset, PT[0], value, stat, region=region)
+        for dataset in ("simulation", "data")
+        for region, value, stat in (("standard", 0.20, 0.02), ("forward", 0.21, 0.01), ("combined", 0.208, 0.009))
+    ]
+    truth = [point("jer_truth", "simulation", pt, 0.2, 0.001) for pt in PT]
+
+    assert [ratio.region for ratio in data_over_simulation(of(*both), "jer", ETA)] == ["combined"]
+    assert [ratio.region for ratio in closure(of(*both, *truth), ETA)] == ["combined"]
+
+
+def test_of_regions_that_were_not_combined_the_better_known_counts() -> None:
+    standard, forward = (point("jer", "data", PT[0], 0.2, stat, region=r) for stat, r in ((0.02, "s"), (0.01, "f")))
+    failed = point("jer", "data", PT[1], math.nan, math.nan, status="few_events")
+
+    assert one_per_bin([standard, forward, failed]) == [forward, failed]
 
 
 def test_the_main_method_is_the_template_fit_even_if_another_comes_first() -> None:

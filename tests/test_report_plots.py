@@ -11,8 +11,21 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from corrections.results import DATA, RATIO, SIMULATION, AsymmetryFit, Interval, Measurement, Point, ResolutionCurve
-from report import asymmetry
+from corrections.results import (
+    AGAIN,
+    DATA,
+    RATIO,
+    SIMULATION,
+    AsymmetryFit,
+    Check,
+    Interval,
+    Measurement,
+    Point,
+    ResolutionCurve,
+    Shift,
+)
+from report import asymmetry, scale_factor, uncertainty
+from report.closure import by_method, spread
 from report.figures import Drawing, file_name
 from report.plots import default_set, draw_all, plan
 from report.settings import ReportSettings
@@ -75,6 +88,40 @@ def gaussian(dataset: str, region: str, eta: Interval, pt: Interval, sigma: floa
     return AsymmetryFit(
         dataset, region, eta, pt, EDGES, n, n, template, n, window, sigma, 0.001, 0.0, 30.0, 30, "ok"
     )  # fmt: skip
+
+
+def complete(measurement: Measurement) -> Measurement:
+    """The same with other methods, systematic sources, both regions combined, and the loop closed."""
+    points: list[Point] = []
+    for p in measurement.points:
+        if p.quantity in ("scale_factor", "residual"):
+            shifts = (Shift("jes", 0.01, -0.02), Shift("width", 0.03, 0.0))
+            again: Quantity = "scale_factor_again" if p.quantity == "scale_factor" else "residual_again"
+            points += [
+                replace(p, shifts=shifts),
+                replace(p, method="bisector", value=1.1 * p.value),
+                replace(p, method="mpfx", value=0.95 * p.value),
+                replace(p, quantity=again, value=1.001, stat=0.01),
+            ]
+        elif p.quantity == "jer" and p.region == "forward":
+            points += [p, replace(p, region="combined", stat=p.stat / 2)]
+        else:
+            points.append(p)
+    check = Check(AGAIN["scale_factor_again"], Interval(0.2, 1.3), 0.02, 2)
+    return replace(measurement, points=tuple(points), checks=(check,))
+
+
+def in_pt(measurement: Measurement) -> Measurement:
+    """The same with scale factors and residuals in bins of pT, known best in the middle."""
+    points: list[Point] = []
+    for p in measurement.points:
+        if p.quantity in ("scale_factor", "residual"):
+            for i, pt in enumerate(PT):
+                mean, stat = math.sqrt(pt.low * pt.high), p.stat * (1 + abs(i - 1))
+                points.append(replace(p, pt=pt, pt_mean=mean, value=p.value + 0.01 * i, stat=stat))
+        else:
+            points.append(p)
+    return replace(measurement, points=tuple(points))
 
 
 def unmeasured(measurement: Measurement, status: Status) -> Measurement:
@@ -141,6 +188,79 @@ def test_the_default_set_has_every_kind_of_figure_in_every_format(
     ]
     assert {path.suffix for path in (tmp_path / "plots").iterdir()} == {".png", ".pdf"}
     assert all(figure.title and figure.caption for figure in figures)
+
+
+def test_everything_that_was_measured_has_its_figure(tmp_path: Path) -> None:
+    names = [figure.name for figure in drawn(tmp_path, complete(toy()))]
+
+    assert names[:7] == [
+        "scale_factor_AK4PF",
+        "residual_AK4PF",
+        "uncertainty_scale_factor_AK4PF",
+        "uncertainty_residual_AK4PF",
+        "methods_scale_factor_AK4PF",
+        "methods_residual_AK4PF",
+        "loop_AK4PF",
+    ]
+
+
+def test_values_that_depend_on_pt_are_drawn(tmp_path: Path) -> None:
+    figures = drawn(tmp_path, in_pt(complete(toy())), replace(PNG, plots="all"))
+
+    assert "known best" in figures[0].caption
+
+
+@pytest.mark.parametrize("status", ["few_events", "not_converged"])
+def test_methods_and_loop_without_any_number_are_drawn(tmp_path: Path, status: Status) -> None:
+    names = {figure.name for figure in drawn(tmp_path, unmeasured(complete(toy()), status))}
+
+    assert {"methods_scale_factor_AK4PF", "loop_AK4PF"} <= names
+    assert "uncertainty_scale_factor_AK4PF" not in names
+
+
+def test_a_loop_closed_for_the_scale_factor_alone_is_drawn(tmp_path: Path) -> None:
+    measurement = complete(toy())
+    points = tuple(p for p in measurement.points if p.quantity != "residual_again")
+
+    assert "loop_AK4PF" in {figure.name for figure in drawn(tmp_path, replace(measurement, points=points))}
+
+
+def test_the_caption_of_the_sources_names_those_that_were_not_evaluated() -> None:
+    (drawing, _) = uncertainty.drawings(complete(toy()))
+
+    assert "Not evaluated: pile-up weights, Δφ cut" in drawing.caption
+
+
+def test_where_a_value_depends_on_pt_the_best_known_one_is_shown() -> None:
+    ((_, points),) = scale_factor.series(in_pt(toy()), "scale_factor")
+
+    assert [p.pt for p in points] == [PT[1], PT[1]]
+    assert [p.value for p in points] == pytest.approx([1.11, 1.11])
+
+
+def test_methods_are_compared_at_the_pt_of_the_published_one() -> None:
+    found = by_method(in_pt(complete(toy())), "scale_factor", ETA[0])
+
+    assert {p.pt for p in found.values()} == {PT[1]}
+    # 1, 1.1 and 0.95 times 1.1, and 0.01 more: RMS about the mean relative to the first
+    values = np.array([1.11, 1.22, 1.055])
+    assert spread(found.values()) == pytest.approx(np.sqrt(np.mean((values - values.mean()) ** 2)) / 1.11)
+
+
+def test_a_pull_counts_what_varies_inside_a_bin_as_doubt() -> None:
+    p = point("scale_factor", RATIO, 1.1, Interval(0.0, 1.0), Interval(40.0, 190.0), "", "AK4PF")
+
+    # half the bin at 1.0 and half at 1.2: mean 1.1, doubt 0.1/sqrt(2)
+    assert scale_factor.pull(replace(p, value=1.2), [(0.0, 0.5, 1.0), (0.5, 5.0, 1.2)]) == pytest.approx(
+        0.1 / math.hypot(0.011, 0.1 / math.sqrt(2))
+    )
+    assert math.isnan(scale_factor.pull(replace(p, stat=0.0), [(0.0, 5.0, 1.0)]))
+
+
+def test_points_of_other_methods_do_not_hide_the_published_one() -> None:
+    assert scale_factor.places(1) == [0.5]
+    assert scale_factor.places(3) == [0.5, pytest.approx(1 / 3), pytest.approx(2 / 3)]
+    assert 0.5 not in scale_factor.places(4)[1:]
 
 
 def test_the_cutflow_tells_what_was_skimmed_before() -> None:

@@ -9,8 +9,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from corrections.results import AsymmetryFit, Interval, Measurement, Point, Quantity, ResolutionCurve, Status
-from report.tables import cutflow_table, number_words, records_table, resolution_table, scale_factor_table
+from corrections.results import (
+    AGAIN,
+    AsymmetryFit,
+    Check,
+    Interval,
+    Measurement,
+    Point,
+    Quantity,
+    ResolutionCurve,
+    Shift,
+    Status,
+)
+from report.tables import (
+    consistency_table,
+    cutflow_table,
+    known_answer_table,
+    loop_table,
+    methods_table,
+    number_words,
+    point_words,
+    records_table,
+    resolution_methods_table,
+    resolution_table,
+    scale_factor_table,
+    sources_table,
+)
 from report.verdict import checks, worst
 
 ETA, PT = Interval(0.2, 0.7), Interval(40.0, 2500.0)
@@ -49,6 +73,7 @@ def grades(run: dict[str, Any], *measurements: Measurement) -> dict[str, str]:
         (1.0834, 0.00123, "1.0834 ± 0.0012"),
         (-3.14, 12.3, "−3 ± 12"),  # noqa: RUF001
         (1.0, 0.0, "1"),
+        (1.0, 1e-11, "1"),
         (0.5, math.nan, "0.5"),
         (math.nan, 0.1, "–"),  # noqa: RUF001
     ],
@@ -62,6 +87,117 @@ def test_scale_factor_and_residual_stand_in_one_row_per_eta_bin() -> None:
 
     assert table is not None
     assert table.rows == (("0.2 to 0.7", "1.083 ± 0.012", "1"),)
+
+
+def by(method: str, value: float, stat: float, *, pt: Interval = PT, pt_mean: float = 100.0) -> Point:
+    """A scale factor by some method."""
+    return replace(point("scale_factor", value, stat), method=method, pt=pt, pt_mean=pt_mean)
+
+
+def test_only_the_published_method_stands_in_the_first_table() -> None:
+    points = (by("bisector", 1.3, 0.1), by("template", 1.1, 0.01))
+
+    table = scale_factor_table(replace(MEASUREMENT, points=points, method="bisector"))
+
+    assert table is not None
+    assert table.columns == ("|η|", "scale factor (bisector)")
+    assert table.rows == (("0.2 to 0.7", "1.30 ± 0.10"),)
+
+
+def test_systematic_sources_are_added_in_quadrature_beside_the_statistical_error() -> None:
+    # larger shifts 0.03 and 0.04: 0.05
+    shifted = replace(by("template", 1.1, 0.02), shifts=(Shift("jes", 0.03, -0.01), Shift("pt3", 0.01, -0.04)))
+
+    assert point_words(shifted) == "1.100 ± 0.020 ± 0.050"
+    assert point_words(shifted, with_systematic=False) == "1.100 ± 0.020"
+
+
+def test_a_value_that_depends_on_pt_is_told_where_it_is_known_best() -> None:
+    low, high = Interval(40.0, 100.0), Interval(100.0, 2500.0)
+    points = (by("template", 1.2, 0.1, pt=low, pt_mean=63.2), by("template", 1.1, 0.05, pt=high, pt_mean=170.4))
+
+    table = scale_factor_table(replace(MEASUREMENT, points=points))
+
+    assert table is not None
+    assert table.rows == (("0.2 to 0.7", "1.100 ± 0.050 at 170 GeV"),)
+
+
+def test_shifts_are_listed_in_per_cent_with_their_signs() -> None:
+    shifted = replace(by("template", 1.25, 0.025), shifts=(Shift("jes", 0.025, 0.0125), Shift("width", -0.0375, 0.01)))
+
+    table = sources_table(replace(MEASUREMENT, points=(shifted,)), "scale_factor")
+
+    assert table is not None
+    assert table.columns == ("|η|", "statistics", "jet energy scale", "width estimator", "total")
+    # sqrt(2^2 + 2^2 + 3^2) = 4.12 per cent
+    assert table.rows == (("0.2 to 0.7", "2.0", "+2.0 +1.0", "−3.0 +0.8", "4.1"),)  # noqa: RUF001
+
+
+def test_without_sources_there_is_no_table_of_them() -> None:
+    assert sources_table(MEASUREMENT, "scale_factor") is None
+
+
+def test_methods_stand_side_by_side_with_their_rms() -> None:
+    points = (by("bisector", 1.2, 0.1), by("template", 1.0, 0.1), by("mpfx", math.nan, math.nan))
+    failed = replace(points[2], status="few_events")
+
+    table = methods_table(replace(MEASUREMENT, points=(*points[:2], failed)), "scale_factor")
+
+    assert table is not None
+    assert table.columns == ("|η|", "template", "bisector", "mpfx", "RMS", "total of template")
+    # 1.0 and 1.2 are 0.1 from their mean
+    assert table.rows == (("0.2 to 0.7", "1.00 ± 0.10", "1.20 ± 0.10", "(few events)", "10 %", "–"),)  # noqa: RUF001
+
+
+def test_resolutions_of_methods_are_compared_in_the_bins_that_both_measured() -> None:
+    low, high = Interval(40.0, 100.0), Interval(100.0, 2500.0)
+    template = replace(point("jer", 0.2, 0.002), dataset="simulation", pt=low)
+    other = replace(template, method="bisector", value=0.22, stat=0.0022)
+
+    table = resolution_methods_table(replace(MEASUREMENT, points=(template, other, replace(other, pt=high))))
+
+    assert table is not None
+    # both known to 1 per cent: 1.1 * 1.41 per cent
+    assert table.rows == (("0.2 to 0.7", "1.100 ± 0.016"),)
+
+
+def test_what_is_left_after_the_corrections_is_listed() -> None:
+    again = (point("scale_factor_again", 1.004, 0.02), point("residual_again", 0.9996, 0.003))
+
+    table = loop_table(replace(MEASUREMENT, points=(*MEASUREMENT.points, *again)))
+
+    assert table is not None
+    assert table.rows == (("0.2 to 0.7", "1.004 ± 0.020", "0.9996 ± 0.0030"),)
+    assert loop_table(MEASUREMENT) is None
+
+
+def test_regions_that_were_compared_are_listed_and_the_loop_is_not() -> None:
+    found = (Check("standard and forward resolution, data", ETA, 4.0, 4), Check(AGAIN["residual_again"], ETA, 1.0, 1))
+
+    table = consistency_table(replace(MEASUREMENT, checks=found))
+
+    assert table is not None
+    # P(chi2 > 4 | 4) = 3 exp(-2)
+    assert table.rows == (("standard and forward resolution, data", "0.2 to 0.7", "4.0/4", "0.41"),)
+
+
+def test_the_known_answer_stands_beside_what_was_measured() -> None:
+    pull = {"algo": "AK4PF", "quantity": "scale_factor", "eta": [0.2, 0.7], "measured": 1.12, "known": 1.1}
+
+    table = known_answer_table([{**pull, "error": 0.02, "pull": 1.0}])
+
+    assert table is not None
+    assert table.rows == (("AK4PF", "scale factor", "0.2 to 0.7", "1.120 ± 0.020", "1.1", "+1.0"),)
+
+
+def test_a_power_that_was_fitted_has_a_column() -> None:
+    curve = replace(MEASUREMENT.curves[0], power=-0.9, covariance=np.eye(4))
+
+    table = resolution_table(replace(MEASUREMENT, curves=(curve,)))
+
+    assert table is not None
+    assert table.columns[4:6] == ("C", "P")
+    assert table.rows[0][2:6] == ("3", "0.8", "0.05", "−0.9")  # noqa: RUF001
 
 
 def test_a_bin_that_was_not_measured_says_why() -> None:
@@ -115,6 +251,7 @@ def test_a_complete_run_with_working_fits_is_good() -> None:
         "Input": "good",
         "Fits, AK4PF": "good",
         "Scale factors, AK4PF": "good",
+        "Uncertainties, AK4PF": "note",
         "Closure": "note",
     }
 
@@ -147,6 +284,38 @@ def test_fits_that_failed_are_counted() -> None:
 
 def test_no_fit_at_all_is_bad() -> None:
     assert grades(RUN, replace(MEASUREMENT, fits=(fit("few_events"),)))["Fits, AK4PF"] == "bad"
+
+
+def test_sources_that_were_not_evaluated_are_named() -> None:
+    shifted = replace(by("template", 1.1, 0.022), shifts=(Shift("jes", 0.0, 0.0),))
+
+    found = {check.name: check for check in checks(RUN, [replace(MEASUREMENT, points=(shifted,))])}
+
+    assert found["Uncertainties, AK4PF"].grade == "note"
+    assert "known to 2.0 % to 2.0 %" in found["Uncertainties, AK4PF"].words
+    assert "Not evaluated: pile-up weights" in found["Uncertainties, AK4PF"].words
+
+
+# 0.2 apart, uncertainty of both 0.1 sqrt(2); and 0.4 apart
+@pytest.mark.parametrize(("other", "grade"), [(1.2, "good"), (1.4, "note")])
+def test_methods_far_apart_are_noted(other: float, grade: str) -> None:
+    points = (by("template", 1.0, 0.1), by("bisector", other, 0.1))
+
+    assert grades(RUN, replace(MEASUREMENT, points=points))["Methods, AK4PF"] == grade
+
+
+@pytest.mark.parametrize(("chi2", "grade"), [(4.0, "good"), (40.0, "note")])
+def test_regions_that_do_not_agree_are_noted(chi2: float, grade: str) -> None:
+    found = (Check("standard and forward resolution, data", ETA, chi2, 4),)
+
+    assert grades(RUN, replace(MEASUREMENT, checks=found))["Regions, AK4PF"] == grade
+
+
+@pytest.mark.parametrize(("chi2", "grade"), [(4.0, "good"), (40.0, "bad")])
+def test_a_loop_that_does_not_close_is_bad(chi2: float, grade: str) -> None:
+    found = (Check(AGAIN["scale_factor_again"], ETA, chi2, 4),)
+
+    assert grades(RUN, replace(MEASUREMENT, checks=found))["Closing the loop"] == grade
 
 
 def test_exclusions_and_missing_corrections_are_noted() -> None:
