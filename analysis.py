@@ -381,7 +381,7 @@ def _write(
     """Histograms, tables and corrections as files; returns the histograms."""
     from corrections.correction_set import write_correction_set
     from corrections.covariance import write_covariance
-    from corrections.passes import mean_rho
+    from corrections.passes import mean_rho, unmeasured
     from corrections.table import write_points
     from corrections.text_files import write_text_files
     from processors.histogram_files import write_histograms
@@ -395,7 +395,14 @@ def _write(
         folder = record.folder / "corrections"
         path = folder / "jet_jerc.json.gz"
         record.add_corrections(
-            write_correction_set(measurements, settings.tags, path, mean_rho(compared), settings.json)
+            write_correction_set(
+                measurements,
+                settings.tags,
+                path,
+                mean_rho(compared),
+                settings.json,
+                unmeasured=unmeasured(compared),
+            )
         )
         for measurement in measurements:
             write_text_files(measurement, settings.tags, folder)

@@ -60,8 +60,27 @@ class Written:
     neighbours: tuple[str, ...]
 
 
+# What is promised of every jet algorithm.
+PROMISED = (
+    "{jer}_MC_PtResolution_{algo}",
+    "{jer}_DATA_PtResolution_{algo}",
+    "{jer}_MC_ScaleFactor_{algo}",
+    "{jec}_DATA_L2L3Residual_{algo}",
+    "{jec}_MC_L2L3Residual_{algo}",
+    "{jec}_MC_Total_{algo}",
+    "{jec}_MC_L1L2L3Res_{algo}",
+    "{jec}_DATA_L1L2L3Res_{algo}",
+)
+
+
 def write_correction_set(
-    measurements: Sequence[Measurement], tags: Tags, path: Path, mean_rho: float, layout: JsonLayout | None = None
+    measurements: Sequence[Measurement],
+    tags: Tags,
+    path: Path,
+    mean_rho: float,
+    layout: JsonLayout | None = None,
+    *,
+    unmeasured: Mapping[str, str] | None = None,
 ) -> Written:
     """Write the JSON of all algorithms to `path` (gzip), read back before it is put in place.
 
@@ -77,6 +96,8 @@ def write_correction_set(
         Mean rho of the measured sample, GeV; said in the descriptions.
     layout
         How scale factors are written; None for the default.
+    unmeasured
+        Jet algorithms without a measurement, and why; their corrections are listed as not written.
 
     Raises
     ------
@@ -97,7 +118,12 @@ def write_correction_set(
     _publish(text, path)
     return Written(
         names=(*(c.name for c in corrections), *(c.name for c in compound), "JERSmear"),
-        not_written={name: why for part in parts for name, why in part.not_written.items()},
+        not_written={name: why for part in parts for name, why in part.not_written.items()}
+        | {
+            name.format(jer=tags.jer, jec=tags.jec, algo=algo): why
+            for algo, why in (unmeasured or {}).items()
+            for name in PROMISED
+        },
         neighbours=tuple(note for part in parts for note in part.neighbours),
     )
 
@@ -118,10 +144,8 @@ def _algorithm(measurement: Measurement, tags: Tags, layout: JsonLayout, mean_rh
     algo = measurement.algo
     resolution = f"{tags.jer}_{{}}_PtResolution_{algo}"
     _add(part, resolution.format("MC"), curves, lambda n, c: [pt_resolution(n, c, None, mean_rho)], "no resolution")
-    both = curves if factors is not None else None
-    _add(
-        part, resolution.format("DATA"), both, lambda n, c: [pt_resolution(n, c, factors, mean_rho)], "no scale factor"
-    )
+    both, lacking = (None, "no scale factor") if factors is None else (curves, "no resolution")
+    _add(part, resolution.format("DATA"), both, lambda n, c: [pt_resolution(n, c, factors, mean_rho)], lacking)
     name = f"{tags.jer}_MC_ScaleFactor_{algo}"
     _add(part, name, factors, lambda n, c: scale_factor(n, c, layout), "no scale factor")
     _add(part, f"{tags.jec}_DATA_L2L3Residual_{algo}", residuals, lambda n, c: [residual(n, c)], "no residual response")

@@ -53,6 +53,11 @@ def lacking(compared: Sequence[Comparison]) -> list[str]:
     return notes
 
 
+def unmeasured(compared: Sequence[Comparison]) -> dict[str, str]:
+    """Jet algorithms of which nothing can be measured, and why."""
+    return {each.algo: "no nominal simulation to measure it with" for each in compared if each.simulation is None}
+
+
 def normalisations(
     filled: Filled, datasets: Sequence[Dataset], settings: DijetSettings, generated: Mapping[str, float]
 ) -> dict[str, float]:

@@ -141,6 +141,20 @@ def test_what_was_not_measured_at_all_is_left_out_and_listed(tmp_path: Path) -> 
     }
 
 
+def test_a_jet_algorithm_without_a_measurement_has_all_that_is_promised_listed(tmp_path: Path) -> None:
+    whole = write_correction_set([measurement()], Tags(), tmp_path / "whole.json.gz", 20.0)
+    written = write_correction_set([], Tags(), tmp_path / "j.json.gz", 20.0, unmeasured={"AK4PF": "no simulation"})
+    assert written.names == ("JERSmear",)
+    assert set(written.not_written) == set(whole.names) - {"JERSmear"}
+    assert set(written.not_written.values()) == {"no simulation"}
+
+
+def test_data_resolution_without_simulated_one_says_what_is_lacking(tmp_path: Path) -> None:
+    written = write_correction_set([replace(measurement(), curves=())], Tags(), tmp_path / "j.json.gz", 20.0)
+    reason = written.not_written["Dijet2026_JRV1_DATA_PtResolution_AK4PF"]
+    assert reason == "no resolution could be measured in any |eta| bin"
+
+
 def test_a_value_that_is_not_finite_is_refused_by_name(tmp_path: Path) -> None:
     whole = measurement()
     points = tuple(replace(p, stat=np.nan) if p.eta == BINS[1] else p for p in whole.points)
