@@ -168,14 +168,23 @@ def consistency_table(measurement: Measurement) -> Table | None:
 
 def resolution_table(measurement: Measurement) -> Table | None:
     """Parameters of the resolution curves with their errors; None without curves."""
-    has_power = any(curve.power != -1 for curve in measurement.curves)
-    parameters = (*PARAMETERS, "P") if has_power else PARAMETERS
-    rows = tuple(_curve_row(measurement, curve, parameters) for curve in measurement.curves)
-    n = len(parameters)
-    columns = ("|η|", "dataset", "N [GeV]", "S [√GeV]", "C", *parameters[3:], "χ²/n", "pT range [GeV]", "status")
+    curves = measurement.curves
+    if not curves:
+        return None
+    parameters: tuple[Quantity, ...] = PARAMETERS
+    if has_power := any(curve.power != -1 for curve in curves):
+        parameters = (*parameters, "P")
+    if has_rho := any(curve.rho is not None for curve in curves):
+        parameters = (*parameters, "rho_slope")
+    rows = tuple(_curve_row(measurement, curve, parameters) for curve in curves)
+    names = (*("N [GeV]", "S [√GeV]", "C"), *(["P"] if has_power else []), *(["N|N| per ρ [GeV]"] if has_rho else []))
     note = "σ/pT = √(N|N|/pT² + S² pT^P + C²)." if has_power else "σ/pT = √(N|N|/pT² + S²/pT + C²)."
+    if has_rho:
+        note += " N holds at the mean ρ; the last parameter is what N|N| gains per GeV of ρ, where that is known."
+    n = len(parameters)
+    columns = ("|η|", "dataset", *names, "χ²/n", "pT range [GeV]", "status")
     title = f"Resolution curves, {measurement.algo}"
-    return Table(title, columns, rows, (0, 1, n + 3, n + 4), section="Resolution", note=note) if rows else None
+    return Table(title, columns, rows, (0, 1, n + 3, n + 4), section="Resolution", note=note)
 
 
 def closure_table(measurement: Measurement) -> Table | None:
@@ -300,11 +309,20 @@ def _curve_row(measurement: Measurement, curve: ResolutionCurve, parameters: tup
     if curve.status != "ok":
         return (eta_words(curve.eta), name, *[NOTHING] * (len(parameters) + 2), curve.status.replace("_", " "))
     points = [next((p for p in measurement.select(q, curve.dataset) if p.eta == curve.eta), None) for q in parameters]
-    values = (curve.noise, curve.stochastic, curve.constant, curve.power)[: len(parameters)]
+    values: dict[Quantity, float] = {
+        "N": curve.noise,
+        "S": curve.stochastic,
+        "C": curve.constant,
+        "P": curve.power,
+        "rho_slope": curve.rho.value if curve.rho is not None else math.nan,
+    }
     return (
         eta_words(curve.eta),
         name,
-        *(number_words(v, *([] if p is None else [p.stat])) for v, p in zip(values, points, strict=True)),
+        *(
+            number_words(v, *([] if p is None else [p.stat]))
+            for v, p in zip(map(values.__getitem__, parameters), points, strict=True)
+        ),
         f"{curve.chi2:.1f}/{curve.ndf}",
         f"{curve.pt_range.low:.0f} to {curve.pt_range.high:.0f}",
         "ok",

@@ -144,13 +144,14 @@ def _methods(measurement: Measurement, quantity: Quantity) -> Check | None:
     names = ", ".join(name.replace("_", " ") for name in methods_of(measurement, quantity))
     sizes = [spread(points) for points in several]
     extent = f"{percent_words(min(sizes))} to {percent_words(max(sizes))}"
-    told = f"{RESULTS[quantity].capitalize()} by {names}: spread (RMS) of {extent} per |η| bin"
+    title = f"{RESULTS[quantity].capitalize()} by method, {measurement.algo}"
+    told = f"{names}: spread (RMS) of {extent} per |η| bin"
     apart = sum(is_apart(point, points[0]) for points in several for point in points[1:])
     if apart:
         words = f"{told}; {apart} values are further from the published one than twice the uncertainty of both."
-        return Check("note", f"Methods, {measurement.algo}", words)
+        return Check("note", title, words)
     words = f"{told}; none is further from the published one than twice the uncertainty of both."
-    return Check("good", f"Methods, {measurement.algo}", words)
+    return Check("good", title, words)
 
 
 def _regions(measurement: Measurement) -> Check | None:

@@ -18,6 +18,7 @@ from corrections.results import (
     Point,
     Quantity,
     ResolutionCurve,
+    RhoSlope,
     Shift,
     Status,
 )
@@ -200,6 +201,17 @@ def test_a_power_that_was_fitted_has_a_column() -> None:
     assert table.rows[0][2:6] == ("3", "0.8", "0.05", "−0.9")  # noqa: RUF001
 
 
+def test_what_the_noise_gains_with_pile_up_has_a_column() -> None:
+    curve = replace(MEASUREMENT.curves[0], rho=RhoSlope(0.5, 0.1, 20.0, Interval(5.0, 35.0)))
+    slope = replace(point("rho_slope", 0.5, 0.1), dataset="simulation")
+
+    table = resolution_table(replace(MEASUREMENT, curves=(curve,), points=(slope,)))
+
+    assert table is not None
+    assert table.columns[5] == "N|N| per ρ [GeV]"  # noqa: RUF001
+    assert table.rows[0][5] == "0.50 ± 0.10"
+
+
 def test_a_bin_that_was_not_measured_says_why() -> None:
     failed = replace(MEASUREMENT, points=(point("scale_factor", math.nan, math.nan, "negative_square"),))
 
@@ -301,7 +313,7 @@ def test_sources_that_were_not_evaluated_are_named() -> None:
 def test_methods_far_apart_are_noted(other: float, grade: str) -> None:
     points = (by("template", 1.0, 0.1), by("bisector", other, 0.1))
 
-    assert grades(RUN, replace(MEASUREMENT, points=points))["Methods, AK4PF"] == grade
+    assert grades(RUN, replace(MEASUREMENT, points=points))["Scale factor by method, AK4PF"] == grade
 
 
 @pytest.mark.parametrize(("chi2", "grade"), [(4.0, "good"), (40.0, "note")])
