@@ -34,7 +34,7 @@ def test_no_module_imports_tensorflow_or_what_loads_it() -> None:
     assert modules_after(statement).isdisjoint({"tensorflow", "keras", "torch", "coffea.ml_tools"})
 
 
-@pytest.mark.parametrize("package", ["processors", "models", "report", "samples"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_lists_its_modules(package: str) -> None:
     text = (ROOT / package / "__init__.py").read_text()
 
