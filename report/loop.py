@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from corrections.results import AGAIN
-from report.closure import main_points
+from report.closure import ROUNDING, best_known, in_bin, main_points
 from report.figures import Drawing, file_name
 from report.scale_factor import eta_scale, mark_missing
 from report.sheet import Area, Grid, Key, Marker, Scale
@@ -58,7 +58,10 @@ def _row(measurement: Measurement, quantity: Quantity) -> Row:
     """Label, chi2 in words, second and first values."""
     first, label = LABELS[quantity]
     check = next((check for check in measurement.checks if check.name == AGAIN[quantity]), None)
-    return label, chi2_words(check), main_points(measurement, quantity), main_points(measurement, first)
+    # What is 1 by construction was not measured and says nothing.
+    again = tuple(point for point in main_points(measurement, quantity) if not point.stat < ROUNDING)
+    before = (best_known(in_bin(main_points(measurement, first), point.eta)) for point in again)
+    return label, chi2_words(check), again, tuple(point for point in before if point is not None)
 
 
 def chi2_words(check: Check | None) -> str:
@@ -83,7 +86,8 @@ def draw(title: str, rows: tuple[Row, ...], settings: ReportSettings) -> Figure:
         sheet.words(panel, 0, words)
         mark_missing(sheet, panel, again)
         for point in again:
-            sheet.bar(panel, (point.eta.low, point.eta.high), 1 - point.stat, 1 + point.stat, EXPECTED)
+            if point.is_measured:
+                sheet.bar(panel, (point.eta.low, point.eta.high), 1 - point.stat, 1 + point.stat, EXPECTED)
         for points, look in ((first, FIRST), (again, SECOND)):
             shown = [point for point in points if point.is_measured]
             zeros = [0.0] * len(shown)

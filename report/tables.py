@@ -67,6 +67,8 @@ def scale_factor_table(measurement: Measurement) -> Table | None:
         rows.append((eta_words(eta), *(best_words(found) for found in points)))
     names = (f"{RESULTS[q]} ({_method_words(main_method(measurement, q))})" for q in quantities)
     note = f"Value ± statistical{' ± systematic' if has_shifts else ''} uncertainty."
+    if any(" at " in cell for row in rows for cell in row[1:]):
+        note += " What depends on pT is given where it is known best, at that pT in GeV."
     title = f"Scale factors and residual response, {measurement.algo}"
     return Table(title, ("|η|", *names), tuple(rows), note=note)
 
@@ -147,7 +149,8 @@ def loop_table(measurement: Measurement) -> Table | None:
         return None
     rows = []
     for eta in eta_bins(measurement, *quantities):
-        points = (next(iter(in_bin(main_points(measurement, q), eta)), None) for q in quantities)
+        found = ([p for p in in_bin(main_points(measurement, q), eta) if not p.stat < ROUNDING] for q in quantities)
+        points = (best_known(each) for each in found)
         rows.append((eta_words(eta), *(point_words(point) for point in points)))
     columns = ("|η|", *(AGAIN[name] for name in quantities))
     title = f"After the corrections were applied, {measurement.algo}"
@@ -243,11 +246,11 @@ def eta_words(eta: Interval) -> str:
 
 
 def best_words(points: Sequence[Point]) -> str:
-    """The value in an |eta| bin; where it depends on pT, the one that is known best, with its pT."""
+    """The value in an |eta| bin; where it depends on pT, the one that is known best, with its pT in GeV."""
     best = best_known(points)
     words = point_words(best)
     several = best is not None and len([p for p in points if p.is_measured]) > 1
-    return f"{words} at {best.pt_mean:.0f} GeV" if several and best is not None else words
+    return f"{words} at {best.pt_mean:.0f}" if several and best is not None else words
 
 
 def point_words(point: Point | None, *, with_systematic: bool = True) -> str:

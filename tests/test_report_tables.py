@@ -120,7 +120,7 @@ def test_a_value_that_depends_on_pt_is_told_where_it_is_known_best() -> None:
     table = scale_factor_table(replace(MEASUREMENT, points=points))
 
     assert table is not None
-    assert table.rows == (("0.2 to 0.7", "1.100 ± 0.050 at 170 GeV"),)
+    assert table.rows == (("0.2 to 0.7", "1.100 ± 0.050 at 170"),)
 
 
 def test_shifts_are_listed_in_per_cent_with_their_signs() -> None:
@@ -170,6 +170,15 @@ def test_what_is_left_after_the_corrections_is_listed() -> None:
     assert table is not None
     assert table.rows == (("0.2 to 0.7", "1.004 ± 0.020", "0.9996 ± 0.0030"),)
     assert loop_table(MEASUREMENT) is None
+
+
+def test_what_is_one_by_construction_is_not_called_unmeasured() -> None:
+    again = replace(point("residual_again", math.nan, 1e-11), status="not_converged")
+
+    table = loop_table(replace(MEASUREMENT, points=(point("scale_factor_again", 1.0, 0.02), again)))
+
+    assert table is not None
+    assert table.rows == (("0.2 to 0.7", "1.000 ± 0.020", "–"),)  # noqa: RUF001
 
 
 def test_regions_that_were_compared_are_listed_and_the_loop_is_not() -> None:
