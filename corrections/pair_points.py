@@ -106,7 +106,7 @@ def _points(method: str, algo: str, fit: SmoothResidual, data: Sample, simulatio
             interval: Interval = interval,
             status: Status = status,
         ) -> Point:
-            return Point("residual", RATIO, algo, method, "", interval, pt, centre, value, error, status)
+            return Point("residual", RATIO, algo, method, "", interval, pt, centre, *_known(value, error), status)
 
         if fit.is_constant[eta] or status != "ok":
             value, error = float(values[eta, 0]), float(errors[eta, 0])
