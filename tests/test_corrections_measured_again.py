@@ -1,0 +1,110 @@
+"""The loop is closed where the corrections were right, and open beyond chance where they were not."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from dijet_toys import ONES, Toy
+
+import analysis
+from corrections import passes
+from corrections.measurement import measure, measured_again, with_residual
+from corrections.results import FAILED_BELOW
+from corrections.settings import MeasurementSettings
+from samples.toy import write_toy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from corrections.results import Measurement
+    from corrections.sample import Sample
+
+SETTINGS = MeasurementSettings()
+FACTORS = np.array([1.08, 1.12, 1.16, 1.22])
+RESPONSES = np.array([1.0, 1.0, 0.985, 1.02])
+
+
+@pytest.fixture(scope="module")
+def data() -> Sample:
+    return Toy(factors=FACTORS, responses=RESPONSES).sample("data", 6000, 2)
+
+
+@pytest.fixture(scope="module")
+def measurement(data: Sample) -> Measurement:
+    simulation = Toy().sample("simulation", 12_000, 1)
+    smeared = Toy(factors=FACTORS).sample("simulation", 12_000, 3)
+    return with_residual(measure(simulation, data, "AK4PF", SETTINGS), data, simulation, smeared, SETTINGS)
+
+
+def again(measurement: Measurement, factors: np.ndarray, responses: np.ndarray) -> dict[str, float]:
+    """Probabilities after smearing by `factors` and a residual that leaves data with `responses`."""
+    simulation = Toy(factors=factors).sample("simulation", 12_000, 4)
+    corrected = Toy(factors=FACTORS, responses=responses).sample("data", 6000, 5)
+    checks = measured_again(measurement, corrected, simulation, SETTINGS).checks
+    return {check.name: check.p_value for check in checks if "again" in check.name}
+
+
+def test_a_closed_sample_is_one_within_its_uncertainties(measurement: Measurement) -> None:
+    found = again(measurement, FACTORS, ONES)
+    assert set(found) == {"scale factor measured again", "residual response measured again"}
+    assert all(p > FAILED_BELOW for p in found.values())
+
+
+def test_a_wrong_scale_factor_opens_the_loop(measurement: Measurement) -> None:
+    found = again(measurement, FACTORS * 1.06, ONES)
+    assert found["scale factor measured again"] < FAILED_BELOW
+
+
+def test_a_wrong_residual_opens_the_loop_alone(measurement: Measurement) -> None:
+    found = again(measurement, FACTORS, RESPONSES)
+    assert found["residual response measured again"] < FAILED_BELOW
+    assert found["scale factor measured again"] > FAILED_BELOW
+
+
+def test_what_is_left_is_told_for_each_bin_with_the_first_relative_uncertainty(
+    measurement: Measurement, data: Sample
+) -> None:
+    result = measured_again(measurement, data, Toy().sample("simulation", 12_000, 1), SETTINGS)
+    first, second = result.select("scale_factor"), result.select("scale_factor_again")
+    assert [p.eta for p in second] == [p.eta for p in first]
+    for before, after in zip(first, second, strict=True):
+        # nothing was corrected, so all of it is left
+        assert after.value == pytest.approx(before.value, rel=1e-3)
+        assert after.stat == pytest.approx(before.stat / before.value)
+        assert after.shifts == ()
+    assert [p.eta.low for p in result.select("residual_again")] == [0.0, 0.7, 1.3]
+
+
+@pytest.mark.slow
+def test_a_run_whose_corrections_are_wrong_ends_with_4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = write_toy(tmp_path / "sample", 20_000, seed=3).folder
+    right = passes.corrected_settings
+
+    def wrong(measurements, *others):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
+        widened = [
+            replace(
+                m,
+                points=tuple(replace(p, value=1.6 * p.value) if p.quantity == "scale_factor" else p for p in m.points),
+            )
+            for m in measurements
+        ]
+        return right(widened, *others)
+
+    monkeypatch.setattr(passes, "corrected_settings", wrong)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.raises(SystemExit) as caught:
+        analysis.main(
+            [
+                *("--fileset", str(sample / "fileset.json"), "--output", str(tmp_path / "run")),
+                *("--executor", "iterative", "--replicas", "0", "report.formats=[png]", "report.dpi=30"),
+                *("binning.eta=[0, 1.3, 2.5, 4.5]", "binning.reference=[0, 1.3]"),
+            ]
+        )
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    assert caught.value.code == 4
+    assert (tmp_path / "run" / "corrections" / "jet_jerc.json.gz").is_file()
