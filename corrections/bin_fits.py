@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from corrections.resolution import fit_curve, usable_rows
 from corrections.results import Interval
 from corrections.scale_factors import fit_scale_factor
-from corrections.stacks import data_stack, simulation_stack
+from corrections.stacks import data_stack, simulation_stack, smoothed
 from corrections.template_fit import fit_jointly
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def _fit_bin(
 ) -> BinFit:
     settings = fitting.settings
     stack = simulation_stack(simulation, eta, settings.core_window)
+    stack = smoothed(stack) if settings.template == "exponential" else stack
     stack = fitting.reshape(stack) if fitting.reshape is not None else stack
     usable = usable_rows(stack, settings.min_effective, settings.min_row, settings.min_row)
     reference_curve = reference.curve if reference else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from corrections.results import Interval, Measurement, Point, Quantity
 
@@ -57,6 +57,23 @@ def covered_points(measurement: Measurement, quantity: Quantity) -> Covered[Poin
         by_eta.setdefault(point.eta, []).append(point)
     measured = [tuple(p for p in points if p.is_measured) or None for points in by_eta.values()]
     return cover(list(by_eta), measured)
+
+
+def best_known(points: Iterable[Point]) -> dict[Interval, Point]:
+    """Of each |eta| bin the measured point with the smallest relative uncertainty; none where that is 0.
+
+    Points of one |eta| bin in bins of pT come from one fit and are not independent.
+    """
+    best: dict[Interval, Point] = {}
+    for point in points:
+        known = best.get(point.eta)
+        if point.is_measured and point.stat > 0 and (known is None or _relative(point) < _relative(known)):
+            best[point.eta] = point
+    return best
+
+
+def _relative(point: Point) -> float:
+    return point.stat / abs(point.value)
 
 
 def pt_edges(points: Points) -> list[float]:

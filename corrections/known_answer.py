@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import chdtrc
 
+from corrections.coverage import best_known
 from corrections.results import FAILED_BELOW, RATIO
 
 if TYPE_CHECKING:
@@ -92,12 +93,13 @@ def agreement(measurements: Sequence[Measurement], known: Mapping[str, tuple[Tru
 
 def _pulls(measurement: Measurement, quantity: Quantity, known: Mapping[str, tuple[Truth, ...]]) -> list[Pull]:
     """Pulls of the measured bins; a residual that is 1 by construction has no error and says nothing."""
+    if not known.get(quantity):
+        return []
     pulls = []
-    for point in measurement.published(quantity, RATIO):
-        if known.get(quantity) and point.is_measured and point.stat > 0:
-            value, spread = known_in(point.eta.low, point.eta.high, known[quantity])
-            eta, error = (point.eta.low, point.eta.high), math.hypot(point.stat, spread)
-            pulls.append(Pull(measurement.algo, quantity, eta, point.value, value, error))
+    for eta, point in best_known(measurement.published(quantity, RATIO)).items():
+        value, spread = known_in(eta.low, eta.high, known[quantity])
+        error = math.hypot(point.stat, spread)
+        pulls.append(Pull(measurement.algo, quantity, (eta.low, eta.high), point.value, value, error))
     return pulls
 
 

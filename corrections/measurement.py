@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrections.bin_fits import BinFit, Fitting, fit_bins, interval_of
-from corrections.coverage import covered_points
+from corrections.coverage import best_known, covered_points
 from corrections.points import METHOD, describe, parameter_points, resolution_curve, scale_factor_points
 from corrections.residual import Responses, comparable, fit_residual, relative_responses, residual_of
 from corrections.results import AGAIN, DATA, RATIO, SIMULATION, AsymmetryFit, Check, Interval, Measurement, Point
@@ -123,8 +123,8 @@ def measured_again(
 
 
 def _again(measurement: Measurement, quantity: Quantity, name: Quantity, values: dict[Interval, float]) -> list[Point]:
-    """One point for each |eta| bin whose first value was measured; of several in pT the first lends its uncertainty."""
-    first = {p.eta: p for p in reversed(measurement.published(quantity)) if p.is_measured and p.stat > 0}
+    """One point for each |eta| bin that was measured at first; of several in pT the best known one stands for it."""
+    first = best_known(measurement.published(quantity))
     return [
         replace(
             point,

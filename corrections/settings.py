@@ -8,6 +8,7 @@ from typing import Literal, get_args
 Method = Literal["template", "extrapolation", "bisector", "mpfx"]
 ResidualMethod = Literal["mean_asymmetry", "matrix", "matrix_extrapolated"]
 FactorForm = Literal["constant", "k_factors", "curves"]
+TemplateForm = Literal["histogram", "exponential"]
 CurveForm = Literal["nsc", "nspc"]
 
 
@@ -29,6 +30,9 @@ class MeasurementSettings:
         constant term by another) or "curves" (N, S and C of data fitted freely).
     curve
         "nsc", or "nspc" with S^2 pT^P in place of S^2/pT.
+    template
+        The truth asymmetry as it is filled ("histogram"), or a double-sided exponential convolved with a Gaussian that
+        is fitted to it ("exponential"), which is smoother where the simulation is small.
     core_window
         Half the fitted range of A (and of reco/truth) in units of the distribution's half-width.
     min_effective, min_row, min_data
@@ -48,6 +52,7 @@ class MeasurementSettings:
     residual: ResidualMethod = "mean_asymmetry"
     scale_factor: FactorForm = "constant"
     curve: CurveForm = "nsc"
+    template: TemplateForm = "histogram"
     core_window: float = 2.5
     min_effective: float = 40.0
     min_row: float = 20.0
@@ -59,7 +64,13 @@ class MeasurementSettings:
 
     def __post_init__(self) -> None:
         """Refuse windows, limits and words that cannot work."""
-        choices = {"method": Method, "residual": ResidualMethod, "scale_factor": FactorForm, "curve": CurveForm}
+        choices = {
+            "method": Method,
+            "residual": ResidualMethod,
+            "scale_factor": FactorForm,
+            "curve": CurveForm,
+            "template": TemplateForm,
+        }
         for name, words in choices.items():
             if getattr(self, name) not in get_args(words):
                 message = f"measurement.{name} must be one of {', '.join(get_args(words))}, got {getattr(self, name)}"

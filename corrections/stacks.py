@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from corrections.exponential_gauss import smooth_template
 from corrections.template_fit import Distributions
 from corrections.widths import core_window
 
@@ -204,6 +205,23 @@ def data_stack(data: Sample, simulation: Sample, simulated: Stack, eta: int | No
         replicas=replicas[:n],
         template_replicas=simulated.template_replicas[:n],
     )
+
+
+def smoothed(stack: Stack) -> Stack:
+    """`stack` with smooth curves for templates (`exponential_gauss`); the copies keep their fluctuations.
+
+    A template to which the curve cannot be fitted stays what it is.
+    """
+    d = stack.distributions
+    n_a = d.templates.shape[1]
+    edges = d.bin_width * (np.arange(n_a + 1) - n_a / 2)
+    templates = d.templates.copy()
+    for row, (template, effective) in enumerate(zip(d.templates, stack.template_effective, strict=True)):
+        variances = template * (template.sum() / effective if effective > 0 else 0.0)
+        curve, status = smooth_template(template, variances, edges)
+        if status == "ok":
+            templates[row] = curve
+    return replace(stack, distributions=d._replace(templates=templates))
 
 
 def stretched(stack: Stack, change: float) -> Stack:

@@ -80,7 +80,9 @@ def factor_shifts(measurement: Measurement, variations: Variations) -> dict[Inte
     if nominal.simulation is None or nominal.data is None:
         return {}
     data, simulation = nominal.data.without_replicas(), nominal.simulation.without_replicas()
-    plain = Fitting(replace(settings, scale_factor="constant"), variations.threads, quick_fit, has_errors=False)
+    # only ratios count, for which the plain template does
+    simple = replace(settings, scale_factor="constant", template="histogram")
+    plain = Fitting(simple, variations.threads, quick_fit, has_errors=False)
     base = _values(simulation, data, plain)
 
     def ratios(one: Fitting, of: tuple[Sample, Sample] = (simulation, data)) -> ByEta:

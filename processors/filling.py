@@ -83,7 +83,7 @@ class Job:
             if not dataset.is_mc and not dataset.triggers:
                 notes.append(f"{dataset.name}: no triggers named, so every event counts once")
             if dataset.role == "alternative":
-                notes.append(f"{dataset.name}: alternative simulation, whose truth asymmetries stand for the uncertainty of the template")
+                notes.append(f"{dataset.name}: alternative simulation, for the uncertainty of the truth asymmetry")
         return notes
 
 

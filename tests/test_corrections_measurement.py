@@ -76,6 +76,15 @@ def test_the_scale_factor_is_not_clipped_at_one() -> None:
         assert point.value == pytest.approx(0.85, abs=4 * point.stat)
 
 
+def test_a_smooth_curve_serves_as_template_where_the_simulation_is_small() -> None:
+    smooth = MeasurementSettings(template="exponential")
+    samples = SIMULATION.sample("simulation", 500, 14), DATA.sample("data", 4_000, 15)
+    points = measure(*samples, "AK4PF", smooth).select("scale_factor")
+    for point, truth in zip(points, SCALE_FACTORS, strict=True):
+        assert point.status == "ok"
+        assert point.value == pytest.approx(truth, abs=4 * point.stat)
+
+
 def test_errors_from_replicas_agree_with_analytic_ones() -> None:
     arguments = [("simulation", 3_000, 6), ("data", 1_500, 7)]
     toys = (SIMULATION, DATA)
