@@ -53,14 +53,17 @@ def check_corrections(path: Path) -> list[str]:
     except Exception as error:  # noqa: BLE001  schema and evaluator have errors of their own
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{path} is not a correction set of schema version 2: {lines[0]}") from None
-    raise_if_any([f"{path}: {fault}" for name in found for fault in _faults(name, found[name])])
+    is_split = any("_SFUncertainty_" in name for name in found)
+    raise_if_any([f"{path}: {fault}" for name in found for fault in _faults(name, found[name], is_split=is_split)])
     lines = [f"{c.name}({', '.join(v.name for v in c.inputs)}) -> {c.output.name}" for c in model.corrections]
     return [*lines, *(f"{c.name} (compound)" for c in model.compound_corrections or ())]
 
 
-def _faults(name: str, correction: Any) -> Iterator[str]:
+def _faults(name: str, correction: Any, *, is_split: bool) -> Iterator[str]:
+    """What is not as promised; with `is_split` the scale factor has its uncertainty in a correction beside it."""
     inputs = tuple(variable.name for variable in correction.inputs)
-    promised = next((names for part, names in PROMISED.items() if part in name), None)
+    forms = {**PROMISED, "_ScaleFactor_": ("JetEta", "JetPt")} if is_split else PROMISED
+    promised = next((names for part, names in forms.items() if part in name), None)
     if promised is None:
         return
     if inputs != promised:

@@ -15,7 +15,9 @@ from coffea.jetmet_tools.JetResolutionScaleFactor import JetResolutionScaleFacto
 from coffea.lookup_tools import extractor
 
 from corrections.correction_set import Tags, write_correction_set
+from corrections.promises import check_corrections
 from corrections.results import Interval, Measurement, Point, ResolutionCurve, RhoSlope
+from corrections.scale_factor_json import JsonLayout
 from corrections.table import read_points, write_points
 from corrections.text_files import write_text_files
 
@@ -277,3 +279,10 @@ def test_the_text_twin_follows_rho_in_steps(tmp_path: Path) -> None:
         if middle is not None:
             assert row[7] == pytest.approx(noise + 0.3 * (middle - 20.0))
     assert (first[0][2], first[-1][3]) == (0.0, 1000.0)
+
+
+@pytest.mark.parametrize("layout", [JsonLayout(), JsonLayout(regions=True), JsonLayout(layout="split")])
+def test_every_layout_keeps_what_the_form_promises(layout: JsonLayout, tmp_path: Path) -> None:
+    path = tmp_path / "jet_jerc.json.gz"
+    write_correction_set([measurement()], Tags(), path, 20.0, layout)
+    assert any("ScaleFactor" in line for line in check_corrections(path))
