@@ -222,14 +222,19 @@ def combine(points: Sequence[Point], dataset: str) -> tuple[list[Point], list[Ch
 
 
 def _covariance(first: Point, second: Point) -> FloatArray:
-    """Covariance (2, 2) with the quoted uncertainties and the correlation of the copies."""
+    """Covariance (2, 2) with the correlation of the copies and the quoted uncertainties, both for one common value.
+
+    A value that came out low has a small uncertainty; weighed with it the mean would be low.
+    """
     correlation = 0.0
     if len(first.copies) == len(second.copies):
         both = np.isfinite(first.copies) & np.isfinite(second.copies)
         if np.count_nonzero(both) >= 10:
             correlation = float(np.clip(np.corrcoef(first.copies[both], second.copies[both])[0, 1], -0.9, 0.9))
-    off_diagonal = correlation * first.stat * second.stat
-    return np.array([[first.stat**2, off_diagonal], [off_diagonal, second.stat**2]])
+    relative = np.array([first.stat / first.value, second.stat / second.value])
+    common = float(np.average([first.value, second.value], weights=relative**-2))
+    errors = relative * common
+    return np.outer(errors, errors) * np.array([[1.0, correlation], [correlation, 1.0]])
 
 
 def _mean(first: Point, second: Point, covariance: FloatArray) -> Point:

@@ -19,6 +19,7 @@ from corrections.template_fit import (
     VarianceModel,
     expectation,
     fit_jointly,
+    joint_information,
     refit,
     row_scores,
     step_copies,
@@ -186,6 +187,22 @@ def fitted_copies(
     )
 
 
+def fitted_covariance(stack: Stack, model: VarianceModel, parameters: FloatArray) -> FloatArray:
+    """Covariance of the parameters from the expected information; nan where that cannot be inverted."""
+    n = model.design.shape[1]
+    scores = row_scores(
+        stack.distributions,
+        stack.replicas[:0],
+        stack.template_replicas[:0],
+        model.offset + model.design @ parameters[:n],
+        model.shift_offset + model.shift_design @ parameters[n:],
+    )
+    try:
+        return np.asarray(np.linalg.inv(joint_information(scores, model)))
+    except np.linalg.LinAlgError:
+        return np.full((len(parameters), len(parameters)), np.nan)
+
+
 def _for_each_copy(stack: Stack, values: FloatArray) -> FloatArray:
     return np.broadcast_to(values, (stack.n_replicas, *values.shape))
 
@@ -228,24 +245,26 @@ def fit_curve(
 ) -> CurveFit:
     """Resolution curve of one |eta| bin from all rows of `stack`; `reference` is needed where there are forward rows.
 
-    S^2 and C^2 are kept at or above zero: a term that wants to be negative is left out. N|N| has either sign. With two
-    bins N, with one bin N and S, cannot be told apart from the rest and are zero. With the form "nspc" the power of pT
-    beside S^2 is fitted too, within `POWERS`, where there are five bins or more and S^2 is not left out.
+    S^2 and C^2 are kept at or above zero: a term that wants to be negative is left out; its uncertainty, and what it
+    adds to that of the others, is quoted all the same. N|N| has either sign. With two bins N, with one bin N and S,
+    cannot be told apart from the rest and are zero. With the form "nspc" the power of pT beside S^2 is fitted too,
+    within `POWERS`, where there are five bins or more and S^2 is not left out.
     """
     terms, fit = _fit_terms(stack, reference, _Terms(_columns(stack)), fitter)
     if form == "nspc" and fit.converged and len(_bins(stack)) >= 5 and 1 in terms.columns:
         terms, fit = _fit_power(stack, reference, terms, fitter)
     squares, shift = terms.unpack(fit.parameters[None])
-    copies, shift_copies = squares[:0], shift[:0]
-    if fit.converged and stack.n_replicas:
-        offsets = None
-        if reference is not None:
-            offsets = np.where(stack.is_forward, reference.squared_copies(stack.pt) * stack.inflation**-2, 0.0)
-        model = _curve_model(stack, reference, terms)
-        copies, shift_copies = terms.unpack(fitted_copies(stack, model, fit.parameters, offsets))
-    return CurveFit(
-        squares[0], terms.unpack_covariance(fit), copies, shift[0], shift_copies, fit.converged, terms.power
-    )
+    if not fit.converged:
+        covariance = terms.unpack_covariance(fit.covariance)
+        return CurveFit(squares[0], covariance, squares[:0], shift[0], shift[:0], converged=False, power=terms.power)
+    free, parameters = terms.with_all(_columns(stack), fit.parameters)
+    model = _curve_model(stack, reference, free)
+    offsets = None
+    if reference is not None and stack.n_replicas:
+        offsets = np.where(stack.is_forward, reference.squared_copies(stack.pt) * stack.inflation**-2, 0.0)
+    copies, shift_copies = free.unpack(fitted_copies(stack, model, parameters, offsets))
+    covariance = free.unpack_covariance(fitted_covariance(stack, model, parameters))
+    return CurveFit(squares[0], covariance, copies, shift[0], shift_copies, converged=True, power=terms.power)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,12 +301,18 @@ class _Terms:
         shift[:, : parameters.shape[1] - self.n] = parameters[:, self.n :]
         return squares * self._units(), shift
 
-    def unpack_covariance(self, fit: JointFit) -> FloatArray:
-        """Covariance of the squares."""
+    def with_all(self, columns: tuple[int, ...], parameters: FloatArray) -> tuple[_Terms, FloatArray]:
+        """The same with all of `columns`, and the parameters with 0 for those that were left out."""
+        squares = dict(zip(self.columns, parameters, strict=False))
+        rest = parameters[len(self.columns) :]
+        return replace(self, columns=columns), np.array([*(squares.get(c, 0.0) for c in columns), *rest])
+
+    def unpack_covariance(self, fitted: FloatArray) -> FloatArray:
+        """Covariance of the squares from that of the parameters."""
         places = [*self.columns, 3][: self.n]
         units = self._units()
         covariance = np.zeros((len(units), len(units)))
-        covariance[np.ix_(places, places)] = fit.covariance[: self.n, : self.n]
+        covariance[np.ix_(places, places)] = fitted[: self.n, : self.n]
         return covariance * np.outer(units, units)
 
     def _units(self) -> FloatArray:

@@ -338,6 +338,14 @@ def _copied_scores(counts: FloatArray, shapes: FloatArray) -> FloatArray:
     return np.where(usable, scores, np.nan)
 
 
+def joint_information(scores: RowScores, model: VarianceModel) -> FloatArray:
+    """Expected information of all rows in the parameters of `model`, (n_parameters, n_parameters)."""
+    n = model.design.shape[1]
+    jacobian = np.zeros((len(scores.score), 2, n + model.shift_design.shape[1]))
+    jacobian[:, 0, :n], jacobian[:, 1, n:] = model.design, model.shift_design
+    return np.asarray(np.einsum("bik,bij,bjl->kl", jacobian, scores.information, jacobian))
+
+
 def step_copies(
     scores: RowScores,
     model: VarianceModel,
@@ -361,11 +369,8 @@ def step_copies(
     gradient = np.concatenate(
         [np.einsum("rbk,rb->rk", designs, change[..., 0]), change[..., 1] @ model.shift_design], axis=1
     )
-    jacobian = np.zeros((len(scores.score), 2, len(parameters)))
-    jacobian[:, 0, :n], jacobian[:, 1, n:] = model.design, model.shift_design
-    information = np.einsum("bik,bij,bjl->kl", jacobian, scores.information, jacobian)
     try:
-        return np.asarray(parameters + np.linalg.solve(information, gradient.T).T)
+        return np.asarray(parameters + np.linalg.solve(joint_information(scores, model), gradient.T).T)
     except np.linalg.LinAlgError:
         return np.full((len(scores.copies), len(parameters)), np.nan)
 
