@@ -339,6 +339,7 @@ def _measure(
             for name in outcome.output.varied
         }
         measurements = passes.with_systematics(measurements, compared, varied, settings.measurement, available_cores())
+    record.notes += [f"{m.algo}: {note}" for m in measurements for note in m.notes]
     if not settings.measurement.close_loop:
         return compared, measurements
     return compared, _measure_again(job, measurements, factors, settings, record, passes.mean_rho(compared))

@@ -64,7 +64,7 @@ class Fitting:
     fitter
         Finds the maximum of a likelihood.
     has_errors
-        Whether scale factors get a covariance.
+        Whether scale factors get copies, and a covariance with the statistics of simulation and reference region.
     reshape
         What is done to the rows of simulation before anything is fitted; their templates are those of data too.
     reshape_data

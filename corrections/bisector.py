@@ -100,11 +100,12 @@ def bisector(
     else:
         variance = measured.variance + scale**2 * subtracted.variance
     copies = _copies(measured, subtracted, scale)
+    divisor = 0.5 * (1 + cos_delta_phi)
     return _result(
-        value / cos_delta_phi,
-        variance / cos_delta_phi**2,
+        value / divisor,
+        variance / divisor**2,
         np.minimum(measured.effective, subtracted.effective),
-        copies / cos_delta_phi,
+        copies / divisor,
     )
 
 

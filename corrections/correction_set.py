@@ -229,7 +229,7 @@ def residual(name: str, residuals: Covered[Points]) -> cs.Correction:
     """Factor for jets in data."""
     description = (
         "Residual response correction for jets in data, response(simulation)/response(data) relative to the reference "
-        f"region, {form_in_pt(residuals)}; 1 in the reference region. |eta| and JetPt are clamped to the measured "
+        f"region, {form_in_pt(residuals)}; 1 on average there. |eta| and JetPt are clamped to the measured "
         f"range. {residuals.note()}"
     )
     return _response_correction(name, description, "correction", residuals, lambda p: p.value)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from corrections.results import Interval, Measurement, Point, Quantity
 
@@ -30,21 +30,27 @@ class Covered(Generic[Value]):
     def note(self) -> str:
         """One sentence that names the borrowed bins, empty if there are none."""
         parts = [
-            f"|eta| {a.low:g}-{a.high:g} was not measured and takes the value of {b.low:g}-{b.high:g}"
+            f"|eta| {a.low:g}-{a.high:g} was not measured well enough and takes the value of {b.low:g}-{b.high:g}"
             for a, b in self.neighbours
         ]
         return "; ".join(parts) + "." if parts else ""
 
 
-def cover(bins: Sequence[Interval], values: Sequence[Value | None]) -> Covered[Value] | None:
+def cover(
+    bins: Sequence[Interval], values: Sequence[Value | None], lends: Callable[[Value], bool] = lambda _: True
+) -> Covered[Value] | None:
     """Fill the unmeasured bins (None) from the nearest measured one inward, or outward where there is none inward.
 
-    None if no bin was measured.
+    A bin lends its value if `lends` says so. None if a bin was not measured and there is none to lend to it, and if no
+    bin was measured.
     """
-    measured = [i for i, value in enumerate(values) if value is not None]
-    if not measured:
+    lenders = [i for i, value in enumerate(values) if value is not None and lends(value)]
+    if not lenders and (not values or any(value is None for value in values)):
         return None
-    sources = [max([m for m in measured if m <= i], default=measured[0]) for i in range(len(bins))]
+    sources = [
+        i if value is not None else max([m for m in lenders if m <= i], default=lenders[0])
+        for i, value in enumerate(values)
+    ]
     filled = tuple(value for i in sources if (value := values[i]) is not None)
     borrowed = tuple((bins[i], bins[source]) for i, source in enumerate(sources) if i != source)
     return Covered(tuple(bins), filled, borrowed)
@@ -56,7 +62,8 @@ def covered_points(measurement: Measurement, quantity: Quantity) -> Covered[Poin
     for point in measurement.published(quantity):
         by_eta.setdefault(point.eta, []).append(point)
     measured = [tuple(p for p in points if p.is_measured) or None for points in by_eta.values()]
-    return cover(list(by_eta), measured)
+    # what is 1 by definition says nothing of a neighbour
+    return cover(list(by_eta), measured, lambda points: any(point.stat > 0 for point in points))
 
 
 def best_known(points: Iterable[Point]) -> dict[Interval, Point]:
@@ -70,6 +77,15 @@ def best_known(points: Iterable[Point]) -> dict[Interval, Point]:
         if point.is_measured and point.stat > 0 and (known is None or _relative(point) < _relative(known)):
             best[point.eta] = point
     return best
+
+
+def smearing_factors(measurement: Measurement) -> dict[Interval, Point]:
+    """The scale factor by which each |eta| bin is smeared, borrowed ones too; of several in pT the best known one."""
+    covered = covered_points(measurement, "scale_factor")
+    if covered is None:
+        return {}
+    best = [min(points, key=_relative) for points in covered.values]
+    return dict(zip(covered.bins, best, strict=True))
 
 
 def _relative(point: Point) -> float:

@@ -84,6 +84,8 @@ class SmoothResidual:
         (n_eta,).
     is_constant
         Which residuals have no slope, (n_eta,).
+    used
+        Which bins of pT took part, (n_eta, n_pt).
     status
         (n_eta,): "ok", or why the residual of the bin is nan.
     """
@@ -94,6 +96,7 @@ class SmoothResidual:
     chi2: FloatArray
     ndf: NDArray[np.int64]
     is_constant: BoolArray
+    used: BoolArray
     status: StatusArray
 
     def __call__(self, pt: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -160,9 +163,11 @@ def smooth_residual(
     pivot, chi2 = np.full(n_eta, np.nan), np.full(n_eta, np.nan)
     ndf, constant = np.zeros(n_eta, dtype=np.int64), np.ones(n_eta, dtype=np.bool_)
     status = np.full(n_eta, "ok", dtype="<U13")
+    taken = np.zeros(log_ratio.shape, dtype=np.bool_)
     for eta in range(n_eta):
         variance = covariance[:, eta, eta]
         used = np.isfinite(log_ratio[eta]) & (variance > 0) & np.isfinite(pt)
+        taken[eta] = used
         if not used.any():
             status[eta] = _worst(data.status[eta], simulation.status[eta])
             continue
@@ -178,7 +183,7 @@ def smooth_residual(
     parameters[status != "ok"] = np.nan
     joint[status != "ok"] = np.nan
     joint[:, :, status != "ok"] = np.nan
-    return SmoothResidual(parameters, joint, pivot, chi2, ndf, constant, status)
+    return SmoothResidual(parameters, joint, pivot, chi2, ndf, constant, taken, status)
 
 
 def _fields(pairs: Pairs) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:

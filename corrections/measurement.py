@@ -10,11 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrections.bin_fits import BinFit, Fitting, fit_bins, interval_of
-from corrections.coverage import best_known, covered_points
+from corrections.coverage import best_known, smearing_factors
+from corrections.methods import factors_by
 from corrections.points import METHOD, describe, parameter_points, resolution_curve, scale_factor_points
-from corrections.residual import Responses, comparable, fit_residual, relative_responses, residual_of
+from corrections.residual import (
+    Responses,
+    comparable,
+    fit_residual,
+    relative_responses,
+    residual_of,
+    with_smearing_error,
+)
 from corrections.results import AGAIN, DATA, RATIO, SIMULATION, AsymmetryFit, Check, Interval, Measurement, Point
 from corrections.stacks import FORWARD, mean_pt
+from corrections.template_fit import quick_fit
 from corrections.truth_response import truth_points
 
 if TYPE_CHECKING:
@@ -63,23 +72,19 @@ def measure(
 def refined(
     measurement: Measurement, data: Sample, smeared: Sample, settings: MeasurementSettings, threads: int = 1
 ) -> Measurement:
-    """`measurement` with every scale factor times that of `data` over `smeared`, the simulation smeared by it.
+    """`measurement` with every published scale factor times that of `data` over `smeared`, simulation smeared by it.
 
     Smeared simulation is as wide as data, so that what the width does to the method is the same on both sides and the
-    second factor is free of it. Its distance from 1 is what the first one lacked; the relative error is kept.
+    second factor is free of it. Its distance from 1 is what the first one lacked; the relative error is kept. Factors
+    by other methods, by which nothing was smeared, stay what they are.
     """
-    second = second_factors(data, smeared, settings, threads)
+    second = second_factors(measurement.method, data, smeared, settings, threads)
+    refinable = {id(p) for p in measurement.published("scale_factor") if p.is_measured}
+    is_known = {eta for eta, value in second.items() if np.isfinite(value)}
     points = tuple(
-        _scaled(p, second[p.eta])
-        if p.quantity == "scale_factor" and p.is_measured and np.isfinite(second.get(p.eta, np.nan))
-        else p
-        for p in measurement.points
+        _scaled(p, second[p.eta]) if id(p) in refinable and p.eta in is_known else p for p in measurement.points
     )
-    lacking = {
-        p.eta
-        for p in measurement.points
-        if p.quantity == "scale_factor" and p.is_measured and not np.isfinite(second.get(p.eta, np.nan))
-    }
+    lacking = {p.eta for p in measurement.points if id(p) in refinable and p.eta not in is_known}
     notes = tuple(
         f"|eta| {eta.low:g}-{eta.high:g}: the scale factor could not be refined with smeared simulation"
         for eta in sorted(lacking, key=lambda eta: eta.low)
@@ -88,10 +93,13 @@ def refined(
 
 
 def second_factors(
-    data: Sample, smeared: Sample, settings: MeasurementSettings, threads: int = 1
+    method: str, data: Sample, smeared: Sample, settings: MeasurementSettings, threads: int = 1
 ) -> dict[Interval, float]:
-    """Scale factor, constant in pT, of `data` over `smeared` per |eta| bin; absent where it cannot be fitted."""
-    constant = Fitting(replace(settings, scale_factor="constant"), threads)
+    """Scale factor, constant in pT, of `data` over `smeared` by a method per |eta| bin; absent where there is none."""
+    if method != METHOD:
+        return factors_by(method, smeared, data, settings)
+    simple = replace(settings, scale_factor="constant", template="histogram")
+    constant = Fitting(simple, threads, quick_fit, has_errors=False)
     _, bins = fit_bins(smeared.without_replicas(), data.without_replicas(), constant)
     return {fit.eta: fit.scale_factor.value for fit in bins if fit.scale_factor is not None}
 
@@ -104,7 +112,7 @@ def measured_again(
     Both must be 1. The events are the same, so that chance moves them by less than the uncertainties of the first
     measurement, which are what they are compared with.
     """
-    factors = second_factors(data, simulation, settings, threads)
+    factors = second_factors(measurement.method, data, simulation, settings, threads)
     residuals = {
         interval_of(simulation, eta): residual_of(data, simulation, eta, settings)
         for eta in range(simulation.binning.shape[0])
@@ -157,29 +165,16 @@ def with_residual(
 ) -> Measurement:
     """`measurement` with the residual response per |eta| bin; `smeared` is `simulation` smeared by the scale factor."""
     points = []
-    factors = covered_points(measurement, "scale_factor")
+    factors = smearing_factors(measurement)
     for eta in range(simulation.binning.shape[0]):
         responses = [relative_responses(sample, eta) for sample in (data, smeared, simulation)]
         enough = comparable(data, simulation, eta, settings)
         point = _residual_point(measurement.algo, simulation, eta, responses, enough)
-        if factors is not None and point.is_measured and point.region != "reference":
-            unsmeared = fit_residual(responses[0], responses[2], responses[2], enough)
-            point = _with_smearing_error(point, unsmeared.value, factors.values[eta][0])
+        unsmeared = fit_residual(responses[0], responses[2], responses[2], enough).value
+        point = with_smearing_error(point, unsmeared, factors.get(point.eta))
         points.append(point)
         points.extend(_response_points(measurement.algo, simulation, data, eta, responses))
     return replace(measurement, points=(*measurement.points, *points))
-
-
-def _with_smearing_error(point: Point, unsmeared: float, factor: Point) -> Point:
-    """The residual with what the uncertainty of the scale factor does to it through the smearing.
-
-    The smearing moves the logarithm in proportion to SF^2 - 1; near 1, where it moves nothing, nothing is added.
-    """
-    excess = factor.value**2 - 1
-    if not np.isfinite(unsmeared) or abs(excess) < 0.02:
-        return point
-    moved = np.log(point.value / unsmeared) * 2 * factor.value * factor.stat / excess
-    return replace(point, stat=float(np.hypot(point.stat, point.value * moved)))
 
 
 def _residual_point(

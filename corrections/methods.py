@@ -68,6 +68,9 @@ class _Factor:
     copies: FloatArray
 
 
+_UNITY = _Factor(1.0, 0.0, np.zeros(0))
+
+
 def methods_of(simulation: Sample, data: Sample | None) -> tuple[str, ...]:
     """The methods that the histograms allow beside the template one."""
     has_met = any(
@@ -101,6 +104,25 @@ def with_methods(
     return replace(whole, method=settings.method, curves=curves[settings.method])
 
 
+def factors_by(
+    name: str, simulation: Sample, data: Sample, settings: MeasurementSettings, imbalance: float = 0.0
+) -> dict[Interval, float]:
+    """Scale factor of `data` by one of the methods per |eta| bin, absent where there is none; for comparisons.
+
+    `imbalance` is a relative change of the square of the physics imbalance on both sides.
+    """
+    tables = _Tables(name, simulation.without_replicas(), data.without_replicas(), settings, imbalance)
+    reference = _fit_curve(tables.simulated(None), None)
+    reference_factor = _fit_factor(tables.measured(None), reference, None, None)
+    found = {}
+    for eta in range(_n_eta(simulation)):
+        curve = _fit_curve(tables.simulated(eta), reference)
+        factor = _fit_factor(tables.measured(eta), curve, reference, reference_factor)
+        if factor is not None and factor.squared > 0:
+            found[interval_of(simulation, eta)] = float(np.sqrt(factor.squared))
+    return found
+
+
 def _measure(
     name: str, simulation: Sample, data: Sample | None, algo: str, settings: MeasurementSettings
 ) -> tuple[list[Point], tuple[ResolutionCurve, ...]]:
@@ -112,12 +134,11 @@ def _measure(
         interval, simulated = interval_of(simulation, eta), tables.simulated(eta)
         curve = _fit_curve(simulated, reference)
         maker = _Points(name, algo, interval, simulation.binning.pt_avg_edges)
-        points += maker.resolutions(SIMULATION, simulated, reference, 1.0)
-        curves.append(maker.curve(simulated, curve))
+        points += maker.resolutions(SIMULATION, simulated, reference, _UNITY)
+        curves.append(maker.curve(simulated, curve, reference))
         if data is not None:
             measured = tables.measured(eta)
-            squared = reference_factor.squared if reference_factor is not None else np.nan
-            points += maker.resolutions(DATA, measured, reference, squared)
+            points += maker.resolutions(DATA, measured, reference, reference_factor)
             points.append(maker.factor(measured, _fit_factor(measured, curve, reference, reference_factor)))
     return points, tuple(curves)
 
@@ -130,6 +151,7 @@ class _Tables:
     simulation: Sample
     data: Sample | None
     settings: MeasurementSettings
+    imbalance: float = 0.0
 
     def simulated(self, eta: int | None) -> Table:
         return self._table(self.simulation, eta, same_events=True)
@@ -173,7 +195,11 @@ class _Tables:
             )
             first = self.settings.jet_threshold / float(low)
             cuts = alpha_max[:n_alpha]
-            found.append(detector_variance(measured, imbalance, cuts, first, same_events=same_events))
+            found.append(
+                detector_variance(
+                    measured, imbalance, cuts, first, same_events=same_events, imbalance_shift=self.imbalance
+                )
+            )
         return _stacked(found)
 
     def _balanced(self, sample: Sample, eta: int | None, region: int, same_events: bool) -> DetectorVariance:  # noqa: FBT001
@@ -183,7 +209,7 @@ class _Tables:
         reco = _components(sample, ("psi", "eta"), "reco", eta, region)
         truth = _components(self.simulation, ("psi", "eta"), "truth", eta, region)
         cosine = _cosine(sample, eta, region)
-        return bisector(reco, truth, edges, cosine, same_events=same_events)
+        return bisector(reco, truth, edges, cosine, same_events=same_events, imbalance_shift=self.imbalance)
 
 
 def _n_eta(sample: Sample) -> int:
@@ -247,6 +273,16 @@ def _others(table: Table, reference: CurveFit | None, factor: float) -> FloatArr
     return others
 
 
+def _others_variance(table: Table, reference: CurveFit | None, factor: _Factor | None) -> FloatArray:
+    """Variance of `_others`, (n_region, n_pt), analytic."""
+    variance = np.zeros_like(table.value)
+    if len(variance) > 1 and reference is not None and factor is not None:
+        basis = reference.basis(table.pt[FORWARD])
+        curve = np.einsum("ni,ij,nj->n", basis, reference.covariance, basis)
+        variance[FORWARD] = factor.squared**2 * curve + reference.squared(table.pt[FORWARD]) ** 2 * factor.variance
+    return variance
+
+
 def _others_copies(table: Table, reference: CurveFit | None, factors: FloatArray | None) -> FloatArray:
     others = np.zeros_like(table.copies)
     if table.copies.shape[1] > 1 and reference is not None and len(reference.replicas):
@@ -287,6 +323,12 @@ def _curve_of(
     solution: FloatArray,
 ) -> CurveFit:
     used = table.usable & np.isfinite(_others(table, reference, 1.0))
+    if reference is not None and used.shape[0] > 1:
+        basis = np.where(used[FORWARD][:, None], reference.basis(np.where(used[FORWARD], table.pt[FORWARD], 1.0)), 0.0)
+        moved = np.zeros((*used.shape, basis.shape[1]))
+        moved[FORWARD] = basis
+        shift = solution @ moved[used]
+        covariance = covariance + shift @ reference.covariance @ shift.T
     whole, matrix = np.zeros(3), np.zeros((3, 3))
     whole[columns], matrix[np.ix_(columns, columns)] = squares, covariance
     targets = (table.copies - _others_copies(table, reference, None)) / _probes(len(table.value))
@@ -308,13 +350,12 @@ def _fit_factor(
     used = table.usable & np.isfinite(target) & (expected > 0)
     if not used.any():
         return None
-    # the error grows with the width: that of the expectation keeps low fluctuations from weighing more
     weight = 1 / table.variance[used]
     information = float(np.sum(weight * expected[used] ** 2))
     squared = float(np.sum(weight * expected[used] * target[used])) / information
-    relative = curve.covariance / np.sum(curve.squared(table.pt[used]) ** 2) * used.sum()
-    simulated = float(np.einsum("ni,ij,nj->", curve_basis(table.pt[used]), relative, curve_basis(table.pt[used])))
-    variance = 1 / information + squared**2 * simulated / used.sum() ** 2
+    share = np.zeros_like(table.value)
+    share[used] = weight * expected[used] / information
+    variance = 1 / information + _propagated(table, share, squared, curve, reference, reference_factor)
     factors = reference_factor.copies if reference_factor is not None else None
     n = min(len(table.copies), len(curve.replicas), *([len(factors)] if factors is not None else []))
     shapes = np.stack([curve.squared_copies(pt)[:n] for pt in table.pt], axis=1) * _probes(len(table.value))
@@ -323,6 +364,28 @@ def _fit_factor(
     moved = (rest[:, used] - squared * shapes[:, used]) - (target[used] - squared * expected[used])
     copies = squared + moved @ (weight * expected[used]) / information
     return _Factor(squared, variance, copies)
+
+
+def _propagated(
+    table: Table,
+    share: FloatArray,
+    squared: float,
+    curve: CurveFit,
+    reference: CurveFit | None,
+    reference_factor: _Factor | None,
+) -> float:
+    """What curve, reference curve and reference factor add to the variance of a squared scale factor.
+
+    `share` (n_region, n_pt) is what a change of each bin's variance of A does to it.
+    """
+    pt = np.where(share > 0, table.pt, 1.0)
+    own = squared * np.einsum("rn,rnk->k", share * _probes(len(share)), np.array([curve.basis(each) for each in pt]))
+    variance = float(own @ curve.covariance @ own)
+    if len(share) > 1 and reference is not None and reference_factor is not None:
+        other = reference_factor.squared * share[FORWARD] @ reference.basis(pt[FORWARD])
+        scale = float(share[FORWARD] @ reference.squared(pt[FORWARD]))
+        variance += float(other @ reference.covariance @ other) + scale**2 * reference_factor.variance
+    return variance
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,12 +397,16 @@ class _Points:
     eta: Interval
     pt_edges: FloatArray
 
-    def resolutions(self, dataset: str, table: Table, reference: CurveFit | None, factor: float) -> list[Point]:
+    def resolutions(
+        self, dataset: str, table: Table, reference: CurveFit | None, factor: _Factor | None
+    ) -> list[Point]:
         probes = _probes(len(table.value))
-        squared = (table.value - _others(table, reference, factor)) / probes
-        copies = (table.copies - _others_copies(table, reference, None) * factor) / probes
+        squared = (table.value - _others(table, reference, factor.squared if factor is not None else np.nan)) / probes
+        factors = factor.copies if factor is not None and len(factor.copies) else None
+        copies = (table.copies - _others_copies(table, reference, factors)) / probes
+        error = np.sqrt(table.variance + _others_variance(table, reference, factor)) / probes
         return [
-            self._resolution(dataset, table, (region, b), float(squared[region, b]), copies[:, region, b], probes)
+            self._resolution(dataset, table, (region, b), float(squared[region, b]), copies[:, region, b], error)
             for region in range(len(squared))
             for b in range(squared.shape[1])
         ]
@@ -351,7 +418,7 @@ class _Points:
         place: tuple[int, int],
         squared: float,
         copies: FloatArray,
-        probes: FloatArray,
+        errors: FloatArray,
     ) -> Point:
         region, b = place
         status: Status = str(table.status[place])  # type: ignore[assignment]
@@ -359,7 +426,7 @@ class _Points:
             status = "ok" if squared > 0 else "no_reference" if np.isnan(squared) else "negative_square"
         value = float(np.sqrt(squared)) if squared > 0 else float("nan")
         spread = float(replica_spread(copies)) if len(copies) else float("nan")
-        error = spread if np.isfinite(spread) else float(np.sqrt(table.variance[place]) / probes[region, 0])
+        error = spread if np.isfinite(spread) else float(errors[place])
         pt = Interval(float(self.pt_edges[b]), float(self.pt_edges[b + 1]))
         shifted = value + (copies - squared) / (2 * value)
         return Point(
@@ -377,7 +444,7 @@ class _Points:
             copies=shifted if status == "ok" else np.zeros(0),
         )
 
-    def curve(self, table: Table, fit: CurveFit | None) -> ResolutionCurve:
+    def curve(self, table: Table, fit: CurveFit | None, reference: CurveFit | None) -> ResolutionCurve:
         used = table.usable
         if fit is None:
             nothing = Interval(float("nan"), float("nan"))
@@ -391,13 +458,14 @@ class _Points:
         pt = Interval(float(table.pt[used].min()), float(table.pt[used].max()))
         ndf = max(int(used.sum()) - int(np.count_nonzero(fit.squares)), 0)
         return ResolutionCurve(
-            SIMULATION, self.algo, self.eta, (n, s, c), covariance, pt, self._chi2(table, fit), ndf, "ok"
+            SIMULATION, self.algo, self.eta, (n, s, c), covariance, pt, self._chi2(table, fit, reference), ndf, "ok"
         )
 
-    def _chi2(self, table: Table, fit: CurveFit) -> float:
-        standard = table.usable[STANDARD]
-        pull = table.value[STANDARD] - 2 * fit.squared(table.pt[STANDARD])
-        return float(np.sum(pull[standard] ** 2 / table.variance[STANDARD][standard]))
+    def _chi2(self, table: Table, fit: CurveFit, reference: CurveFit | None) -> float:
+        expected = _probes(len(table.value)) * np.array([fit.squared(pt) for pt in table.pt])
+        pull = table.value - _others(table, reference, 1.0) - expected
+        used = table.usable & np.isfinite(pull)
+        return float(np.sum(pull[used] ** 2 / table.variance[used]))
 
     def factor(self, table: Table, fit: _Factor | None) -> Point:
         used = table.pt[table.usable]

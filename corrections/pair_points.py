@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrections.bin_fits import interval_of
+from corrections.coverage import smearing_factors
 from corrections.matrix_residual import Pairs, relative_response, smooth_residual
+from corrections.residual import with_smearing_error
 from corrections.results import RATIO, Interval, Point
 
 if TYPE_CHECKING:
@@ -27,16 +29,19 @@ ROUNDING = 1e-6
 
 
 def with_matrix(
-    measurement: Measurement, data: Sample, simulation: Sample, settings: MeasurementSettings
+    measurement: Measurement, data: Sample, simulation: Sample, smeared: Sample, settings: MeasurementSettings
 ) -> Measurement:
     """`measurement` with the residuals of the matrix method, with the third-jet cut and extrapolated in alpha.
 
-    `simulation` is smeared by the scale factor. The method asked for in the settings is the published one.
+    `smeared` is `simulation` smeared by the scale factor. The method asked for in the settings is the published one.
     """
     points: list[Point] = []
+    factors = smearing_factors(measurement)
     for method in (MATRIX, EXTRAPOLATED):
-        fit = _fit(method, data, simulation, settings.min_effective)
-        points += _points(method, measurement.algo, fit, data, simulation)
+        fits = [_fit(method, data, sample, settings) for sample in (smeared, simulation)]
+        for point, eta, b in _points(method, measurement.algo, fits[0], data, simulation):
+            unsmeared = float(fits[1](_mean_pt(data))[0][eta, b])
+            points.append(with_smearing_error(point, unsmeared, factors.get(point.eta)))
     has_any = any(p.is_measured and p.stat > 0 and p.method == settings.residual for p in points)
     whole = replace(measurement, points=(*measurement.points, *points))
     if settings.residual == measurement.residual_method or not has_any:
@@ -44,7 +49,7 @@ def with_matrix(
     return replace(whole, residual_method=settings.residual)
 
 
-def _fit(method: str, data: Sample, simulation: Sample, min_effective: float) -> SmoothResidual:
+def _fit(method: str, data: Sample, simulation: Sample, settings: MeasurementSettings) -> SmoothResidual:
     reference = simulation.binning.reference_bins
     weights = _reference_weights(data)
     alpha = None
@@ -52,19 +57,26 @@ def _fit(method: str, data: Sample, simulation: Sample, min_effective: float) ->
         edges = data.binning.alpha_edges
         alpha = (0.5 * (edges[1:] + edges[:-1]))[edges[1:] <= LAST_ALPHA + 1e-9]
     measured, simulated = (
-        relative_response(_pairs(sample, alpha), reference, weights, alpha, min_effective)
+        relative_response(
+            _pairs(sample, alpha, settings.jet_threshold), reference, weights, alpha, settings.min_effective
+        )
         for sample in (data, simulation)
     )
     return smooth_residual(measured, simulated, _mean_pt(data))
 
 
-def _pairs(sample: Sample, alpha: FloatArray | None) -> Pairs:
-    """All pairs with the third-jet cut, or in exclusive bins of alpha whatever the third jet."""
+def _pairs(sample: Sample, alpha: FloatArray | None, jet_threshold: float) -> Pairs:
+    """All pairs with the third-jet cut, or in exclusive bins of alpha whatever the third jet.
+
+    Bins of alpha in which third jets lie below `jet_threshold` (GeV), so that they are not seen, are left empty.
+    """
     grid = sample.matrix()
     names = ("weight", "weight_squared", "asymmetry", "asymmetry_squared")
     if alpha is None:
         return Pairs(*(grid[name][..., 1].sum(axis=-1) for name in names))
-    return Pairs(*(grid[name].sum(axis=-1)[..., : len(alpha)] for name in names))
+    binning = sample.binning
+    is_seen = binning.alpha_edges[: len(alpha)] >= jet_threshold / binning.pt_avg_edges[:-1, None] - 1e-9
+    return Pairs(*(grid[name].sum(axis=-1)[..., : len(alpha)] * is_seen for name in names))
 
 
 def _reference_weights(data: Sample) -> FloatArray:
@@ -89,7 +101,10 @@ def _known(value: float, error: float) -> tuple[float, float]:
     return (1.0, 0.0) if error < ROUNDING and abs(value - 1) < ROUNDING else (value, error)
 
 
-def _points(method: str, algo: str, fit: SmoothResidual, data: Sample, simulation: Sample) -> list[Point]:
+def _points(
+    method: str, algo: str, fit: SmoothResidual, data: Sample, simulation: Sample
+) -> list[tuple[Point, int, int]]:
+    """The points with the |eta| bin and the bin of pT whose value they have."""
     edges, means = data.binning.pt_avg_edges, _mean_pt(data)
     everything = Interval(float(edges[0]), float(edges[-1]))
     values, errors = fit(means)
@@ -110,9 +125,9 @@ def _points(method: str, algo: str, fit: SmoothResidual, data: Sample, simulatio
 
         if fit.is_constant[eta] or status != "ok":
             value, error = float(values[eta, 0]), float(errors[eta, 0])
-            found.append(make(everything, float(fit.pivot[eta]), value, error))
+            found.append((make(everything, float(fit.pivot[eta]), value, error), eta, 0))
             continue
-        for b in range(len(means)):
+        for b in np.flatnonzero(fit.used[eta]):
             pt = Interval(float(edges[b]), float(edges[b + 1]))
-            found.append(make(pt, float(means[b]), float(values[eta, b]), float(errors[eta, b])))
+            found.append((make(pt, float(means[b]), float(values[eta, b]), float(errors[eta, b])), eta, int(b)))
     return found

@@ -91,10 +91,11 @@ def smeared_settings(
     write_correction_set(measurements, tags, path, rho)
     algo = calibrated_algo(settings.calibration, "{algo}")
     smearing = Smearing(str(path), f"{tags.jer}_MC_PtResolution_{algo}", f"{tags.jer}_MC_ScaleFactor_{algo}")
-    # the resolution does not depend on rho, so that any value serves files that have none
+    # the resolution of files without rho is the one at its mean
     own = settings.calibration.rho if settings.calibration.rho is not None else rho
     calibration = replace(settings.calibration, smearing=smearing, rho=own)
-    return replace(settings, calibration=calibration, systematics=replace(settings.systematics, enabled=False))
+    plain = replace(settings.systematics, enabled=False)
+    return replace(settings, calibration=calibration, systematics=plain, replicas=0)
 
 
 def with_residuals(
@@ -120,7 +121,7 @@ def with_residuals(
             if simulation is not each.simulation:
                 measurement = refined(measurement, each.data, simulation, settings, threads)  # noqa: PLW2901
             measurement = with_residual(measurement, each.data, each.simulation, simulation, settings)  # noqa: PLW2901
-            results.append(with_matrix(measurement, each.data, simulation, settings))
+            results.append(with_matrix(measurement, each.data, each.simulation, simulation, settings))
     return tuple(results)
 
 
@@ -138,6 +139,8 @@ def corrected_settings(
 
 def to_correct(datasets: Sequence[Dataset], measurements: Sequence[Measurement], settings: DijetSettings) -> set[str]:
     """Names of the nominal simulation and of the data between which a scale factor was measured."""
+    if settings.calibration.residual is not None:
+        return set()  # a correction on top of that of the user cannot be applied
     simulated = to_smear(datasets, measurements, settings)
     algos = {algo_of(d, settings) for d in datasets if d.name in simulated}
     return simulated | {d.name for d in datasets if not d.is_mc and algo_of(d, settings) in algos}

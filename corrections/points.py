@@ -234,7 +234,7 @@ def _covariance(first: Point, second: Point) -> FloatArray:
     relative = np.array([first.stat / first.value, second.stat / second.value])
     common = float(np.average([first.value, second.value], weights=relative**-2))
     errors = relative * common
-    return np.outer(errors, errors) * np.array([[1.0, correlation], [correlation, 1.0]])
+    return np.asarray(np.outer(errors, errors) * np.array([[1.0, correlation], [correlation, 1.0]]))
 
 
 def _mean(first: Point, second: Point, covariance: FloatArray) -> Point:
@@ -367,6 +367,8 @@ def _factor_point(
 
 def factor_status(value: float, error: float) -> Status:
     """Whether a scale factor is worth publishing: a number with an uncertainty below `MOST_UNCERTAIN` of it."""
-    if not (np.isfinite(value) and np.isfinite(error)):
+    if not np.isfinite(value):
         return "negative_square"
+    if not np.isfinite(error):
+        return "not_converged"
     return "ok" if error <= MOST_UNCERTAIN * value else "imprecise"

@@ -7,7 +7,7 @@ widths times (spectrum power - 2), so the simulation is to be smeared by the sca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from corrections.stacks import FORWARD
 from processors.observables import response_from_asymmetry
 
 if TYPE_CHECKING:
+    from corrections.results import Point
     from corrections.sample import Sample, Spectra
     from corrections.settings import MeasurementSettings
 
@@ -77,6 +78,20 @@ def comparable(data: Sample, simulation: Sample, eta: int, settings: Measurement
     """Bins of pt_avg with forward events enough for a mean asymmetry on both sides, (n_pt,)."""
     few = data.spectra(eta, FORWARD).effective < settings.min_data
     return np.asarray(~few & (simulation.spectra(eta, FORWARD).effective >= settings.min_effective))
+
+
+def with_smearing_error(point: Point, unsmeared: float, factor: Point | None) -> Point:
+    """The residual with what the uncertainty of the scale factor does to it through the smearing.
+
+    The smearing moves the logarithm in proportion to SF^2 - 1; near 1, where it moves nothing, nothing is added.
+    """
+    if factor is None or not point.is_measured or not point.stat > 0 or not np.isfinite(unsmeared):
+        return point
+    excess = factor.value**2 - 1
+    if abs(excess) < 0.02:
+        return point
+    moved = np.log(point.value / unsmeared) * 2 * factor.value * factor.stat / excess
+    return replace(point, stat=float(np.hypot(point.stat, point.value * moved)))
 
 
 def mean_asymmetry(spectra: Spectra, edges: FloatArray) -> tuple[FloatArray, FloatArray]:

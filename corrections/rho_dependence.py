@@ -12,6 +12,7 @@ from corrections.bin_fits import interval_of
 from corrections.noise import NoiseSlope, fit_noise_slope
 from corrections.results import SIMULATION, Interval, Point, RhoSlope
 from corrections.sample import effective_count
+from corrections.truth_response import mean_truth_pt
 from corrections.widths import fit_core
 from processors.binning import RESPONSE_BINS, RESPONSE_RANGE
 
@@ -70,8 +71,8 @@ def _fit(
         if core.width.status == "ok":
             widths[place] = core.width.value / core.mean.value
             errors[place] = core.width.error / core.mean.value
-    edges = simulation.binning.pt_avg_edges
-    return fit_noise_slope(widths, errors, np.sqrt(edges[1:] * edges[:-1]), rho, mean_rho)
+    pt = mean_truth_pt(counts.sum(axis=(-2, -1)), simulation.binning.pt_avg_edges)
+    return fit_noise_slope(widths, errors, pt, rho, mean_rho)
 
 
 def _slope(fit: NoiseSlope, reach: Interval) -> RhoSlope | None:

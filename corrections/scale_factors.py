@@ -77,11 +77,15 @@ class ScaleFactorFit:
             pt
         ) + self.squared(pt)
 
+    def squared_variance(self, pt: FloatArray) -> FloatArray:
+        """Variance of `squared` from the covariance of the parameters alone, (n,)."""
+        gradient = parts(self.form, self.curve, pt) / self.curve.squared(pt)[:, None]
+        return np.asarray(np.einsum("nk,kl,nl->n", gradient, self.covariance, gradient))
+
     def squared_error(self, pt: FloatArray) -> FloatArray:
         """Standard deviation of `squared`, (n,), from the copies; analytic without them."""
         spread = replica_spread(self.squared_copies(pt))
-        gradient = parts(self.form, self.curve, pt) / self.curve.squared(pt)[:, None]
-        analytic = np.einsum("nk,kl,nl->n", gradient, self.covariance, gradient)
+        analytic = self.squared_variance(pt)
         if self.form == "curves":
             basis = self.curve.basis(pt) * (self.squared(pt) / self.curve.squared(pt))[:, None]
             analytic = analytic + np.einsum("nk,kl,nl->n", basis, self.curve.covariance, basis)
@@ -132,7 +136,7 @@ def fit_scale_factor(
         return None
     n = model.design.shape[1]
     if not has_errors:
-        return ScaleFactorFit(form, curve, fit.parameters[:n], np.full((n, n), np.nan), np.zeros((0, n)))
+        return ScaleFactorFit(form, curve, fit.parameters[:n], fit.covariance[:n, :n], np.zeros((0, n)))
     covariance = fit.covariance[:n, :n] + _simulated_covariance(simulated, curve, reference, form, fit.parameters[:n])
     if reference is not None and data.is_forward.any():
         shifted = reference_squared + reference.squared_error(data.pt) * reference.curve.squared(data.pt)

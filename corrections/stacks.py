@@ -235,24 +235,28 @@ def stretched(stack: Stack, change: float) -> Stack:
     return replace(stack, distributions=d._replace(templates=moved), replicas=stack.replicas[:0])
 
 
-def with_templates_of(stack: Stack, other: Sample, eta: int | None) -> Stack:
-    """`stack` with the truth asymmetries of another simulation; bootstrap copies are left out.
+def with_templates_of(stack: Stack, other: Sample, eta: int | None, min_effective: float) -> tuple[Stack, float]:
+    """`stack` with the truth asymmetries of another simulation, and the share of its rows that got one.
 
-    A row for which the other one has nothing keeps its template.
+    A row for which the other one has fewer than `min_effective` effective events keeps its template; bootstrap copies
+    are left out.
     """
     regions: dict[Region, int] = {"standard": STANDARD, "forward": FORWARD}
 
-    def template(row: Row) -> FloatArray:
+    def template(row: Row) -> tuple[FloatArray, float]:
         alphas = other.binning.alpha_groups[row.alpha]
         found = (
             other.reference_spectra(alphas)[1] if eta is None else other.truth_spectra(eta, regions[row.region], alphas)
         )
-        return np.asarray(found.counts[row.pt_bin])
+        return found.counts[row.pt_bin], float(found.effective[row.pt_bin])
 
-    templates = np.array([template(row) for row in stack.rows]).reshape(stack.distributions.templates.shape)
-    usable = templates.sum(axis=1, keepdims=True) > 0
-    chosen = np.where(usable, templates, stack.distributions.templates)
-    return replace(stack, distributions=stack.distributions._replace(templates=chosen), replicas=stack.replicas[:0])
+    pairs = [template(row) for row in stack.rows]
+    templates = np.array([counts for counts, _ in pairs]).reshape(stack.distributions.templates.shape)
+    usable = np.array([effective >= min_effective for _, effective in pairs], dtype=np.bool_)
+    chosen = np.where(usable[:, None], templates, stack.distributions.templates)
+    moved = replace(stack, distributions=stack.distributions._replace(templates=chosen), replicas=stack.replicas[:0])
+    filled = usable | (stack.distributions.counts.sum(axis=1) == 0)
+    return moved, float(np.mean(filled)) if usable.any() else 0.0
 
 
 def _regions(sample: Sample, eta: int) -> tuple[Region, ...]:

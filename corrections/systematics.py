@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrections.bin_fits import Fitting, fit_bins, interval_of
+from corrections.methods import MPFX, factors_by
+from corrections.points import METHOD
 from corrections.residual import residual_of
 from corrections.results import SIMULATION, SOURCES, Interval, Shift
 from corrections.stacks import stretched, with_templates_of
@@ -34,6 +36,8 @@ ByEta = dict[Interval, float]
 
 # The fitted range of A is changed by this many half-widths for the uncertainty of the width estimator.
 WINDOW_CHANGE = 0.5
+# Share of the distributions of an |eta| bin that must get a template of the alternative simulation.
+MOST_ROWS = 0.5
 MISSING = {
     "jes": "no histograms with a varied energy scale",
     "pu": "no pile-up weights are configured",
@@ -56,11 +60,18 @@ class Variations:
 
 
 def with_systematics(measurement: Measurement, variations: Variations) -> Measurement:
-    """`measurement` with the shifts of its scale factors and residual responses, and notes on what is lacking."""
-    factors = factor_shifts(measurement, variations)
+    """`measurement` with the shifts of its published scale factors and residuals, and notes on what is lacking.
+
+    Those of the residuals are of the mean asymmetry, which the matrix method averages in another way.
+    """
+    is_template = measurement.method == METHOD
+    factors = (factor_shifts if is_template else other_factor_shifts)(measurement, variations)
     residuals = residual_shifts(variations)
     found = {shift.source for shifts in factors.values() for shift in shifts}
-    points = tuple(_shifted(point, factors, residuals) for point in measurement.points)
+    published = {id(p) for p in (*measurement.published("scale_factor"), *measurement.published("residual"))}
+    points = tuple(
+        _shifted(point, factors, residuals) if id(point) in published else point for point in measurement.points
+    )
     lacking = [source for source in SOURCES if source not in found]
     notes = tuple(f"systematic {source} was not evaluated: {MISSING.get(source, 'no fit')}" for source in lacking)
     return replace(measurement, points=points, notes=(*measurement.notes, *(notes if factors else ())))
@@ -71,7 +82,9 @@ def _shifted(point: Point, factors: Mapping[Interval, list[Shift]], residuals: M
     if not point.is_measured or point.region == "reference":
         return point
     shifts = (Shift(s.source, s.up * point.value, s.down * point.value) for s in relative)
-    return replace(point, shifts=tuple(shifts))
+    shifted = replace(point, shifts=tuple(shifts))
+    # a factor whose lower edge is below zero cannot be applied
+    return replace(shifted, status="imprecise") if shifted.total >= shifted.value else shifted
 
 
 def factor_shifts(measurement: Measurement, variations: Variations) -> dict[Interval, list[Shift]]:
@@ -94,14 +107,36 @@ def factor_shifts(measurement: Measurement, variations: Variations) -> dict[Inte
         if pair[0] is not None and pair[1] is not None:
             found[source] = ratios(plain, pair[0]), ratios(plain, pair[1])
     if nominal.alternatives:
-        found["template"] = _both_ways(
-            _largest([ratios(_with_templates(plain, other)) for other in nominal.alternatives])
-        )
+        shifts = [
+            _template_shifts(plain, other, samples=(simulation, data), base=base) for other in nominal.alternatives
+        ]
+        found["template"] = _both_ways(_largest(shifts))
     change = settings.imbalance
     found["imbalance"] = ratios(_stretched(plain, change)), ratios(_stretched(plain, -change))
     found["width"] = ratios(_windowed(plain, WINDOW_CHANGE)), ratios(_windowed(plain, -WINDOW_CHANGE))
     if settings.scale_factor == "constant":
         found["ptdep"] = _both_ways(_pt_dependence(simulation, data, plain))
+    found["nonclosure"] = _both_ways(non_closure(measurement))
+    return _by_eta(found)
+
+
+def other_factor_shifts(measurement: Measurement, variations: Variations) -> dict[Interval, list[Shift]]:
+    """The same for a published method other than the template one, by that method."""
+    nominal, settings, method = variations.nominal, variations.settings, measurement.method
+    if nominal.simulation is None or nominal.data is None:
+        return {}
+    samples = nominal.simulation, nominal.data
+    base = factors_by(method, *samples, settings)
+    found: dict[str, tuple[ByEta, ByEta]] = {}
+    for source in ("jes", "pu", "dphi", "pt3"):
+        pair = [_samples(variations.varied.get(f"{source}_{side}")) for side in ("up", "down")]
+        if pair[0] is not None and pair[1] is not None:
+            up, down = (factors_by(method, *each, settings) for each in pair if each is not None)
+            found[source] = _relative(up, base), _relative(down, base)
+    change = settings.imbalance
+    if method != MPFX:
+        up, down = (factors_by(method, *samples, settings, sign * change) for sign in (1, -1))
+        found["imbalance"] = _relative(up, base), _relative(down, base)
     found["nonclosure"] = _both_ways(non_closure(measurement))
     return _by_eta(found)
 
@@ -121,11 +156,17 @@ def _samples(comparison: Comparison | None) -> tuple[Sample, Sample] | None:
     return comparison.simulation.without_replicas(), comparison.data.without_replicas()
 
 
-def _with_templates(fitting: Fitting, other: Sample) -> Fitting:
-    def reshape(stack: Stack, eta: int | None) -> Stack:
-        return with_templates_of(stack, other, eta)
+def _template_shifts(fitting: Fitting, other: Sample, samples: tuple[Sample, Sample], base: ByEta) -> ByEta:
+    """Relative change with the truth asymmetries of another simulation, where it has enough of them."""
+    shares: dict[int | None, float] = {}
 
-    return replace(fitting, reshape_data=reshape)
+    def reshape(stack: Stack, eta: int | None) -> Stack:
+        moved, shares[eta] = with_templates_of(stack, other, eta, fitting.settings.min_row)
+        return moved
+
+    values = _relative(_values(*samples, replace(fitting, reshape_data=reshape)), base)
+    enough = {interval_of(samples[0], eta) for eta, share in shares.items() if eta is not None and share >= MOST_ROWS}
+    return {eta: value for eta, value in values.items() if eta in enough}
 
 
 def _stretched(fitting: Fitting, change: float) -> Fitting:
@@ -156,7 +197,12 @@ def _mean_distance(constant: BinFit, free: BinFit) -> float | None:
     rows = free.data.only(free.compared)
     ratio = np.sqrt(np.maximum(free.scale_factor.squared(rows.pt), 0.0)) / constant.scale_factor.value
     weight = rows.distributions.counts.sum(axis=1) / rows.distributions.scale
-    return float(np.average(np.abs(ratio - 1), weights=weight))
+    distance = float(np.average(np.abs(ratio - 1), weights=weight))
+    # what the freedom of the parts makes of chance: the variance of the ratio beyond that of the constant
+    own = free.scale_factor.squared_variance(rows.pt) / free.scale_factor.squared(rows.pt) ** 2
+    common = constant.scale_factor.squared_variance(rows.pt) / constant.scale_factor.squared(rows.pt) ** 2
+    noise = float(np.average(np.maximum(own - common, 0.0), weights=weight)) / 4
+    return float(np.sqrt(max(distance**2 - noise, 0.0)))
 
 
 def non_closure(measurement: Measurement) -> ByEta:
@@ -166,12 +212,12 @@ def non_closure(measurement: Measurement) -> ByEta:
         if point.is_measured and point.stat > 0:
             truth.setdefault(point.eta, []).append(point)
     curves = {curve.eta: curve for curve in measurement.curves if curve.status == "ok"}
-    pairs = {eta: _mean_ratio(curves[eta], points) for eta, points in truth.items() if eta in curves}
-    return {eta: abs(1 - ratio) for eta, ratio in pairs.items() if ratio is not None}
+    pairs = {eta: _mean_distance_from_truth(curves[eta], points) for eta, points in truth.items() if eta in curves}
+    return {eta: distance for eta, distance in pairs.items() if distance is not None}
 
 
-def _mean_ratio(curve: ResolutionCurve, points: Iterable[Point]) -> float | None:
-    """Mean of curve over truth-response width, in the range of pT that the curve was fitted to."""
+def _mean_distance_from_truth(curve: ResolutionCurve, points: Iterable[Point]) -> float | None:
+    """Distance from 1 of the mean of curve over truth-response width, in the range of pT of the curve, less chance."""
     inside = [p for p in points if curve.pt_range.low <= p.pt_mean <= curve.pt_range.high]
     if not inside:
         return None
@@ -179,7 +225,12 @@ def _mean_ratio(curve: ResolutionCurve, points: Iterable[Point]) -> float | None
     ratio = expected / np.array([p.value for p in inside])
     weight = np.array([(p.value / p.stat) ** 2 for p in inside])
     usable = np.isfinite(ratio)
-    return float(np.average(ratio[usable], weights=weight[usable])) if usable.any() else None
+    if not usable.any():
+        return None
+    mean = float(np.average(ratio[usable], weights=weight[usable]))
+    pt = np.array([p.pt_mean for p in inside])[usable]
+    band = float(np.average((curve.band(pt) / expected[usable]) ** 2, weights=weight[usable]))
+    return float(np.sqrt(max((mean - 1) ** 2 - band - 1 / weight[usable].sum(), 0.0)))
 
 
 def residual_shifts(variations: Variations) -> dict[Interval, list[Shift]]:

@@ -12,7 +12,8 @@ from dijet_toys import ONES, Toy
 
 import analysis
 from corrections import passes
-from corrections.measurement import measure, measured_again, with_residual
+from corrections.coverage import covered_points
+from corrections.measurement import measure, measured_again, refined, with_residual
 from corrections.results import FAILED_BELOW
 from corrections.settings import MeasurementSettings
 from samples.toy import write_toy
@@ -108,3 +109,25 @@ def test_a_run_whose_corrections_are_wrong_ends_with_4(tmp_path: Path, monkeypat
         signal.signal(number, handler)
     assert caught.value.code == 4
     assert (tmp_path / "run" / "corrections" / "jet_jerc.json.gz").is_file()
+
+
+def test_only_the_published_method_is_refined(data: Sample) -> None:
+    simulation = Toy().sample("simulation", 6000, 1)
+    first = measure(simulation, data, "AK4PF", SETTINGS)
+    other = tuple(replace(p, method="bisector", value=1.3) for p in first.published("scale_factor"))
+    whole = replace(first, points=(*first.points, *other))
+    # smeared a little too much: the second factor is below one
+    smeared = Toy(factors=1.05 * FACTORS).sample("simulation", 6000, 3)
+    found = refined(whole, data, smeared, SETTINGS)
+    assert [p.value for p in found.select("scale_factor", method="bisector")] == [1.3] * len(other)
+    pairs = zip(first.published("scale_factor"), found.published("scale_factor"), strict=True)
+    assert all(after.value < before.value for before, after in pairs)
+
+
+def test_what_is_one_by_definition_is_not_lent_to_bins_without_a_residual(measurement: Measurement) -> None:
+    points = tuple(
+        p if p.quantity != "residual" or p.region == "reference" else replace(p, value=np.nan, status="few_events")
+        for p in measurement.points
+    )
+    assert covered_points(measurement, "residual") is not None
+    assert covered_points(replace(measurement, points=points), "residual") is None

@@ -43,7 +43,7 @@ def samples() -> Samples:
 def measured(samples: Samples) -> Measurement:
     simulation, data, smeared = samples
     whole = with_methods(measure(simulation, data, "AK4PF", SETTINGS), simulation, data, SETTINGS)
-    return with_matrix(whole, data, smeared, SETTINGS)
+    return with_matrix(whole, data, simulation, smeared, SETTINGS)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -95,7 +95,8 @@ def test_residuals_of_all_pairs_put_in_come_back(measured: Measurement, method: 
         truth = 1 / RESPONSES[ETA[point.eta.low]]
         assert point.status == "ok"
         assert point.value == pytest.approx(truth, abs=4 * point.stat + 0.001)
-        assert point.stat < 0.004
+        # bins of alpha below the jet threshold take no part in the extrapolation
+        assert point.stat < (0.004 if method == "matrix" else 0.01)
 
 
 def test_the_reference_region_of_the_matrix_is_one_by_definition(measured: Measurement) -> None:
@@ -105,6 +106,6 @@ def test_the_reference_region_of_the_matrix_is_one_by_definition(measured: Measu
 
 def test_the_residual_asked_for_is_published(samples: Samples, measured: Measurement) -> None:
     bare = replace(measured, points=tuple(p for p in measured.points if p.quantity != "residual"))
-    found = with_matrix(bare, samples[1], samples[2], replace(SETTINGS, residual="matrix_extrapolated"))
+    found = with_matrix(bare, samples[1], samples[0], samples[2], replace(SETTINGS, residual="matrix_extrapolated"))
     assert found.residual_method == "matrix_extrapolated"
     assert {p.method for p in found.published("residual")} == {"matrix_extrapolated"}

@@ -169,7 +169,9 @@ def test_the_non_closure_is_the_known_bias(measurement: Measurement) -> None:
     points = [p for c, b in zip(measurement.curves, biases, strict=True) for p in truth(c.eta, b, measurement)]
     found = non_closure(replace(measurement, points=(*measurement.points, *points)))
     got = [found[c.eta] for c in measurement.curves]
-    assert got == pytest.approx([abs(1 - b) for b in biases], abs=1e-9)
+    # less the error of the curve, some per mille, in quadrature
+    assert got == pytest.approx([abs(1 - b) for b in biases], abs=2e-3)
+    assert all(size <= abs(1 - b) for size, b in zip(got, biases, strict=True))
 
 
 def test_truth_points_outside_of_the_range_of_the_curve_do_not_count(measurement: Measurement) -> None:
@@ -197,7 +199,8 @@ def test_all_shifts_reach_the_points_and_their_total_is_the_quadrature(
         assert point.total > point.stat
         nonclosure = point.shift("nonclosure")
         assert nonclosure is not None
-        assert nonclosure.up == pytest.approx(0.02 * point.value, abs=1e-6)
+        # less what chance makes of it, in quadrature
+        assert 0.8 * 0.02 * point.value < nonclosure.up < 0.02 * point.value
     assert not any("was not evaluated" in note for note in found.notes)
     assert all(p.shifts == () for p in found.select("residual") if p.region == "reference")
 
