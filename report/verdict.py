@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Grade = Literal["good", "note", "bad"]
 ORDER: tuple[Grade, ...] = ("good", "note", "bad")
 CLOSURE_PROBABILITY = 1e-3
-CLOSURE_TOLERANCE = 0.03
+CLOSURE_TOLERANCE, BIN_TOLERANCE = 0.03, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,17 @@ def worst(found: Sequence[Check]) -> Grade:
     return max((check.grade for check in found), key=ORDER.index, default="note")
 
 
+def _count(n: int, name: str) -> str:
+    return f"{n:,} {name}{'' if n == 1 else 's'}"
+
+
 def _complete(run: Mapping[str, Any]) -> Check:
     lost = run.get("lost") or ()
     events = run.get("events")
     read = f"{events:,} events read. " if isinstance(events, int) else ""
     if lost:
-        return Check("bad", "Input", f"{read}{len(lost)} chunks of input were lost; see below.")
+        were = "was" if len(lost) == 1 else "were"
+        return Check("bad", "Input", f"{read}{_count(len(lost), 'chunk')} of input {were} lost; see below.")
     if run.get("complete") is False:
         return Check("bad", "Input", f"{read}The run is not complete.")
     if run.get("complete") is None:
@@ -86,7 +91,8 @@ def _excluded(run: Mapping[str, Any]) -> Check | None:
     counts = excluded_counts(run)
     if not counts:
         return None
-    return Check("note", "Exclusions", f"{len(counts)} reasons led to events or jets being left out; counted below.")
+    reasons = _count(len(counts), "reason")
+    return Check("note", "Exclusions", f"Events or jets were left out for {reasons}; counted below.")
 
 
 def _fits(measurement: Measurement) -> Check:
@@ -148,7 +154,8 @@ def _methods(measurement: Measurement, quantity: Quantity) -> Check | None:
     told = f"{names}: spread (RMS) of {extent} per |η| bin"
     apart = sum(is_apart(point, points[0]) for points in several for point in points[1:])
     if apart:
-        words = f"{told}; {apart} values are further from the published one than twice the uncertainty of both."
+        values = f"{_count(apart, 'value')} {'is' if apart == 1 else 'are'}"
+        words = f"{told}; {values} further from the published one than twice the uncertainty of both."
         return Check("note", title, words)
     words = f"{told}; none is further from the published one than twice the uncertainty of both."
     return Check("good", title, words)
@@ -173,10 +180,29 @@ def _closure(measurements: Sequence[Measurement]) -> Check:
     found = [(measurement.algo, *mean_closure(measurement)) for measurement in measurements]
     known = [(algo, value, error) for algo, value, error in found if np.isfinite(value)]
     if not known:
-        return Check("note", "Closure", "Not tested: it needs truth jets.")
-    is_off = any(abs(value - 1) > max(CLOSURE_TOLERANCE, 3 * error) for _, value, error in known)
+        return Check("note", "Closure", f"Not tested: {_why_no_closure(measurements)}.")
+    bins = [
+        (measurement.algo, eta, *mean(ratios)[:2])
+        for measurement in measurements
+        for eta in eta_bins(measurement, "jer_truth")
+        if np.isfinite(mean(ratios := closure(measurement, eta))[0])
+    ]
+    off = [b for b in bins if abs(b[2] - 1) > max(BIN_TOLERANCE, 2 * b[3])]
+    is_off = bool(off) or any(abs(value - 1) > CLOSURE_TOLERANCE for _, value, _ in known)
     words = "; ".join(f"{algo} {number_words(value, error)}" for algo, value, error in known)
-    return Check("note" if is_off else "good", "Closure", f"Measured / truth resolution of simulation: {words}.")
+    algo, eta, value, error = max(off or bins, key=lambda b: abs(b[2] - 1) / b[3])
+    where = f"{algo}, " if len(known) > 1 else ""
+    worst_one = f"worst bin {where}|η| {eta.low:g} to {eta.high:g}, {number_words(value, error)}"
+    told = f"Measured / truth resolution of simulation: {words}; {worst_one}."
+    return Check("note" if is_off else "good", "Closure", told)
+
+
+def _why_no_closure(measurements: Sequence[Measurement]) -> str:
+    if not measurements:
+        return "there is no simulation that was measured"
+    if not any(eta_bins(measurement, "jer_truth") for measurement in measurements):
+        return "it needs truth jets, which the simulation does not have"
+    return "too few events to measure the resolution from dijets and from truth jets at the same pT"
 
 
 def _known_answer(run: Mapping[str, Any]) -> Check | None:

@@ -339,6 +339,58 @@ def test_a_loop_that_does_not_close_is_bad(chi2: float, grade: str) -> None:
     assert grades(RUN, replace(MEASUREMENT, checks=found))["Closing the loop"] == grade
 
 
+def resolutions(*values: float, stat: float = 0.0001) -> Measurement:
+    """Resolution of simulation from dijets, relative to that from truth jets, in |eta| bins of width 1."""
+    points: list[Point] = []
+    for i, value in enumerate(values):
+        for pt in (Interval(40.0, 65.0), Interval(65.0, 110.0)):
+            common = ("AK4PF", "template", "standard", Interval(i, i + 1.0), pt, math.sqrt(pt.low * pt.high))
+            points += [
+                Point("jer", "simulation", *common, 0.2 * value, 0.2 * stat, "ok"),
+                Point("jer_truth", "simulation", *common, 0.2, 0.00001, "ok"),
+            ]
+    return replace(MEASUREMENT, points=tuple(points))
+
+
+@pytest.mark.parametrize(
+    ("values", "stat", "grade"),
+    [
+        ((1.02, 1.02), 0.001, "good"),
+        ((1.04, 1.04), 0.001, "note"),
+        ((1.12, 0.90), 0.002, "note"),  # the mean is 1.01
+        ((1.12, 0.93), 0.15, "good"),  # the first bin is off by 0.12 / (0.15 / sqrt(2)) = 1.1 errors
+    ],
+)
+def test_closure_is_noted_by_its_mean_and_by_its_worst_bin(values: tuple[float, ...], stat: float, grade: str) -> None:
+    (found,) = (check for check in checks(RUN, [resolutions(*values, stat=stat)]) if check.name == "Closure")
+
+    assert found.grade == grade
+    assert "worst bin |η| 0 to 1" in found.words
+
+
+def test_why_closure_was_not_tested_is_told() -> None:
+    few = tuple(replace(p, status="few_events") for p in resolutions(1.0).points)
+    told = {
+        "there is no simulation": [],
+        "which the simulation does not have": [MEASUREMENT],
+        "too few events": [replace(MEASUREMENT, points=few)],
+    }
+
+    for words, measurements in told.items():
+        (found,) = (check for check in checks(RUN, measurements) if check.name == "Closure")
+        assert (found.grade, words in found.words) == ("note", True)
+
+
+def test_one_is_not_told_in_the_plural() -> None:
+    run = {**RUN, "lost": [{}], "excluded": {"data": {"jets with pt <= 0": 3}}}
+    points = (by("template", 1.0, 0.1), by("bisector", 1.4, 0.1))
+
+    told = " ".join(check.words for check in checks(run, [replace(MEASUREMENT, points=points)]))
+
+    for words in ("1 chunk of input was lost", "for 1 reason;", "; 1 value is further"):
+        assert words in told
+
+
 def test_exclusions_and_missing_corrections_are_noted() -> None:
     run = {**RUN, "excluded": {"data": {"jets with non-finite pt": 3}}, "not_written": {"Total": "no truth"}}
 
