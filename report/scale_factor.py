@@ -52,7 +52,10 @@ CAPTIONS: dict[Quantity, str] = {
 ERRORS = "Full markers and bands: the published method ({method}) with statistical{total} uncertainty."
 OPEN = "Open markers: other methods on the same events, with statistical errors."
 DEPENDENT = "Values that depend on pT are shown in the bin of pT in which they are known best."
-WITH_TRUTH = "Dashed: the truth that was put in; below: (measured − truth)/statistical error."
+WITH_TRUTH = (
+    "Dashed: the truth that was put in; below: (measured − truth)/error. The error is the statistical one; where "
+    "several values were put into one bin, the doubt about their mean is added in quadrature."
+)
 MISSING = "Grey bins were not measured."
 
 
