@@ -422,7 +422,7 @@ class _PatientWork:
                     raise ours from None
                 if wait is None or not _may_pass(causes):
                     self.store.lose(_key(item))
-                    return {"out": OrderedSum({}), "processed": set(), "lost": [(item, _reason(causes))]}
+                    return {"out": OrderedSum({}), "processed": set(), "lost": [(item, _reason(causes, item))]}
                 time.sleep(wait)
             else:
                 is_kept = self.store.save(_key(item), result["out"].total())
@@ -466,11 +466,12 @@ def _may_pass(causes: Sequence[BaseException]) -> bool:
     return bool(system) and not isinstance(system[-1], PermissionError)
 
 
-def _reason(causes: Sequence[BaseException]) -> str:
-    """The first line of the error nearest to the file, in words."""
+def _reason(causes: Sequence[BaseException], item: WorkItem) -> str:
+    """The first line of the error nearest to the file, in words; file and entries are told beside it."""
     told = next((cause for cause in causes if isinstance(cause, UnreadableEventsError)), causes[-1])
     lines = str(told).strip().splitlines() or [""]
-    return lines[0] if isinstance(told, UnreadableEventsError) else f"{type(told).__name__}: {lines[0]}"
+    what = lines[0].removeprefix(f"{item.filename}, entries {item.entrystart} to {item.entrystop}: ")
+    return what if isinstance(told, UnreadableEventsError) else f"{type(told).__name__}: {what}"
 
 
 class _Guarded(ProcessorABC):
