@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from corrections import comparison, systematics
+from corrections.coverage import covered_points
 from corrections.correction_set import write_correction_set
 from corrections.measurement import measure, refined, with_residual
 from corrections.measurement import measured_again as again
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corrections.comparison import Comparison
-    from corrections.correction_set import Tags
+    from corrections.coverage import covered_points
+from corrections.correction_set import Tags
     from corrections.results import Measurement
     from corrections.settings import MeasurementSettings
     from processors.dijet import DijetSettings
@@ -130,7 +132,7 @@ def corrected_settings(
 ) -> DijetSettings:
     """Settings that apply the measured corrections, written to `path`, to both sides: smearing and the residual."""
     smeared = smeared_settings(measurements, settings, tags, path, rho)
-    if not any(p.is_measured for m in measurements for p in m.published("residual", RATIO)):
+    if any(covered_points(m, "residual") is None for m in measurements):
         return smeared
     algo = calibrated_algo(settings.calibration, "{algo}")
     residual = Residual(str(path), f"{tags.jec}_DATA_L1L2L3Res_{algo}")
