@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from corrections import comparison, systematics
-from corrections.coverage import covered_points
 from corrections.correction_set import write_correction_set
+from corrections.coverage import covered_points
 from corrections.measurement import measure, refined, with_residual
 from corrections.measurement import measured_again as again
 from corrections.methods import with_methods
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corrections.comparison import Comparison
-    from corrections.coverage import covered_points
-from corrections.correction_set import Tags
+    from corrections.correction_set import Tags
     from corrections.results import Measurement
     from corrections.settings import MeasurementSettings
     from processors.dijet import DijetSettings
