@@ -466,12 +466,19 @@ def _first(patterns: Sequence[str], name: str, names: Collection[str]) -> str | 
     return next((candidate for candidate in candidates if candidate in names), None)
 
 
+def _is_of_simulation(column: str) -> bool:
+    """Whether data have no such column."""
+    return column == "weight" or column.startswith("truth_")
+
+
 def _flat_columns(names: Collection[str], request: ReadRequest, faults: list[str]) -> FileColumns:
     branch_map = {
         column: (given,) if isinstance(given, str) else tuple(given)
         for column, given in (request.branch_map or {}).items()
     }
     unit = branch_map.pop("energy_unit", ("GeV",))
+    if not request.is_mc:
+        branch_map = {column: given for column, given in branch_map.items() if not _is_of_simulation(column)}
     faults.extend(
         missing_branch(branch, names) for given in branch_map.values() for branch in given if branch not in names
     )

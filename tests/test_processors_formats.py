@@ -135,6 +135,12 @@ def test_a_branch_map_makes_any_ntuple_readable() -> None:
     assert got.triggers == {"HLT_A": "HLT_A"}
 
 
+def test_a_branch_map_asks_truth_jets_and_weight_of_simulation_only() -> None:
+    of_simulation = {**FLAT_MAP, "weight": "absent", "truth_pt": "absent"}
+    got = find_columns(FLAT, ReadRequest(is_mc=False, branch_map=of_simulation))
+    assert (got.truth, got.event) == (None, {})
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
