@@ -360,6 +360,8 @@ def _measure_again(
 
     chosen = job.only(passes.to_correct(job.datasets, measurements, settings.filling))
     if not chosen.datasets:
+        if settings.calibration.residual or settings.calibration.smearing:
+            record.notes.append("the loop is not closed: calibration applies a residual or a smearing already")
         return measurements
     chunks = record.folder / CHUNKS
     corrected = passes.corrected_settings(

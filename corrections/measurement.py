@@ -79,12 +79,15 @@ def refined(
     by other methods, by which nothing was smeared, stay what they are.
     """
     second = second_factors(measurement.method, data, smeared, settings, threads)
-    refinable = {id(p) for p in measurement.published("scale_factor") if p.is_measured}
     is_known = {eta for eta, value in second.items() if np.isfinite(value)}
+
+    def is_refinable(p: Point) -> bool:
+        return p.quantity == "scale_factor" and p.is_measured and measurement.publishes(p)
+
     points = tuple(
-        _scaled(p, second[p.eta]) if id(p) in refinable and p.eta in is_known else p for p in measurement.points
+        _scaled(p, second[p.eta]) if is_refinable(p) and p.eta in is_known else p for p in measurement.points
     )
-    lacking = {p.eta for p in measurement.points if id(p) in refinable and p.eta not in is_known}
+    lacking = {p.eta for p in measurement.points if is_refinable(p) and p.eta not in is_known}
     notes = tuple(
         f"|eta| {eta.low:g}-{eta.high:g}: the scale factor could not be refined with smeared simulation"
         for eta in sorted(lacking, key=lambda eta: eta.low)

@@ -19,7 +19,7 @@ from corrections.bisector import Components, bisector, mpfx
 from corrections.points import factor_status
 from corrections.resolution import CurveFit, curve_basis, replica_spread
 from corrections.results import DATA, RATIO, SIMULATION, Interval, Point, ResolutionCurve
-from corrections.stacks import inflation, mean_pt, reference_inflation, reference_mean_pt
+from corrections.stacks import FORWARD, STANDARD, inflation, mean_pt, reference_inflation, reference_mean_pt
 from corrections.widths import ESTIMATORS, DetectorVariance
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ BoolArray = NDArray[np.bool_]
 EXTRAPOLATION, BISECTOR, MPFX = "extrapolation", "bisector", "mpfx"
 # Beyond this cut on alpha the width is no simple function of alpha.
 LAST_ALPHA = 0.3
-STANDARD, FORWARD = 0, 1
 REGION_NAMES = ("standard", "forward")
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from corrections.bin_fits import interval_of
 from corrections.coverage import smearing_factors
 from corrections.matrix_residual import Pairs, relative_response, smooth_residual
+from corrections.methods import LAST_ALPHA
 from corrections.residual import with_smearing_error
 from corrections.results import RATIO, Interval, Point
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 MATRIX, EXTRAPOLATED = "matrix", "matrix_extrapolated"
-# Pairs with a harder third jet are left out of the extrapolation.
-LAST_ALPHA = 0.3
 ROUNDING = 1e-6
 
 

@@ -266,8 +266,12 @@ class Measurement:
 
     def published(self, quantity: Quantity, dataset: str | None = None) -> tuple[Point, ...]:
         """The points of a quantity by the method whose results are published."""
-        methods = {"residual": self.residual_method, "residual_again": self.residual_method}
-        return self.select(quantity, dataset, methods.get(quantity, self.method))
+        return tuple(p for p in self.select(quantity, dataset) if self.publishes(p))
+
+    def publishes(self, point: Point) -> bool:
+        """Whether a point comes from the method whose results are published for its quantity."""
+        is_residual = point.quantity in ("residual", "residual_again")
+        return point.method == (self.residual_method if is_residual else self.method)
 
     def select(self, quantity: Quantity, dataset: str | None = None, method: str | None = None) -> tuple[Point, ...]:
         """The points of one quantity, in |eta| and pT order as measured."""

@@ -68,9 +68,8 @@ def with_systematics(measurement: Measurement, variations: Variations) -> Measur
     factors = (factor_shifts if is_template else other_factor_shifts)(measurement, variations)
     residuals = residual_shifts(variations)
     found = {shift.source for shifts in factors.values() for shift in shifts}
-    published = {id(p) for p in (*measurement.published("scale_factor"), *measurement.published("residual"))}
     points = tuple(
-        _shifted(point, factors, residuals) if id(point) in published else point for point in measurement.points
+        _shifted(point, factors, residuals) if measurement.publishes(point) else point for point in measurement.points
     )
     lacking = [source for source in SOURCES if source not in found]
     notes = tuple(f"systematic {source} was not evaluated: {MISSING.get(source, 'no fit')}" for source in lacking)
@@ -96,7 +95,8 @@ def factor_shifts(measurement: Measurement, variations: Variations) -> dict[Inte
     # only ratios count, for which the plain template does
     simple = replace(settings, scale_factor="constant", template="histogram")
     plain = Fitting(simple, variations.threads, quick_fit, has_errors=False)
-    base = _values(simulation, data, plain)
+    _, constant = fit_bins(simulation, data, plain)
+    base = _values_of(constant)
 
     def ratios(one: Fitting, of: tuple[Sample, Sample] = (simulation, data)) -> ByEta:
         return _relative(_values(*of, one), base)
@@ -115,7 +115,7 @@ def factor_shifts(measurement: Measurement, variations: Variations) -> dict[Inte
     found["imbalance"] = ratios(_stretched(plain, change)), ratios(_stretched(plain, -change))
     found["width"] = ratios(_windowed(plain, WINDOW_CHANGE)), ratios(_windowed(plain, -WINDOW_CHANGE))
     if settings.scale_factor == "constant":
-        found["ptdep"] = _both_ways(_pt_dependence(simulation, data, plain))
+        found["ptdep"] = _both_ways(_pt_dependence(simulation, data, plain, constant))
     found["nonclosure"] = _both_ways(non_closure(measurement))
     return _by_eta(found)
 
@@ -143,6 +143,10 @@ def other_factor_shifts(measurement: Measurement, variations: Variations) -> dic
 
 def _values(simulation: Sample, data: Sample, fitting: Fitting) -> ByEta:
     _, bins = fit_bins(simulation, data, fitting)
+    return _values_of(bins)
+
+
+def _values_of(bins: Iterable[BinFit]) -> ByEta:
     return {fit.eta: fit.scale_factor.value for fit in bins if fit.scale_factor is not None}
 
 
@@ -178,10 +182,9 @@ def _windowed(fitting: Fitting, change: float) -> Fitting:
     return replace(fitting, settings=replace(fitting.settings, core_window=window))
 
 
-def _pt_dependence(simulation: Sample, data: Sample, fitting: Fitting) -> ByEta:
-    """Mean distance of a scale factor with a free number for each part of the curve from the constant one."""
+def _pt_dependence(simulation: Sample, data: Sample, fitting: Fitting, constant: Iterable[BinFit]) -> ByEta:
+    """Mean distance of a scale factor with a free number for each part of the curve from the `constant` ones."""
     flexible = replace(fitting, settings=replace(fitting.settings, scale_factor="k_factors"))
-    _, constant = fit_bins(simulation, data, fitting)
     _, free = fit_bins(simulation, data, flexible)
     return {
         one.eta: distance
