@@ -272,7 +272,7 @@ def _run(job: Job, settings: RunSettings, fileset: Path, record: RunRecord) -> i
 
 def _analyse(job: Job, settings: RunSettings, fileset: Path, record: RunRecord) -> int:
     """The way of the data, from files to the report page; returns the exit code."""
-    from corrections.known_answer import agreement, read_known_answer
+    from corrections.known_answer import agreement, population_of, read_known_answer
     from processors.output_folder import remove_chunks
     from report.console import show_summary
 
@@ -280,7 +280,8 @@ def _analyse(job: Job, settings: RunSettings, fileset: Path, record: RunRecord) 
     compared, measurements = _measure(job, outcome, settings, record)
     changed = settings.calibration != type(settings.calibration)()
     known = {} if changed else read_known_answer(fileset.resolve().parent, settings.binning.reference_range)
-    found = agreement(measurements, known)
+    populations = {each.algo: where for each in compared if (where := population_of(each.data)) is not None}
+    found = agreement(measurements, known, populations)
     record.add_known_answer(known, found)
     histograms = _write(outcome, compared, measurements, settings, record)
     _draw(outcome, measurements, histograms, settings, record)
@@ -353,23 +354,42 @@ def _measure_again(
     record: RunRecord,
     rho: float,
 ) -> Sequence[Measurement]:
-    """What is left of scale factors and residuals once they have been applied to the sample they come from."""
+    """Corrections applied to the sample they come from until nothing is left of them, and what is left at the end."""
     from corrections import passes
-    from processors.filling import fill
-    from processors.worker_pool import available_cores
 
     chosen = job.only(passes.to_correct(job.datasets, measurements, settings.filling))
     if not chosen.datasets:
         if settings.calibration.residual or settings.calibration.smearing:
             record.notes.append("the loop is not closed: calibration applies a residual or a smearing already")
         return measurements
+    applied = _apply(chosen, measurements, factors, settings, record, rho, "closing the loop")
+    for i in range(settings.measurement.iterations):
+        if passes.are_stable(applied):
+            break
+        applied = _apply(chosen, passes.adjusted(applied), factors, settings, record, rho, f"closing the loop, {i + 2}")
+    return applied
+
+
+def _apply(
+    job: Job,
+    measurements: Sequence[Measurement],
+    factors: Mapping[str, float],
+    settings: RunSettings,
+    record: RunRecord,
+    rho: float,
+    title: str,
+) -> Sequence[Measurement]:
+    """The measurements with what is left of their corrections after these were applied to the datasets of `job`."""
+    from corrections import passes
+    from processors.filling import fill
+    from processors.worker_pool import available_cores
+
     chunks = record.folder / CHUNKS
-    corrected = passes.corrected_settings(
-        measurements, settings.filling, settings.tags, chunks / "corrected.json.gz", rho
-    )
-    third = fill(chosen, corrected, settings.execution, chunks, title="closing the loop")
-    record.add_second_filling(third)
-    compared = passes.compare(third.output, chosen.datasets, corrected, factors)
+    path = chunks / "corrected.json.gz"
+    corrected = passes.corrected_settings(measurements, settings.filling, settings.tags, path, rho)
+    filled = fill(job, corrected, settings.execution, chunks, title=title)
+    record.add_second_filling(filled)
+    compared = passes.compare(filled.output, job.datasets, corrected, factors)
     with record.timed("fit"):
         return passes.measured_again(measurements, compared, settings.measurement, available_cores())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +16,9 @@ from corrections.stacks import data_stack, simulation_stack, smoothed
 from corrections.template_fit import fit_jointly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from corrections.resolution import CurveFit, Fitter
+    from corrections.resolution import CurveFit, Fitter, Known
     from corrections.sample import Sample
     from corrections.scale_factors import ScaleFactorFit
     from corrections.settings import MeasurementSettings
@@ -69,6 +69,8 @@ class Fitting:
         What is done to the rows of simulation before anything is fitted; their templates are those of data too.
     reshape_data
         What is done to the rows of data of an |eta| bin (None: the reference region) before they are fitted.
+    noise, data_noise
+        What is known beforehand of N|N| of simulation and of data in an |eta| bin.
     """
 
     settings: MeasurementSettings
@@ -77,6 +79,8 @@ class Fitting:
     has_errors: bool = True
     reshape: Callable[[Stack], Stack] | None = None
     reshape_data: Callable[[Stack, int | None], Stack] | None = None
+    noise: Mapping[int | None, Known] = field(default_factory=dict)
+    data_noise: Mapping[int | None, Known] = field(default_factory=dict)
 
 
 def fit_bins(simulation: Sample, data: Sample | None, fitting: Fitting) -> tuple[BinFit, list[BinFit]]:
@@ -101,8 +105,10 @@ def _fit_bin(
     reference_curve = reference.curve if reference else None
     if reference_curve is None:
         usable &= ~stack.is_forward
-    curve = fit_curve(stack.only(usable), reference_curve, settings.curve, fitting.fitter) if usable.any() else None
-    curve = curve if curve is not None and curve.converged else None
+    curve = None
+    if usable.any():
+        fitted = fit_curve(stack.only(usable), reference_curve, settings.curve, fitting.fitter, fitting.noise.get(eta))
+        curve = fitted if fitted.converged else None
     measured = data_stack(data, simulation, stack, eta) if data is not None else None
     if measured is not None and fitting.reshape_data is not None:
         measured = fitting.reshape_data(measured, eta)
@@ -115,7 +121,13 @@ def _fit_bin(
         if enough.any():
             rows = measured.only(enough), stack.only(enough)
             factor = fit_scale_factor(
-                *rows, curve, reference_factor, settings.scale_factor, fitting.fitter, has_errors=fitting.has_errors
+                *rows,
+                curve,
+                reference_factor,
+                settings.scale_factor,
+                fitting.fitter,
+                has_errors=fitting.has_errors,
+                noise=fitting.data_noise.get(eta),
             )
     return BinFit(interval_of(simulation, eta), stack, usable, measured, curve, factor, enough)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import chdtrc
 
 from corrections.coverage import best_known
@@ -18,11 +19,43 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corrections.results import Measurement, Quantity
+    from corrections.sample import Sample
+
+FloatArray = NDArray[np.float64]
 
 FILE = "injected.json"
 QUANTITIES: tuple[Quantity, ...] = ("scale_factor", "residual")
 
 Truth = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """How many jets were measured in |eta| bins: `edges` (n + 1,) and `jets` (n,)."""
+
+    edges: FloatArray
+    jets: FloatArray
+
+    def share(self, low: float, high: float, parts: FloatArray) -> FloatArray:
+        """Part of the jets of [low, high) between successive `parts` (n + 1,), (n,); their sum is 1.
+
+        The logarithm of the density is taken as linear between the middles of the bins, and beyond.
+        """
+        used = self.jets > 0
+        middles = 0.5 * (self.edges[1:] + self.edges[:-1])[used]
+        density = np.log((self.jets / np.diff(self.edges))[used])
+        fine = np.linspace(low, high, 401)
+        centres = 0.5 * (fine[1:] + fine[:-1])
+        weight = np.exp(_extended(centres, middles, density)) if len(middles) > 1 else np.ones(len(centres))
+        counts, _ = np.histogram(centres, parts, weights=weight)
+        return np.asarray(counts / weight.sum())
+
+
+def _extended(x: FloatArray, nodes: FloatArray, values: FloatArray) -> FloatArray:
+    """Linear interpolation that goes on beyond the outermost nodes, never rising outwards of the last one."""
+    slope = min((values[-1] - values[-2]) / (nodes[-1] - nodes[-2]), 0.0)
+    beyond = values[-1] + slope * (x - nodes[-1])
+    return np.where(x > nodes[-1], beyond, np.interp(x, nodes, values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,36 +115,62 @@ def read_known_answer(folder: Path, reference: tuple[float, float]) -> dict[str,
     return known
 
 
-def agreement(measurements: Sequence[Measurement], known: Mapping[str, tuple[Truth, ...]]) -> Agreement | None:
-    """How well the measurements give back what is known; None where nothing can be compared."""
-    pulls = tuple(pull for each in measurements for name in QUANTITIES for pull in _pulls(each, name, known))
+def agreement(
+    measurements: Sequence[Measurement],
+    known: Mapping[str, tuple[Truth, ...]],
+    populations: Mapping[str, Population] | None = None,
+) -> Agreement | None:
+    """How well the measurements give back what is known; None where nothing can be compared.
+
+    `populations` by jet algorithm tell where in an |eta| bin its jets are; without one they are spread evenly.
+    """
+    where = populations or {}
+    pulls = tuple(
+        pull for each in measurements for name in QUANTITIES for pull in _pulls(each, name, known, where.get(each.algo))
+    )
     if not pulls:
         return None
     total = sum(pull.value**2 for pull in pulls)
     return Agreement(pulls, total, len(pulls), float(chdtrc(len(pulls), total)))
 
 
-def _pulls(measurement: Measurement, quantity: Quantity, known: Mapping[str, tuple[Truth, ...]]) -> list[Pull]:
+def population_of(sample: Sample | None) -> Population | None:
+    """Where the jets of a sample are; None without one."""
+    return None if sample is None else Population(sample.binning.eta_edges, sample.jets_by_eta())
+
+
+def _pulls(
+    measurement: Measurement,
+    quantity: Quantity,
+    known: Mapping[str, tuple[Truth, ...]],
+    population: Population | None,
+) -> list[Pull]:
     """Pulls of the measured bins; a residual that is 1 by construction has no error and says nothing."""
     if not known.get(quantity):
         return []
     pulls = []
     for eta, point in best_known(measurement.published(quantity, RATIO)).items():
-        value, spread = known_in(eta.low, eta.high, known[quantity])
+        value, spread = known_in(eta.low, eta.high, known[quantity], population)
         error = math.hypot(point.stat, spread)
         pulls.append(Pull(measurement.algo, quantity, (eta.low, eta.high), point.value, value, error))
     return pulls
 
 
-def known_in(low: float, high: float, truths: Sequence[Truth]) -> tuple[float, float]:
-    """Mean of what was put into [low, high), and how far the mean over jets may be from this mean over |eta|.
+def known_in(
+    low: float, high: float, truths: Sequence[Truth], population: Population | None = None
+) -> tuple[float, float]:
+    """Mean over jets of what was put into [low, high), and how far what is measured may be from it.
 
-    The last value also holds beyond its bin.
+    Where several values were put in, widths and numbers of jets weigh them in ways that depend on pT. The last value
+    also holds beyond its bin.
     """
     last = truths[-1]
     reaching = [*truths[:-1], (last[0], math.inf, last[2])]
-    shares = np.array([max(min(high, stop) - max(low, start), 0.0) for start, stop, _ in reaching])
+    even = np.array([max(min(high, stop) - max(low, start), 0.0) for start, stop, _ in reaching])
+    shares = even
+    if population is not None and np.count_nonzero(even) > 1:
+        shares = population.share(low, high, np.array([*(start for start, _, _ in reaching), max(high, last[1])]))
     values = np.array([value for _, _, value in reaching])
     mean = float(np.average(values, weights=shares))
     variance = float(np.average((values - mean) ** 2, weights=shares))
-    return mean, math.sqrt(variance / np.count_nonzero(shares))
+    return mean, math.sqrt(variance / np.count_nonzero(even))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from corrections.bin_fits import BinFit, Fitting, fit_bins, interval_of
 from corrections.coverage import best_known, smearing_factors
 from corrections.methods import factors_by
+from corrections.pair_points import EXTRAPOLATED, MATRIX, matrix_residuals
 from corrections.points import METHOD, describe, parameter_points, resolution_curve, scale_factor_points
 from corrections.residual import (
     Responses,
@@ -21,7 +22,19 @@ from corrections.residual import (
     residual_of,
     with_smearing_error,
 )
-from corrections.results import AGAIN, DATA, RATIO, SIMULATION, AsymmetryFit, Check, Interval, Measurement, Point
+from corrections.results import (
+    AGAIN,
+    DATA,
+    RATIO,
+    SIMULATION,
+    AsymmetryFit,
+    Check,
+    Interval,
+    Measurement,
+    Point,
+    Shift,
+)
+from corrections.rho_dependence import noise_knowledge
 from corrections.stacks import FORWARD, mean_pt
 from corrections.template_fit import quick_fit
 from corrections.truth_response import truth_points
@@ -35,6 +48,11 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
+# Corrections that move by less than this part of their statistical uncertainty need not be applied again.
+STABLE = 0.2
+# The part of what is left that is put in: events that move between bins make it respond by up to twice the change.
+STEP = 0.6
+
 
 def measure(
     simulation: Sample, data: Sample | None, algo: str, settings: MeasurementSettings, threads: int = 1
@@ -44,7 +62,7 @@ def measure(
     Needs truth jets in the simulation: without them every width has the status "no_truth".
     """
     truth = truth_points(simulation, algo, settings.core_window, settings.min_effective)
-    reference, bins = fit_bins(simulation, data, Fitting(settings, threads))
+    reference, bins = fit_bins(simulation, data, _fitting(simulation, data, settings, threads))
 
     def tell(fit: BinFit) -> tuple[list[Point], list[AsymmetryFit], list[Check]]:
         return describe(fit, reference, simulation, algo, settings)
@@ -69,6 +87,14 @@ def measure(
     )
 
 
+def _fitting(simulation: Sample, data: Sample | None, settings: MeasurementSettings, threads: int) -> Fitting:
+    plain = Fitting(settings, threads)
+    if settings.noise == "free":
+        return plain
+    known = noise_knowledge(simulation, data, settings)
+    return replace(plain, noise=known.simulation, data_noise=known.data)
+
+
 def refined(
     measurement: Measurement, data: Sample, smeared: Sample, settings: MeasurementSettings, threads: int = 1
 ) -> Measurement:
@@ -78,21 +104,13 @@ def refined(
     second factor is free of it. Its distance from 1 is what the first one lacked; the relative error is kept. Factors
     by other methods, by which nothing was smeared, stay what they are.
     """
-    second = second_factors(measurement.method, data, smeared, settings, threads)
-    is_known = {eta for eta, value in second.items() if np.isfinite(value)}
-
-    def is_refinable(p: Point) -> bool:
-        return p.quantity == "scale_factor" and p.is_measured and measurement.publishes(p)
-
-    points = tuple(
-        _scaled(p, second[p.eta]) if is_refinable(p) and p.eta in is_known else p for p in measurement.points
-    )
-    lacking = {p.eta for p in measurement.points if is_refinable(p) and p.eta not in is_known}
+    second = _finite(second_factors(measurement.method, data, smeared, settings, threads))
+    lacking = {p.eta for p in measurement.published("scale_factor") if p.is_measured and p.eta not in second}
     notes = tuple(
         f"|eta| {eta.low:g}-{eta.high:g}: the scale factor could not be refined with smeared simulation"
         for eta in sorted(lacking, key=lambda eta: eta.low)
     )
-    return replace(measurement, points=points, notes=(*measurement.notes, *notes))
+    return replace(_times(measurement, second, {}), notes=(*measurement.notes, *notes))
 
 
 def second_factors(
@@ -116,11 +134,7 @@ def measured_again(
     measurement, which are what they are compared with.
     """
     factors = second_factors(measurement.method, data, simulation, settings, threads)
-    residuals = {
-        interval_of(simulation, eta): residual_of(data, simulation, eta, settings)
-        for eta in range(simulation.binning.shape[0])
-        if eta not in simulation.binning.reference_bins
-    }
+    residuals = _residuals_by(measurement.residual_method, data, simulation, settings)
     again = [
         *_again(measurement, "scale_factor", "scale_factor_again", factors),
         *_again(measurement, "residual", "residual_again", residuals),
@@ -131,6 +145,36 @@ def measured_again(
         points=(*measurement.points, *again),
         checks=(*measurement.checks, *(check for check in checks if check is not None)),
     )
+
+
+def is_stable(measurement: Measurement) -> bool:
+    """Whether what was left after the corrections is within `STABLE` of its uncertainty from 1 everywhere."""
+    left = [p for name in AGAIN for p in measurement.select(name) if p.is_measured]
+    return all(abs(p.value - 1) <= STABLE * p.stat for p in left)
+
+
+def readjusted(measurement: Measurement) -> Measurement:
+    """`measurement` with what was left put into its published corrections, and not yet measured again."""
+    left = {name: {p.eta: p.value for p in measurement.select(name) if p.is_measured} for name in AGAIN}
+    before = replace(
+        measurement,
+        points=tuple(p for p in measurement.points if p.quantity not in AGAIN),
+        checks=tuple(c for c in measurement.checks if c.name not in AGAIN.values()),
+    )
+    return _times(before, *({eta: value**STEP for eta, value in left[name].items()} for name in AGAIN))
+
+
+def _residuals_by(
+    method: str, data: Sample, simulation: Sample, settings: MeasurementSettings
+) -> dict[Interval, float]:
+    """Response of `simulation` over that of `data` by a method per |eta| bin outside the reference region."""
+    if method in (MATRIX, EXTRAPOLATED):
+        return matrix_residuals(method, data, simulation, settings)
+    return {
+        interval_of(simulation, eta): residual_of(data, simulation, eta, settings)
+        for eta in range(simulation.binning.shape[0])
+        if eta not in simulation.binning.reference_bins
+    }
 
 
 def _again(measurement: Measurement, quantity: Quantity, name: Quantity, values: dict[Interval, float]) -> list[Point]:
@@ -159,8 +203,31 @@ def _unity(points: Sequence[Point], quantity: Quantity) -> Check | None:
     return Check(AGAIN[quantity], eta, float(np.sum(np.square(pulls))), len(pulls))
 
 
+def _finite(values: dict[Interval, float]) -> dict[Interval, float]:
+    return {eta: value for eta, value in values.items() if np.isfinite(value)}
+
+
+def _times(measurement: Measurement, factors: dict[Interval, float], residuals: dict[Interval, float]) -> Measurement:
+    """Published scale factors, and resolutions of data with them, and residuals times numbers by |eta|."""
+
+    def factor(p: Point) -> float:
+        if not p.is_measured or not measurement.publishes(p):
+            return 1.0
+        if p.quantity == "residual":
+            return residuals.get(p.eta, 1.0) if p.stat > 0 else 1.0
+        is_of_data = p.quantity == "scale_factor" or (p.quantity == "jer" and p.dataset == DATA)
+        return factors.get(p.eta, 1.0) if is_of_data else 1.0
+
+    return replace(measurement, points=tuple(_scaled(p, factor(p)) for p in measurement.points))
+
+
 def _scaled(point: Point, factor: float) -> Point:
-    return replace(point, value=point.value * factor, stat=point.stat * factor, copies=point.copies * factor)
+    if factor == 1.0:
+        return point
+    shifts = tuple(Shift(s.source, s.up * factor, s.down * factor) for s in point.shifts)
+    return replace(
+        point, value=point.value * factor, stat=point.stat * factor, copies=point.copies * factor, shifts=shifts
+    )
 
 
 def with_residual(

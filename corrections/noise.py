@@ -1,8 +1,10 @@
-"""How the resolution grows with pile-up: the slope of sigma^2 in rho, which is noise and falls with 1/pT^2.
+"""The noise term and how it grows with pile-up: what of sigma^2 falls with 1/pT^2 and rises with rho.
 
-sigma^2(pT, rho) = sigma^2(pT, mean rho) + k (rho - mean rho)/pT^2. The first term is a free number per bin of pT, so
-that no shape of the resolution is assumed. The signed square of the noise term at another rho is N|N| + k (rho - mean
-rho).
+The slope: sigma^2(pT, rho) = sigma^2(pT, mean rho) + k (rho - mean rho)/pT^2. The first term is a free number per bin
+of pT, so that no shape of the resolution is assumed. The signed square of the noise term at another rho is N|N| + k
+(rho - mean rho).
+
+The whole term: sigma^2(pT, rho) = (n + k rho)/pT^2 + S^2/pT + C^2, n what is left without pile-up.
 """
 
 from __future__ import annotations
@@ -35,11 +37,6 @@ class NoiseSlope:
     chi2: float
     ndf: int
     status: NoiseStatus
-
-    def shift(self, rho: float) -> tuple[float, float]:
-        """What N|N| gains at `rho` in GeV over `mean_rho`, and its error, GeV^2."""
-        distance = rho - self.mean_rho
-        return self.value * distance, self.error * abs(distance)
 
 
 def fit_noise_slope(
@@ -90,6 +87,57 @@ def fit_noise_slope(
         int(used.sum() - rows.sum() - 1),
         "ok",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseTerm:
+    """N|N| = n + k rho in GeV^2: `parameters` (n, k) with their `covariance` (2, 2); nan unless the status is "ok"."""
+
+    parameters: FloatArray
+    covariance: FloatArray
+    chi2: float
+    ndf: int
+    status: NoiseStatus
+
+    def at(self, rho: float) -> tuple[float, float]:
+        """N|N| at `rho` in GeV, and its error, GeV^2."""
+        gradient = np.array([1.0, rho])
+        return float(gradient @ self.parameters), float(np.sqrt(gradient @ self.covariance @ gradient))
+
+
+def fit_noise_term(widths: FloatArray, errors: FloatArray, pt: FloatArray, rho: FloatArray) -> NoiseTerm:
+    """Noise without and with pile-up from relative widths of reco/truth, arguments as of `fit_noise_slope`.
+
+    Weighted least squares in the squares, S^2 and C^2 not below zero. At least four bins of pT and two of rho.
+    """
+    pt_grid = np.broadcast_to(pt if pt.ndim == 2 else pt[:, None], widths.shape)
+    rho_grid = np.broadcast_to(rho, widths.shape)
+    used = np.isfinite(widths) & np.isfinite(errors) & (errors > 0) & (widths > 0) & np.isfinite(rho_grid)
+    used &= np.isfinite(pt_grid) & (pt_grid > 0)
+    if np.count_nonzero(used.any(axis=1)) < 4 or np.count_nonzero(used.any(axis=0)) < 2:
+        status: NoiseStatus = "few_events" if np.isfinite(widths).any() else "empty"
+        return NoiseTerm(np.full(2, np.nan), np.full((2, 2), np.nan), np.nan, 0, status)
+    x, y, own_rho = pt_grid[used], widths[used] ** 2, rho_grid[used]
+    relative = 2 * errors[used] / widths[used]
+    basis = np.stack([1 / x**2, own_rho / x**2, 1 / x, np.ones_like(x)], axis=1)
+    columns, model = [0, 1, 2, 3], y
+    for _ in range(ROUNDS):
+        solution, covariance = _least_squares(basis[:, columns], y, relative * model)
+        while len(columns) > 2 and np.any(solution[2:] < 0):
+            columns.pop(2 + int(np.argmin(solution[2:] / np.sqrt(np.diag(covariance)[2:]))))
+            solution, covariance = _least_squares(basis[:, columns], y, relative * model)
+        fitted = basis[:, columns] @ solution
+        model = np.where(fitted > 0, fitted, model)
+    chi2 = float(np.sum(((y - fitted) / (relative * model)) ** 2))
+    return NoiseTerm(solution[:2], covariance[:2, :2], chi2, len(y) - len(columns), "ok")
+
+
+def _least_squares(basis: FloatArray, y: FloatArray, errors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Parameters and their covariance; columns are scaled, since 1/pT^2 and 1 lie far apart."""
+    design = basis / errors[:, None]
+    scale = np.linalg.norm(design, axis=0)
+    inverse = np.linalg.pinv(design / scale) / scale[:, None]
+    return inverse @ (y / errors), inverse @ inverse.T
 
 
 def _slope(x: FloatArray, y: FloatArray, weight: FloatArray) -> tuple[float, float, FloatArray]:

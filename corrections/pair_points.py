@@ -48,6 +48,18 @@ def with_matrix(
     return replace(whole, residual_method=settings.residual)
 
 
+def matrix_residuals(
+    method: str, data: Sample, simulation: Sample, settings: MeasurementSettings
+) -> dict[Interval, float]:
+    """Residual by one of the methods per |eta| bin outside the reference region, in the middle of its range of pT."""
+    fit = _fit(method, data, simulation, settings)
+    return {
+        interval_of(simulation, eta): float(np.exp(fit.parameters[eta, 0]))
+        for eta in range(len(fit.pivot))
+        if eta not in simulation.binning.reference_bins
+    }
+
+
 def _fit(method: str, data: Sample, simulation: Sample, settings: MeasurementSettings) -> SmoothResidual:
     reference = simulation.binning.reference_bins
     weights = _reference_weights(data)

@@ -10,7 +10,7 @@ import numpy as np
 from corrections import comparison, systematics
 from corrections.correction_set import write_correction_set
 from corrections.coverage import covered_points
-from corrections.measurement import measure, refined, with_residual
+from corrections.measurement import is_stable, measure, readjusted, refined, with_residual
 from corrections.measurement import measured_again as again
 from corrections.methods import with_methods
 from corrections.pair_points import with_matrix
@@ -73,7 +73,7 @@ def measure_all(compared: Sequence[Comparison], settings: MeasurementSettings, t
         if each.simulation is not None:
             measurement = measure(each.simulation, each.data, each.algo, settings, threads)
             measurement = with_methods(measurement, each.simulation, each.data, settings)
-            results.append(with_rho(measurement, each.simulation, settings))
+            results.append(with_rho(measurement, each.simulation, each.data, settings))
     return tuple(results)
 
 
@@ -159,6 +159,16 @@ def measured_again(
             measurement = again(measurement, each.data, each.simulation, how, threads)  # noqa: PLW2901
         results.append(measurement)
     return tuple(results)
+
+
+def are_stable(measurements: Sequence[Measurement]) -> bool:
+    """Whether the corrections need not be applied once more."""
+    return all(is_stable(each) for each in measurements)
+
+
+def adjusted(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """The measurements with what was left after their corrections put into these."""
+    return tuple(readjusted(each) for each in measurements)
 
 
 def with_systematics(

@@ -302,10 +302,8 @@ def _bin_status(points: Sequence[Point]) -> Status:
 
 def parameter_points(curve: ResolutionCurve) -> tuple[Point, ...]:
     """N, S and C, and the power of pT beside S^2 where it was fitted."""
-    errors = np.sqrt(np.maximum(np.diag(curve.covariance), 0.0))
-    roots = [(curve.noise, errors[0]), (curve.stochastic, errors[1]), (curve.constant, errors[2])]
+    values = {"N": curve.noise, "S": curve.stochastic, "C": curve.constant, "P": curve.power}
     centre = float(np.sqrt(curve.pt_range.low * curve.pt_range.high))
-    names: tuple[Quantity, ...] = ("N", "S", "C")
 
     def make(name: Quantity, value: float, error: float) -> Point:
         status = curve.status if value or curve.status != "ok" else "at_limit"
@@ -313,11 +311,7 @@ def parameter_points(curve: ResolutionCurve) -> tuple[Point, ...]:
             name, curve.dataset, curve.algo, METHOD, "", curve.eta, curve.pt_range, centre, value, error, status
         )
 
-    points = [
-        make(name, value, float(error / (2 * abs(value))) if value else float("nan"))
-        for name, (value, error) in zip(names, roots, strict=True)
-    ]
-    return tuple(points) if len(errors) == 3 else (*points, make("P", curve.power, float(errors[3])))
+    return tuple(make(name, values[name], error) for name, error in curve.errors.items())
 
 
 def scale_factor_points(fit: BinFit, points: Sequence[Point], algo: str, edges: FloatArray) -> list[Point]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from scipy.special import ndtr
 from corrections.results import PT_SCALE
 from corrections.sample import effective_count
 from corrections.template_fit import (
+    NO_PRIOR,
     Distributions,
     JointFit,
     VarianceModel,
@@ -35,6 +36,17 @@ BoolArray = NDArray[np.bool_]
 # Where the power of pT beside S^2 may lie; -1 is that of independent showers.
 POWERS = (-2.5, -0.3)
 Fitter = Callable[[Distributions, VarianceModel, FloatArray], JointFit]
+
+
+class Known(NamedTuple):
+    """What is known of a squared quantity (GeV^2) from elsewhere."""
+
+    value: float
+    error: float
+
+    def scaled(self, unit: float) -> tuple[float, float]:
+        """Value and 1/error^2 in units of `unit`."""
+        return self.value / unit, (unit / self.error) ** 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +179,7 @@ def fitted_copies(
 ) -> FloatArray:
     """Parameters of every bootstrap copy of `stack`, (n_replicas, n_parameters); see `template_fit.step_copies`.
 
-    What is None is in every copy what it is in `model`.
+    What is None is in every copy what it is in `model`. What is known beforehand fluctuates by its own uncertainty.
     """
     n = model.design.shape[1]
     scores = row_scores(
@@ -184,7 +196,18 @@ def fitted_copies(
         _for_each_copy(stack, model.offset) if offsets is None else offsets,
         _for_each_copy(stack, model.design) if designs is None else designs,
         _for_each_copy(stack, model.shift_offset) if shift_offsets is None else shift_offsets,
+        _prior_copies(model.prior, stack.n_replicas),
     )
+
+
+def _prior_copies(prior: FloatArray, n: int) -> FloatArray | None:
+    """What is known beforehand in `n` copies, (n, n_parameters): the same copies for the same knowledge."""
+    if len(prior) == 0:
+        return None
+    known = prior[:, 1] > 0
+    error = np.where(known, 1 / np.sqrt(np.where(known, prior[:, 1], 1.0)), 0.0)
+    rng = np.random.default_rng(np.frombuffer(np.ascontiguousarray(prior).tobytes(), np.uint32))
+    return np.asarray(prior[:, 0] + error * rng.normal(size=(n, len(prior))))
 
 
 def fitted_covariance(stack: Stack, model: VarianceModel, parameters: FloatArray) -> FloatArray:
@@ -241,23 +264,28 @@ def goodness(one: Stack, model: VarianceModel, parameters: FloatArray) -> tuple[
 
 
 def fit_curve(
-    stack: Stack, reference: CurveFit | None, form: CurveForm = "nsc", fitter: Fitter = fit_jointly
+    stack: Stack,
+    reference: CurveFit | None,
+    form: CurveForm = "nsc",
+    fitter: Fitter = fit_jointly,
+    noise: Known | None = None,
 ) -> CurveFit:
     """Resolution curve of one |eta| bin from all rows of `stack`; `reference` is needed where there are forward rows.
 
     S^2 and C^2 are kept at or above zero: a term that wants to be negative is left out; its uncertainty, and what it
     adds to that of the others, is quoted all the same. N|N| has either sign. With two bins N, with one bin N and S,
     cannot be told apart from the rest and are zero. With the form "nspc" the power of pT beside S^2 is fitted too,
-    within `POWERS`, where there are five bins or more and S^2 is not left out.
+    within `POWERS`, where there are five bins or more and S^2 is not left out. `noise` is what is known of N|N| (GeV^2)
+    beforehand; it enters the likelihood, and N is then told apart in any number of bins.
     """
-    terms, fit = _fit_terms(stack, reference, _Terms(_columns(stack)), fitter)
+    terms, fit = _fit_terms(stack, reference, _Terms(_columns(stack, noise), noise=noise), fitter)
     if form == "nspc" and fit.converged and len(_bins(stack)) >= 5 and 1 in terms.columns:
         terms, fit = _fit_power(stack, reference, terms, fitter)
     squares, shift = terms.unpack(fit.parameters[None])
     if not fit.converged:
         covariance = terms.unpack_covariance(fit.covariance)
         return CurveFit(squares[0], covariance, squares[:0], shift[0], shift[:0], converged=False, power=terms.power)
-    free, parameters = terms.with_all(_columns(stack), fit.parameters)
+    free, parameters = terms.with_all(_columns(stack, noise), fit.parameters)
     model = _curve_model(stack, reference, free)
     offsets = None
     if reference is not None and stack.n_replicas:
@@ -271,12 +299,14 @@ def fit_curve(
 class _Terms:
     """Which of (N|N|, S^2, C^2) are fitted, with pT in units of `PT_SCALE`, and whether the power moves with S^2.
 
-    `stochastic` is the fitted S^2 in those units around which the power is varied; 0 where it is not.
+    `stochastic` is the fitted S^2 in those units around which the power is varied; 0 where it is not. `noise` is what
+    is known of N|N| beforehand, GeV^2.
     """
 
     columns: tuple[int, ...]
     power: float = -1.0
     stochastic: float = 0.0
+    noise: Known | None = None
 
     @property
     def n(self) -> int:
@@ -291,6 +321,14 @@ class _Terms:
         if not self.stochastic:
             return chosen
         return np.concatenate([chosen, (self.stochastic * np.log(scaled) * basis[:, 1])[:, None]], axis=1)
+
+    def prior(self) -> FloatArray:
+        """What is known of the parameters beforehand, see `VarianceModel.prior`."""
+        if self.noise is None or 0 not in self.columns:
+            return NO_PRIOR
+        prior = np.zeros((self.n, 2))
+        prior[self.columns.index(0)] = self.noise.scaled(PT_SCALE**2)
+        return prior
 
     def unpack(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Squares in GeV (with the change of power last) and terms of the displacement, of parameters (n, ...)."""
@@ -356,8 +394,10 @@ def _bins(stack: Stack) -> set[int]:
     return {row.pt_bin for row in stack.rows}
 
 
-def _columns(stack: Stack) -> tuple[int, ...]:
-    return (0, 1, 2)[max(3 - len(_bins(stack)), 0) :]
+def _columns(stack: Stack, noise: Known | None) -> tuple[int, ...]:
+    if noise is None:
+        return (0, 1, 2)[max(3 - len(_bins(stack)), 0) :]
+    return (0, *(1, 2)[max(2 - len(_bins(stack)), 0) :])
 
 
 def _curve_model(stack: Stack, reference: CurveFit | None, terms: _Terms) -> VarianceModel:
@@ -369,7 +409,7 @@ def _curve_model(stack: Stack, reference: CurveFit | None, terms: _Terms) -> Var
         offset = np.where(forward, reference.squared(stack.pt) * narrowing, 0.0)
     n_forward = len({row.pt_bin for row in stack.rows if row.region == "forward"})
     shift = (shift_basis(stack.pt) * forward[:, None])[:, : min(n_forward, 2)]
-    return VarianceModel(offset, design, np.zeros(len(forward)), np.ascontiguousarray(shift))
+    return VarianceModel(offset, design, np.zeros(len(forward)), np.ascontiguousarray(shift), terms.prior())
 
 
 def _curve_start(stack: Stack, model: VarianceModel) -> FloatArray:

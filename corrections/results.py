@@ -7,11 +7,14 @@ value of nan and a `status` that says why; nothing is dropped.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtrc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FloatArray = NDArray[np.float64]
 
@@ -44,7 +47,10 @@ Status = Literal[
 
 SIMULATION, DATA, RATIO = "simulation", "data", "data/simulation"
 # What is measured once more after the corrections were applied, and the probability below which that failed.
-AGAIN = {"scale_factor_again": "scale factor measured again", "residual_again": "residual response measured again"}
+AGAIN: Mapping[Quantity, str] = {
+    "scale_factor_again": "scale factor measured again",
+    "residual_again": "residual response measured again",
+}
 FAILED_BELOW = 1e-3
 # S^2 and the power beside it are told apart best around here, GeV.
 PT_SCALE = 100.0
@@ -185,6 +191,18 @@ class ResolutionCurve:
     def constant(self) -> float:
         """C."""
         return float(np.sqrt(max(self.squares[2], 0.0)))
+
+    @property
+    def errors(self) -> dict[Quantity, float]:
+        """Standard deviations of N, S and C, and of P where it was fitted; nan for a term that was left out."""
+        roots = (self.noise, self.stochastic, self.constant)
+        names: tuple[Quantity, ...] = ("N", "S", "C")
+        squared = np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+        errors = {
+            name: float(error / (2 * abs(root))) if root else float("nan")
+            for name, root, error in zip(names, roots, squared, strict=False)
+        }
+        return errors if len(squared) == 3 else {**errors, "P": float(squared[3])}
 
     def squared(self, pt: FloatArray) -> FloatArray:
         """(sigma/pT)^2 at `pt` in GeV; may be negative where a negative N wins."""

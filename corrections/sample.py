@@ -105,6 +105,12 @@ class Sample:
         grid = self.sums.moments.reshape(n_eta, n_region, n_pt, n_third, len(MOMENTS))[:, :, :, 1]
         return {name: grid[..., i] for i, name in enumerate(MOMENTS)}
 
+    def jets_by_eta(self) -> FloatArray:
+        """Jets of events with the third-jet cut in each |eta| bin, in effective numbers, (n_eta,)."""
+        moments = self.moments()
+        weight, squared = (moments[name].sum(axis=-1) for name in ("weight", "weight_squared"))
+        return np.asarray(effective_count(weight, squared) @ np.array([2.0, 1.0]))
+
     def responses(self) -> tuple[FloatArray, FloatArray]:
         """Sums of weights and of squared weights of reco/truth, (n_eta, n_pt_truth, n_response) each."""
         counts, variances = self.responses_by_rho()
@@ -114,6 +120,12 @@ class Sample:
         """The same in bins of rho, (n_eta, n_pt_truth, n_rho, n_response) each."""
         dense = self.sums.response.dense(self.binning.response_shape)
         return dense[..., 0], dense[..., 1]
+
+    def spectra_by_rho(self, eta: int, region: int) -> Spectra:
+        """Asymmetries in bins of rho, (n_pt, n_rho, n_A), without replicas; empty where the files have no rho."""
+        shape = self.binning.rho_shape
+        dense = _block(self.sums.asymmetry_by_rho, eta * shape[1] + region, shape[2:])
+        return Spectra(dense[..., 0], dense[..., 1], np.zeros((0, *shape[2:])))
 
     def mean_rho(self) -> FloatArray:
         """Mean rho of the events with the third-jet cut in each bin of rho, (n_rho,), nan where there is none."""
@@ -135,13 +147,8 @@ class Sample:
         """Distributions of a component (`BALANCE`) at a level (`LEVELS`) in bins of pt_avg, without replicas."""
         _, n_level, n_eta, n_region, n_pt, n_value = self.binning.balance_shape
         outer = BALANCE.index(component) * n_level + LEVELS.index(level)
-        block = n_pt * n_value
-        start = ((outer * n_eta + eta) * n_region + region) * block
-        rows = slice(*np.searchsorted(self.sums.balance.bins, [start, start + block]))
-        dense = np.zeros((block, 2))
-        dense[self.sums.balance.bins[rows] - start] = self.sums.balance.sums[rows]
-        grid = dense.reshape(n_pt, n_value, 2)
-        return Spectra(grid[..., 0], grid[..., 1], np.zeros((0, n_pt, n_value)))
+        dense = _block(self.sums.balance, (outer * n_eta + eta) * n_region + region, (n_pt, n_value))
+        return Spectra(dense[..., 0], dense[..., 1], np.zeros((0, n_pt, n_value)))
 
 
 def join(name: str, parts: Sequence[tuple[DatasetSums, float]], binning: Binning) -> Sample:
@@ -192,12 +199,22 @@ def _scaled(sums: DatasetSums, factor: float) -> DatasetSums:
         if len(sums.matrix.bins)
         else sums.matrix,
         balance=_scaled_sparse(sums.balance, factor),
+        asymmetry_by_rho=_scaled_sparse(sums.asymmetry_by_rho, factor),
         rho=sums.rho * factor,
     )
 
 
 def _scaled_sparse(sums: SparseSums, factor: float) -> SparseSums:
     return SparseSums(sums.bins, sums.sums * np.array([factor, factor**2]), sums.replicas * np.float32(factor))
+
+
+def _block(sums: SparseSums, outer: int, shape: tuple[int, ...]) -> FloatArray:
+    """Sums of weights and of squared weights of block number `outer` of a grid of blocks of `shape`, (*shape, 2)."""
+    size = int(np.prod(shape))
+    rows = slice(*np.searchsorted(sums.bins, [outer * size, (outer + 1) * size]))
+    dense = np.zeros((size, 2))
+    dense[sums.bins[rows] - outer * size] = sums.sums[rows]
+    return dense.reshape(*shape, 2)
 
 
 def _slice(sums: SparseSums, binning: Binning, eta: int, region: int, alphas: tuple[int, int] | None) -> Spectra:

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrections.resolution import CurveFit, fitted_copies, replica_spread
-from corrections.template_fit import VarianceModel, fit_jointly
+from corrections.template_fit import NO_PRIOR, VarianceModel, fit_jointly
 
 if TYPE_CHECKING:
-    from corrections.resolution import Fitter
+    from corrections.resolution import Fitter, Known
     from corrections.settings import FactorForm
     from corrections.stacks import Stack
 
@@ -123,14 +123,16 @@ def fit_scale_factor(
     fitter: Fitter = fit_jointly,
     *,
     has_errors: bool = True,
+    noise: Known | None = None,
 ) -> ScaleFactorFit | None:
     """Scale factor of one |eta| bin; None if the fit does not converge.
 
     `data` holds the rows of data with the templates of simulation, `simulated` the same rows of simulation, `curve` the
     simulated resolution of the bin; `reference` belongs to the reference region and is needed for forward rows only.
+    `noise` is what is known of N|N| of data (GeV^2) beforehand; the form "curves" alone, where N|N| is free, uses it.
     """
     reference_squared = reference.data_squared(data.pt) if reference is not None else np.zeros(len(data.pt))
-    model = _model(data, curve, reference_squared, form)
+    model = _model(data, curve, reference_squared, form)._replace(prior=_prior(curve, form, noise))
     fit = fitter(data.distributions, model, _start(curve, model, form))
     if not fit.converged:
         return None
@@ -140,10 +142,20 @@ def fit_scale_factor(
     covariance = fit.covariance[:n, :n] + _simulated_covariance(simulated, curve, reference, form, fit.parameters[:n])
     if reference is not None and data.is_forward.any():
         shifted = reference_squared + reference.squared_error(data.pt) * reference.curve.squared(data.pt)
-        moved = fitter(data.distributions, _model(data, curve, shifted, form), fit.parameters)
+        moved = fitter(
+            data.distributions, _model(data, curve, shifted, form)._replace(prior=model.prior), fit.parameters
+        )
         covariance = covariance + np.outer(*[(moved.parameters - fit.parameters)[:n]] * 2)
     copies = _copies(data, model, fit.parameters, curve, reference, form)
     return ScaleFactorFit(form, curve, fit.parameters[:n], covariance, copies)
+
+
+def _prior(curve: CurveFit, form: FactorForm, noise: Known | None) -> FloatArray:
+    if noise is None or form != "curves" or curve.squares[0] == 0:
+        return NO_PRIOR
+    prior = np.zeros((int(np.count_nonzero(curve.squares[:3])), 2))
+    prior[0] = noise.scaled(1.0)
+    return prior
 
 
 def _start(curve: CurveFit, model: VarianceModel, form: FactorForm) -> FloatArray:

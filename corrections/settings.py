@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Method = Literal["template", "extrapolation", "bisector", "mpfx"]
+NoiseForm = Literal["free", "rho"]
 ResidualMethod = Literal["mean_asymmetry", "matrix", "matrix_extrapolated"]
 FactorForm = Literal["constant", "k_factors", "curves"]
 TemplateForm = Literal["histogram", "exponential"]
@@ -33,6 +34,12 @@ class MeasurementSettings:
     template
         The truth asymmetry as it is filled ("histogram"), or a double-sided exponential convolved with a Gaussian that
         is fitted to it ("exponential"), which is smoother where the simulation is small.
+    noise
+        "free": the noise term is fitted to dijets alone. "rho": the one of reco/truth of simulation, fitted in bins of
+        rho, at the mean rho of the sample is known beforehand.
+    noise_uncertainty
+        How well N|N| of simulation is known to be that of data, relative; counts with `noise` "rho" and
+        `scale_factor` "curves".
     core_window
         Half the fitted range of A (and of reco/truth) in units of the distribution's half-width.
     min_effective, min_row, min_data
@@ -44,6 +51,9 @@ class MeasurementSettings:
         Relative change of the square of the truth asymmetry's width that stands for its uncertainty.
     close_loop
         Whether the corrections are applied to the sample they come from, which is then measured again.
+    iterations
+        How often, at most, what is left after that is put into the corrections, which are then applied once more; it
+        ends where all of it is within a fifth of its statistical uncertainty.
     jet_threshold
         pT in GeV below which third jets are not in the file: alpha is not known below `jet_threshold` / pt_avg.
     """
@@ -53,6 +63,8 @@ class MeasurementSettings:
     scale_factor: FactorForm = "constant"
     curve: CurveForm = "nsc"
     template: TemplateForm = "histogram"
+    noise: NoiseForm = "free"
+    noise_uncertainty: float = 0.3
     core_window: float = 2.5
     min_effective: float = 40.0
     min_row: float = 20.0
@@ -60,6 +72,7 @@ class MeasurementSettings:
     truncation: float = 0.985
     imbalance: float = 0.25
     close_loop: bool = True
+    iterations: int = 3
     jet_threshold: float = 15.0
 
     def __post_init__(self) -> None:
@@ -70,6 +83,7 @@ class MeasurementSettings:
             "scale_factor": FactorForm,
             "curve": CurveForm,
             "template": TemplateForm,
+            "noise": NoiseForm,
         }
         for name, words in choices.items():
             if getattr(self, name) not in get_args(words):
@@ -83,6 +97,12 @@ class MeasurementSettings:
             raise ValueError(message)
         if self.min_effective < 5 or self.min_row < 5 or self.min_data < 2:
             message = "measurement.min_effective and min_row must be at least 5 and measurement.min_data at least 2"
+            raise ValueError(message)
+        if self.iterations < 0:
+            message = f"measurement.iterations must not be negative, got {self.iterations}"
+            raise ValueError(message)
+        if not self.noise_uncertainty > 0:
+            message = f"measurement.noise_uncertainty must be above 0, got {self.noise_uncertainty}"
             raise ValueError(message)
         if not 0 <= self.imbalance < 1 or self.jet_threshold < 0:
             message = "measurement.imbalance must be in [0, 1) and measurement.jet_threshold not negative"

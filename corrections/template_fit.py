@@ -34,6 +34,7 @@ REACH = 8.0
 TOLERANCE = 1e-3
 MAX_STEPS = 60
 REFIT_STEPS = 12
+NO_PRIOR = np.zeros((0, 2))
 
 
 class Distributions(NamedTuple):
@@ -59,6 +60,8 @@ class VarianceModel(NamedTuple):
     design: FloatArray
     shift_offset: FloatArray
     shift_design: FloatArray
+    prior: FloatArray = NO_PRIOR
+    """What is known of each variance parameter beforehand: value and 1/error^2, (n_parameters, 2), or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,11 @@ def _evaluate(
                 for j in range(n):
                     for c in range(2):
                         information[i, j] += jacobian[a, i] * part_information[a, c] * jacobian[c, j] / data.scale[b]
+    for k in range(len(model.prior)):
+        distance = parameters[k] - model.prior[k, 0]
+        nll += 0.5 * model.prior[k, 1] * distance * distance
+        score[k] -= model.prior[k, 1] * distance
+        information[k, k] += model.prior[k, 1]
     return nll, score, information
 
 
@@ -343,7 +351,10 @@ def joint_information(scores: RowScores, model: VarianceModel) -> FloatArray:
     n = model.design.shape[1]
     jacobian = np.zeros((len(scores.score), 2, n + model.shift_design.shape[1]))
     jacobian[:, 0, :n], jacobian[:, 1, n:] = model.design, model.shift_design
-    return np.asarray(np.einsum("bik,bij,bjl->kl", jacobian, scores.information, jacobian))
+    information = np.einsum("bik,bij,bjl->kl", jacobian, scores.information, jacobian)
+    known = np.arange(len(model.prior))
+    information[known, known] += model.prior[:, 1]
+    return np.asarray(information)
 
 
 def step_copies(
@@ -353,13 +364,14 @@ def step_copies(
     offsets: FloatArray,
     designs: FloatArray,
     shift_offsets: FloatArray,
+    prior_values: FloatArray | None = None,
 ) -> FloatArray:
     """Parameters of every bootstrap copy by one Fisher step from the fit, (n_replicas, n_parameters).
 
     `model` and `parameters` are those of the fit, at whose variances and displacements `scores` were taken; `offsets`
-    and `shift_offsets` (n_replicas, n_rows) and `designs` (n_replicas, n_rows, n) are what each copy has in their
-    place. To first order in the fluctuations this is what refitting every copy gives. nan where the information cannot
-    be inverted.
+    and `shift_offsets` (n_replicas, n_rows), `designs` (n_replicas, n_rows, n) and `prior_values` (n_replicas,
+    n_parameters of the prior) are what each copy has in their place. To first order in the fluctuations this is what
+    refitting every copy gives. nan where the information cannot be inverted.
     """
     n = model.design.shape[1]
     moved_variance = offsets + designs @ parameters[:n] - scores.variance
@@ -369,6 +381,8 @@ def step_copies(
     gradient = np.concatenate(
         [np.einsum("rbk,rb->rk", designs, change[..., 0]), change[..., 1] @ model.shift_design], axis=1
     )
+    if prior_values is not None:
+        gradient[:, : len(model.prior)] += model.prior[:, 1] * (prior_values - model.prior[:, 0])
     try:
         return np.asarray(parameters + np.linalg.solve(joint_information(scores, model), gradient.T).T)
     except np.linalg.LinAlgError:

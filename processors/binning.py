@@ -39,7 +39,8 @@ class Binning:
     """Edges of every axis (YAML section `binning`).
 
     `eta`, `reference` and `pt_avg` replace what `scheme` stands for; energies in GeV, `eta` in |eta|. The reference
-    region must be a union of |eta| bins. `rho` divides the truth response; its last bin is above the last edge. The
+    region must be a union of |eta| bins. `rho` divides the truth response and
+    the asymmetry by pile-up; its last bin is above the last edge. The
     asymmetry has `asymmetry_bins` equal bins on [-2, 2], its whole range; an even number puts an edge at zero, where
     the truth asymmetry peaks.
     """
@@ -133,6 +134,11 @@ class Binning:
     def response_shape(self) -> tuple[int, int, int, int]:
         """Bins of the truth response along (eta, pt_truth, rho, response)."""
         return self.shape[0], self.shape[2], len(self.rho), RESPONSE_BINS
+
+    @property
+    def rho_shape(self) -> tuple[int, int, int, int, int]:
+        """Bins of the asymmetry by pile-up along (eta, region, pt_avg, rho, asymmetry)."""
+        return *self.shape[:3], len(self.rho), self.asymmetry_bins
 
     @property
     def matrix_shape(self) -> tuple[int, int, int, int, int]:

@@ -161,6 +161,7 @@ def fill_nominal(
         matrix=fill_matrix(selected, weights, settings),
         balance=fill_balance(selected, dijets, weights, settings),
         rho=fill_rho(selected, dijets, weights, settings),
+        asymmetry_by_rho=fill_asymmetry_by_rho(selected, dijets, weights, settings),
     )
 
 
@@ -333,6 +334,24 @@ def balance_components(
         mpf, mpfx = kernels.missing_components(event, probe, pairs, leading(record.jets), *record.met)
         components |= {("mpf", "reco"): mpf, ("mpfx", "reco"): mpfx}
     return components
+
+
+def fill_asymmetry_by_rho(
+    selected: Selected, dijets: kernels.Dijets, weights: EventWeights, settings: DijetSettings
+) -> SparseSums:
+    """Asymmetries of the chosen events with a soft third jet in bins of rho; nothing where the file has no rho."""
+    rho = selected.record.rho
+    if rho is None:
+        return SparseSums.empty()
+    binning = settings.binning
+    is_soft = dijets.cell % 2 == 1
+    event, n_total = dijets.event[is_soft], int(np.prod(binning.rho_shape))
+    cell = dijets.cell[is_soft] // (2 * binning.shape[3])
+    cells = kernels.with_rho(cell, rho[event].astype(np.float64), binning.rho_edges)
+    index = kernels.bin_index(cells, dijets.asymmetry[is_soft], -2.0, 2.0, binning.asymmetry_bins)
+    bins = kernels.touched_bins(index, n_total)
+    sums = kernels.fill_sums(index, bins, weights.used[event], n_total)
+    return SparseSums(bins, sums, np.zeros((len(bins), 0), np.float32))
 
 
 def fill_rho(selected: Selected, dijets: kernels.Dijets, weights: EventWeights, settings: DijetSettings) -> FloatArray:

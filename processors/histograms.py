@@ -20,6 +20,8 @@ balance
     eta = 2 cos(dphi/2) with a random sign; both of the same scale as A. mpf is minus the missing transverse momentum
     along the axis of the dijet that points to the probe, which is A where the jets alone are mismeasured, and mpfx is
     minus that across.
+asymmetry_by_rho
+    dataset, eta, region, pt_avg, rho, asymmetry: default third-jet cut, events of files with rho.
 moments
     dataset, eta, region, pt_avg, third_jet, moment: sums over events, see `MOMENTS`.
 spectrum
@@ -138,6 +140,7 @@ class DatasetSums:
     matrix: SparseSums = field(default_factory=SparseSums.empty)
     balance: SparseSums = field(default_factory=SparseSums.empty)
     rho: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
+    asymmetry_by_rho: SparseSums = field(default_factory=SparseSums.empty)
 
     def __add__(self, other: DatasetSums) -> DatasetSums:
         """Sum of everything, reasons of exclusion united."""
@@ -220,7 +223,7 @@ class Filled:
         return cls(datasets, varied)
 
 
-_SPARSE = ("asymmetry", "truth_asymmetry", "response", "matrix", "balance")
+_SPARSE = ("asymmetry", "truth_asymmetry", "response", "matrix", "balance", "asymmetry_by_rho")
 _SPARSE_COLUMNS = ("bins", "sums", "replicas")
 Sums = TypeVar("Sums", DatasetSums, VariedSums)
 
@@ -326,6 +329,7 @@ def to_hist(filled: Filled, binning: Binning) -> dict[str, hist.Hist[Any]]:
         "spectrum": _spectrum(names, [s.spectrum for s in filled.datasets.values()]),
         "matrix": _matrix(names, binning, [s.matrix for s in filled.datasets.values()]),
         "balance": _weighted(names, balance_axes(binning), [s.balance for s in filled.datasets.values()]),
+        "asymmetry_by_rho": _weighted(names, rho_axes(binning), [s.asymmetry_by_rho for s in filled.datasets.values()]),
     }
     if filled.varied:
         histograms["variations"] = _variations(filled, binning, "asymmetry")
@@ -350,9 +354,15 @@ def response_axes(binning: Binning) -> tuple[Any, ...]:
     return (
         hist.axis.Variable(binning.eta_edges, name="eta", label=r"$|\eta|$", flow=False),
         hist.axis.Variable(binning.pt_avg_edges, name="pt_truth", label=r"$p_T^{truth}$ [GeV]", flow=False),
-        hist.axis.Variable(binning.rho_edges, name="rho", label=r"$\rho$ [GeV]", underflow=False),
+        _rho_axis(binning),
         hist.axis.Regular(RESPONSE_BINS, *RESPONSE_RANGE, name="response", label=r"$p_T/p_T^{truth}$", flow=False),
     )
+
+
+def rho_axes(binning: Binning) -> tuple[Any, ...]:
+    """Axes of the histogram of the asymmetry by pile-up after `dataset`."""
+    eta, region, pt_avg, _, _, asymmetry = asymmetry_axes(binning)
+    return eta, region, pt_avg, _rho_axis(binning), asymmetry
 
 
 def balance_axes(binning: Binning) -> tuple[Any, ...]:
@@ -366,6 +376,10 @@ def balance_axes(binning: Binning) -> tuple[Any, ...]:
         pt_avg,
         hist.axis.Regular(BALANCE_BINS, -2, 2, name="value", label=r"$p/p_T^{avg}$", flow=False),
     )
+
+
+def _rho_axis(binning: Binning) -> Any:
+    return hist.axis.Variable(binning.rho_edges, name="rho", label=r"$\rho$ [GeV]", underflow=False)
 
 
 def _dataset_axis(names: list[str]) -> Any:

@@ -553,6 +553,15 @@ def without_alpha(cell: Int32Array, n_alpha: int) -> Int32Array:
 
 
 @compiled
+def with_rho(cell: Int32Array, rho: FloatArray, edges: FloatArray) -> Int32Array:
+    """Cells divided further into bins of rho; what lies below the first edge, or is nan, is in the first one."""
+    finer = np.empty(len(cell), np.int32)
+    for i in range(len(cell)):
+        finer[i] = cell[i] * len(edges) + max(_bin(edges, rho[i]), 0)
+    return finer
+
+
+@compiled
 def bin_index(cell: Int32Array, value: FloatArray, low: float, high: float, n_bins: int) -> IntArray:
     """Flat bin number cell * n_bins + bin of `value` on `n_bins` equal bins of [low, high]; -1 where it is nan.
 

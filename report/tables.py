@@ -179,7 +179,7 @@ def resolution_table(measurement: Measurement) -> Table | None:
         parameters = (*parameters, "P")
     if has_rho := any(curve.rho is not None for curve in curves):
         parameters = (*parameters, "rho_slope")
-    rows = tuple(_curve_row(measurement, curve, parameters) for curve in curves)
+    rows = tuple(_curve_row(curve, parameters) for curve in curves)
     names = (*("N [GeV]", "S [√GeV]", "C"), *(["P"] if has_power else []), *(["N|N| per ρ [GeV]"] if has_rho else []))
     note = "σ/pT = √(N|N|/pT² + S² pT^P + C²)." if has_power else "σ/pT = √(N|N|/pT² + S²/pT + C²)."
     if has_rho:
@@ -307,11 +307,10 @@ def _method_words(name: str | None) -> str:
     return (name or NOTHING).replace("_", " ")
 
 
-def _curve_row(measurement: Measurement, curve: ResolutionCurve, parameters: tuple[Quantity, ...]) -> tuple[str, ...]:
+def _curve_row(curve: ResolutionCurve, parameters: tuple[Quantity, ...]) -> tuple[str, ...]:
     name = "simulation" if curve.dataset == SIMULATION else curve.dataset
     if curve.status != "ok":
         return (eta_words(curve.eta), name, *[NOTHING] * (len(parameters) + 2), curve.status.replace("_", " "))
-    points = [next((p for p in measurement.select(q, curve.dataset) if p.eta == curve.eta), None) for q in parameters]
     values: dict[Quantity, float] = {
         "N": curve.noise,
         "S": curve.stochastic,
@@ -319,13 +318,13 @@ def _curve_row(measurement: Measurement, curve: ResolutionCurve, parameters: tup
         "P": curve.power,
         "rho_slope": curve.rho.value if curve.rho is not None else math.nan,
     }
+    errors = curve.errors
+    if curve.rho is not None:
+        errors["rho_slope"] = curve.rho.error
     return (
         eta_words(curve.eta),
         name,
-        *(
-            number_words(v, *([] if p is None else [p.stat]))
-            for v, p in zip(map(values.__getitem__, parameters), points, strict=True)
-        ),
+        *(number_words(values[q], *([errors[q]] if q in errors else [])) for q in parameters),
         f"{curve.chi2:.1f}/{curve.ndf}",
         f"{curve.pt_range.low:.0f} to {curve.pt_range.high:.0f}",
         "ok",

@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-from corrections.known_answer import agreement, known_in, read_known_answer
+from corrections.known_answer import Population, agreement, known_in, read_known_answer
 from corrections.results import RATIO, Interval, Measurement, Point
 
 if TYPE_CHECKING:
@@ -73,3 +74,19 @@ def test_an_answer_five_errors_off_is_bad() -> None:
     found = agreement([measurement((0.0, 1.0, 1.15, 0.01))], {"scale_factor": ((0.0, 1.0, 1.1),)})
     assert found is not None
     assert found.is_bad
+
+
+def test_jets_that_crowd_at_one_end_of_a_bin_weigh_what_was_put_in_there() -> None:
+    truths = ((0.0, 1.0, 1.0), (1.0, 2.0, 2.0))
+    # density exp(-2 |eta|), whose integrals are known
+    edges = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
+    jets = np.exp(-2 * edges[:-1]) - np.exp(-2 * edges[1:])
+    share = (np.exp(-2) - np.exp(-3)) / (np.exp(-1) - np.exp(-3))
+    found, doubt = known_in(0.5, 1.5, truths, Population(edges, jets))
+    assert found == pytest.approx(1 + share, abs=2e-3)
+    assert doubt == pytest.approx(np.sqrt(share * (1 - share) / 2), rel=1e-2)
+
+
+def test_where_jets_are_does_not_matter_inside_a_bin_with_one_value() -> None:
+    population = Population(np.array([0.0, 1.0, 2.0]), np.array([9.0, 1.0]))
+    assert known_in(0.2, 0.8, ((0.0, 1.0, 1.1), (1.0, 2.0, 1.2)), population) == pytest.approx((1.1, 0.0))

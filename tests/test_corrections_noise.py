@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from corrections.noise import NoiseSlope, fit_noise_slope
+from corrections.noise import NoiseSlope, fit_noise_slope, fit_noise_term
 
 PT = np.array([30.0, 45, 70, 110, 180, 300, 600])
 RHO = np.array([6.0, 15, 24, 34, 46])
@@ -55,14 +55,6 @@ def test_unmeasured_bins_take_no_part() -> None:
     assert np.isnan(fit.offsets[:2]).all()
 
 
-def test_the_shift_is_that_of_the_squared_noise_term() -> None:
-    fit = toy(np.random.default_rng(2))
-    value, error = fit.shift(32.0)
-    assert value == pytest.approx(10 * fit.value)
-    assert error == pytest.approx(10 * fit.error)
-    assert fit.shift(12.0)[1] > 0
-
-
 @pytest.mark.parametrize(("columns", "status"), [(0, "empty"), (1, "few_events")])
 def test_a_slope_needs_two_bins_of_rho(columns: int, status: str) -> None:
     sigma = np.sqrt(squares())
@@ -75,3 +67,44 @@ def test_a_slope_needs_two_bins_of_rho(columns: int, status: str) -> None:
 def test_one_value_of_rho_throughout_has_no_slope() -> None:
     sigma = np.sqrt(squares())
     assert fit_noise_slope(sigma, 0.01 * sigma, PT, np.full(5, 20.0), MEAN_RHO).status == "few_events"
+
+
+def noise_widths(n: float, k: float, s2: float, c2: float) -> np.ndarray:
+    return np.asarray(np.sqrt((n + k * RHO) / PT[:, None] ** 2 + s2 / PT[:, None] + c2))
+
+
+def test_the_noise_without_pile_up_and_its_growth_come_back_exactly() -> None:
+    widths = noise_widths(7.0, 0.4, 0.6, 0.003)
+    fit = fit_noise_term(widths, 0.01 * widths, PT, RHO)
+    assert fit.status == "ok"
+    np.testing.assert_allclose(fit.parameters, [7.0, 0.4], rtol=1e-6)
+    assert fit.at(20.0)[0] == pytest.approx(15.0)
+    assert fit.ndf == 35 - 4
+
+
+def test_a_term_that_wants_to_be_negative_is_left_out() -> None:
+    """A constant term alone: S^2 scatters around 0 and is kept at or above it, C^2 stays."""
+    rng = np.random.default_rng(3)
+    exact = noise_widths(7.0, 0.4, 0.0, 0.01)
+    for _ in range(20):
+        widths = exact * (1 + 0.01 * rng.normal(size=exact.shape))
+        fit = fit_noise_term(widths, 0.01 * widths, PT, RHO)
+        assert 0.5 < fit.chi2 / fit.ndf < 1.7
+
+
+def test_the_noise_of_toys_has_the_error_that_is_quoted() -> None:
+    rng, exact, pulls = np.random.default_rng(4), noise_widths(7.0, 0.4, 0.6, 0.003), []
+    for _ in range(500):
+        widths = exact * (1 + 0.02 * rng.normal(size=exact.shape))
+        value, error = fit_noise_term(widths, 0.02 * widths, PT, RHO).at(20.0)
+        pulls.append((value - 15.0) / error)
+    assert abs(np.mean(pulls)) < 0.15
+    assert 0.9 < np.std(pulls) < 1.1
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 5), (7, 1)])
+def test_too_few_bins_give_no_noise(rows: int, columns: int) -> None:
+    widths = np.full((7, 5), np.nan)
+    widths[:rows, :columns] = noise_widths(7.0, 0.4, 0.6, 0.003)[:rows, :columns]
+    assert fit_noise_term(widths, 0.01 * widths, PT, RHO).status == "few_events"
+    assert fit_noise_term(np.full((7, 5), np.nan), widths, PT, RHO).status == "empty"

@@ -36,7 +36,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measurement:
 
 
 def test_the_noise_grows_with_rho_as_was_put_in(measured: Measurement) -> None:
-    slopes = {p.eta.low: p for p in measured.select("rho_slope")}
+    slopes = {p.eta.low: p for p in measured.select("rho_slope", method="truth_response")}
     detector = DetectorSettings()
     # N_rho^2 is the slope of N^2; it differs between the bins of the detector, whose range is wide here
     put_in = {0.0: detector.noise_rho[:4], 1.3: detector.noise_rho[4:6]}
@@ -47,8 +47,18 @@ def test_the_noise_grows_with_rho_as_was_put_in(measured: Measurement) -> None:
         assert squares.min() - 3 * point.stat < point.value < squares.max() + 3 * point.stat
 
 
+def test_the_slope_of_the_asymmetry_agrees_with_that_of_reco_over_truth(measured: Measurement) -> None:
+    truth = {p.eta: p for p in measured.select("rho_slope", method="truth_response")}
+    own = measured.select("rho_slope", method="asymmetry")
+    assert {p.dataset for p in own} == {"simulation", "data"}
+    for p in own:
+        assert p.status == "ok"
+        # the events are partly the same; data are wider by the square of the scale factor
+        assert abs(p.value - truth[p.eta].value) < 3.5 * np.hypot(p.stat, truth[p.eta].stat)
+
+
 def test_curves_take_only_slopes_that_stand_out(measured: Measurement) -> None:
-    slopes = {p.eta: p for p in measured.select("rho_slope")}
+    slopes = {p.eta: p for p in measured.select("rho_slope", method="truth_response")}
     for curve in measured.curves:
         is_clear = slopes[curve.eta].value > 2 * slopes[curve.eta].stat
         assert (curve.rho is not None) == is_clear

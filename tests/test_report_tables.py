@@ -53,10 +53,12 @@ def fit(status: Status) -> AsymmetryFit:
     )
 
 
+# Of (N|N|, S^2, C^2): errors 0.1, 0.05 and 0.01 of N = 3, S = 0.8, C = 0.05.
+COVARIANCE = np.diag([0.36, 0.0064, 1e-6])
 MEASUREMENT = Measurement(
     "AK4PF",
     (point("scale_factor", 1.0834, 0.0123), point("residual", 1.0, 0.0)),
-    (ResolutionCurve("simulation", "AK4PF", ETA, (9.0, 0.64, 0.0025), np.eye(3), PT, 7.5, 8, "ok"),),
+    (ResolutionCurve("simulation", "AK4PF", ETA, (9.0, 0.64, 0.0025), COVARIANCE, PT, 7.5, 8, "ok"),),
     (fit("ok"), fit("ok"), fit("few_events")),
     100,
 )
@@ -201,20 +203,19 @@ def test_the_known_answer_stands_beside_what_was_measured() -> None:
 
 
 def test_a_power_that_was_fitted_has_a_column() -> None:
-    curve = replace(MEASUREMENT.curves[0], power=-0.9, covariance=np.eye(4))
+    curve = replace(MEASUREMENT.curves[0], power=-0.9, covariance=np.diag([0.36, 0.0064, 1e-6, 0.01]))
 
     table = resolution_table(replace(MEASUREMENT, curves=(curve,)))
 
     assert table is not None
     assert table.columns[4:6] == ("C", "P")
-    assert table.rows[0][2:6] == ("3", "0.8", "0.05", "−0.9")  # noqa: RUF001
+    assert table.rows[0][2:6] == ("3.00 ± 0.10", "0.800 ± 0.050", "0.050 ± 0.010", "−0.90 ± 0.10")  # noqa: RUF001
 
 
 def test_what_the_noise_gains_with_pile_up_has_a_column() -> None:
     curve = replace(MEASUREMENT.curves[0], rho=RhoSlope(0.5, 0.1, 20.0, Interval(5.0, 35.0)))
-    slope = replace(point("rho_slope", 0.5, 0.1), dataset="simulation")
 
-    table = resolution_table(replace(MEASUREMENT, curves=(curve,), points=(slope,)))
+    table = resolution_table(replace(MEASUREMENT, curves=(curve,)))
 
     assert table is not None
     assert table.columns[5] == "N|N| per ρ [GeV]"  # noqa: RUF001
@@ -234,7 +235,8 @@ def test_curve_parameters_are_listed_by_their_physical_names() -> None:
     table = resolution_table(MEASUREMENT)
 
     assert table is not None
-    assert table.rows == (("0.2 to 0.7", "simulation", "3", "0.8", "0.05", "7.5/8", "40 to 2500", "ok"),)
+    parameters = ("3.00 ± 0.10", "0.800 ± 0.050", "0.050 ± 0.010")
+    assert table.rows == (("0.2 to 0.7", "simulation", *parameters, "7.5/8", "40 to 2500", "ok"),)
 
 
 def test_the_cutflow_gives_shares_of_the_first_step_and_sums_of_weights() -> None:
