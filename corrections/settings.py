@@ -63,7 +63,7 @@ class MeasurementSettings:
     scale_factor: FactorForm = "constant"
     curve: CurveForm = "nsc"
     template: TemplateForm = "histogram"
-    noise: NoiseForm = "free"
+    noise: NoiseForm = "rho"
     noise_uncertainty: float = 0.3
     core_window: float = 2.5
     min_effective: float = 40.0
