@@ -4,7 +4,7 @@
 are known exactly, measures them as a run does and prints a table. A pull is (measured - true)/quoted uncertainty; a
 good uncertainty covers in 68 +- 5 %, with a mean pull within 0.1 of zero and a width of 0.9 to 1.1.
 
-widths          one bin of 200 or 2000 effective events: data with a known template, simulation with its own events
+widths          one bin of 60 to 2000 effective events: data with a known template, simulation with its own events
 full            8 bins of pT, a reference region and an |eta| bin with standard and forward pairs: single widths, the
                 N, S, C curve, the scale factor; analytic errors, bootstrap copies, weighted events
 """
@@ -21,7 +21,7 @@ import numpy as np
 from corrections.bin_fits import Fitting, fit_bins
 from corrections.measurement import measure
 from corrections.points import resolution_curve, scale_factor_points
-from corrections.resolution import fit_width, replica_spread, replica_variances
+from corrections.resolution import fit_width, median_unbiased, replica_spread, replica_variances
 from corrections.results import Measurement
 from corrections.sample import Sample
 from corrections.settings import MeasurementSettings
@@ -131,7 +131,7 @@ def widths(experiments: int, rng: np.random.Generator, replicas: int, *, weighte
     known = simulation_stack(exact, None, MeasurementSettings().core_window)
     filled = known.template_effective > 0
     pulls: Pulls = {}
-    for events in (200, 2000):
+    for events in (60, 200, 2000):
         for _ in range(experiments):
             drawn = world.sample("data", events, rng, replicas=replicas)
             own = simulation_stack(drawn, None, MeasurementSettings().core_window)
@@ -140,9 +140,10 @@ def widths(experiments: int, rng: np.random.Generator, replicas: int, *, weighte
                 stacks["data, known template"] = data_stack(drawn, exact, known, None)
             for name, stack in stacks.items():
                 one = stack.only(filled)
-                fit = fit_width(one)
-                copies = replica_variances(one, fit) if replicas else np.zeros(0)
-                error = float(replica_spread(copies)) if replicas else fit.variance_error
+                rough = fit_width(one)
+                copies = replica_variances(one, rough) if replicas else np.zeros(0)
+                error = float(replica_spread(copies)) if replicas else rough.variance_error
+                fit = median_unbiased(one, rough)
                 sigma = np.sqrt(fit.variance)
                 pulls.setdefault(f"width, {events} events: {name}", []).append(
                     float((sigma - np.sqrt(variance)) / (error / (2 * sigma)))

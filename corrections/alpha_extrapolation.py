@@ -12,7 +12,7 @@ outside the jets), which is the width of the truth asymmetry extrapolated in the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,11 @@ from corrections.sample import effective_count
 from corrections.widths import FEWEST_IN_CORE, DetectorVariance
 
 if TYPE_CHECKING:
+    from corrections.settings import AlphaShape
     from corrections.widths import Estimator
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-Shape = Literal["quadrature", "linear"]
 
 # Of its variance, the most that a reconstructed squared width may share with that of the truth asymmetry.
 MOST_SHARED = 0.9
@@ -132,7 +132,7 @@ def detector_variance(
     *,
     same_events: bool,
     imbalance_shift: float = 0.0,
-    shape: Shape = "quadrature",
+    shape: AlphaShape = "quadrature",
 ) -> DetectorVariance:
     """Variance of A that the detector alone makes, extrapolated to alpha = 0.
 
@@ -173,7 +173,7 @@ def _extrapolate(
     used: BoolArray,
     same_events: bool,  # noqa: FBT001
     shift: float,
-    shape: Shape,
+    shape: AlphaShape,
 ) -> DetectorVariance:
     select = np.ix_(used, used)
     x = alpha_max[used]

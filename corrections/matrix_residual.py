@@ -106,6 +106,15 @@ class SmoothResidual:
         value = np.exp(np.einsum("epa,ea->ep", basis, self.parameters))
         return value, value * np.sqrt(np.einsum("epa,eab,epb->ep", basis, own, basis))
 
+    def copies(self, pt: FloatArray, n: int) -> FloatArray:
+        """The factor at `pt` (n_pt,) in GeV in `n` copies drawn from the covariance, (n, n_eta, n_pt), always alike."""
+        size = self.parameters.size
+        spread, axes = np.linalg.eigh(np.nan_to_num(self.covariance.reshape(size, size)))
+        drawn = np.random.default_rng(size).normal(size=(n, size)) * np.sqrt(np.maximum(spread, 0.0)) @ axes.T
+        parameters = self.parameters + drawn.reshape(n, *self.parameters.shape)
+        basis = np.stack([np.ones((len(self.pivot), len(pt))), np.log(pt / self.pivot[:, None])], axis=-1)
+        return np.asarray(np.exp(np.einsum("epa,nea->nep", basis, parameters)))
+
 
 def relative_response(
     pairs: Pairs,

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from corrections.bin_fits import BinFit, Fitting, fit_bins, interval_of
 from corrections.coverage import best_known, smearing_factors
 from corrections.methods import factors_by
-from corrections.pair_points import EXTRAPOLATED, MATRIX, matrix_residuals
+from corrections.pair_points import residuals_by
 from corrections.points import METHOD, describe, parameter_points, resolution_curve, scale_factor_points
 from corrections.residual import (
     Responses,
     comparable,
     fit_residual,
     relative_responses,
-    residual_of,
     with_smearing_error,
 )
 from corrections.results import (
@@ -134,7 +133,7 @@ def measured_again(
     measurement, which are what they are compared with.
     """
     factors = second_factors(measurement.method, data, simulation, settings, threads)
-    residuals = _residuals_by(measurement.residual_method, data, simulation, settings)
+    residuals = residuals_by(measurement.residual_method, data, simulation, settings)
     again = [
         *_again(measurement, "scale_factor", "scale_factor_again", factors),
         *_again(measurement, "residual", "residual_again", residuals),
@@ -162,19 +161,6 @@ def readjusted(measurement: Measurement) -> Measurement:
         checks=tuple(c for c in measurement.checks if c.name not in AGAIN.values()),
     )
     return _times(before, *({eta: value**STEP for eta, value in left[name].items()} for name in AGAIN))
-
-
-def _residuals_by(
-    method: str, data: Sample, simulation: Sample, settings: MeasurementSettings
-) -> dict[Interval, float]:
-    """Response of `simulation` over that of `data` by a method per |eta| bin outside the reference region."""
-    if method in (MATRIX, EXTRAPOLATED):
-        return matrix_residuals(method, data, simulation, settings)
-    return {
-        interval_of(simulation, eta): residual_of(data, simulation, eta, settings)
-        for eta in range(simulation.binning.shape[0])
-        if eta not in simulation.binning.reference_bins
-    }
 
 
 def _again(measurement: Measurement, quantity: Quantity, name: Quantity, values: dict[Interval, float]) -> list[Point]:

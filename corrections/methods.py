@@ -7,6 +7,7 @@ scale factor whose square multiplies that curve.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from corrections.points import factor_status
 from corrections.resolution import CurveFit, curve_basis, replica_spread
 from corrections.results import DATA, RATIO, SIMULATION, Interval, Point, ResolutionCurve
 from corrections.stacks import FORWARD, STANDARD, inflation, mean_pt, reference_inflation, reference_mean_pt
-from corrections.widths import ESTIMATORS, DetectorVariance
+from corrections.widths import ESTIMATORS, DetectorVariance, truncated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ class Table:
     """Detector variances of A of one sample in one |eta| bin (or the reference region), arrays (n_region, n_pt).
 
     `value` and `variance` are in units of A at the mean truth pT `pt` (GeV), that is, times the square of the inflation
-    of pt_avg; `copies` (n_replicas, n_region, n_pt), `status` words.
+    of pt_avg; `copies` (n_replicas, n_region, n_pt), `status` words, `effective` numbers of events.
     """
 
     value: FloatArray
@@ -51,6 +52,7 @@ class Table:
     copies: FloatArray
     pt: FloatArray
     status: NDArray[np.str_]
+    effective: FloatArray
 
     @property
     def usable(self) -> BoolArray:
@@ -112,11 +114,11 @@ def factors_by(
     """
     tables = _Tables(name, simulation.without_replicas(), data.without_replicas(), settings, imbalance)
     reference = _fit_curve(tables.simulated(None), None)
-    reference_factor = _fit_factor(tables.measured(None), reference, None, None)
+    reference_factor = _fit_factor(tables.pair(None), reference, None, None)
     found = {}
     for eta in range(_n_eta(simulation)):
         curve = _fit_curve(tables.simulated(eta), reference)
-        factor = _fit_factor(tables.measured(eta), curve, reference, reference_factor)
+        factor = _fit_factor(tables.pair(eta), curve, reference, reference_factor)
         if factor is not None and factor.squared > 0:
             found[interval_of(simulation, eta)] = float(np.sqrt(factor.squared))
     return found
@@ -127,7 +129,7 @@ def _measure(
 ) -> tuple[list[Point], tuple[ResolutionCurve, ...]]:
     tables = _Tables(name, simulation, data, settings)
     reference = _fit_curve(tables.simulated(None), None)
-    reference_factor = _fit_factor(tables.measured(None), reference, None, None) if data is not None else None
+    reference_factor = _fit_factor(tables.pair(None), reference, None, None) if data is not None else None
     points, curves = [], []
     for eta in range(_n_eta(simulation)):
         interval, simulated = interval_of(simulation, eta), tables.simulated(eta)
@@ -138,7 +140,8 @@ def _measure(
         if data is not None:
             measured = tables.measured(eta)
             points += maker.resolutions(DATA, measured, reference, reference_factor)
-            points.append(maker.factor(measured, _fit_factor(measured, curve, reference, reference_factor)))
+            factor = _fit_factor((measured, simulated), curve, reference, reference_factor)
+            points.append(maker.factor(measured, factor))
     return points, tuple(curves)
 
 
@@ -159,6 +162,9 @@ class _Tables:
         assert self.data is not None  # noqa: S101  asked for with data only
         return self._table(self.data, eta, same_events=False)
 
+    def pair(self, eta: int | None) -> tuple[Table, Table]:
+        return self.measured(eta), self.simulated(eta)
+
     def _table(self, sample: Sample, eta: int | None, *, same_events: bool) -> Table:
         find = {EXTRAPOLATION: self._extrapolated, BISECTOR: self._balanced, MPFX: self._balanced}[self.name]
         regions = (STANDARD,) if eta is None or eta in sample.binning.reference_bins else (STANDARD, FORWARD)
@@ -170,10 +176,13 @@ class _Tables:
         n = min(len(each.replicas) for each in found)
         copies = np.stack([each.replicas[:n] for each in found], axis=1) * scale
         variance = np.array([each.variance for each in found]) * scale**2
-        enough = np.array([self._effective(sample, eta, region) for region in regions]) >= self.settings.min_effective
+        effective = np.array([self._effective(sample, eta, region) for region in regions])
+        enough = effective >= self.settings.min_effective
         status = np.where(enough, np.array([each.status for each in found]), "few_events")
         value, variance = np.where(enough, value, np.nan), np.where(enough, variance, np.nan)
-        return Table(value, variance, copies, pt[kept], status)
+        if self.name != EXTRAPOLATION:
+            copies = _drawn_copies(f"{self.name} {sample.name} {eta}", value, variance, sample.n_replicas)
+        return Table(value, variance, copies, pt[kept], status, effective)
 
     def _effective(self, sample: Sample, eta: int | None, region: int) -> FloatArray:
         spectra = sample.reference_spectra()[0] if eta is None else sample.spectra(eta, region)
@@ -185,7 +194,8 @@ class _Tables:
         n_alpha = int(np.count_nonzero(alpha_max <= LAST_ALPHA + 1e-9))
         reco = sample.alpha_spectra(eta, region, n_alpha)
         truth = self.simulation.alpha_spectra(eta, region, n_alpha, truth=True)
-        estimator = ESTIMATORS["truncated_rms"]
+        name, fraction = self.settings.width, self.settings.truncation
+        estimator = truncated(fraction) if name == "truncated_rms" else ESTIMATORS[name]
         found = []
         for pt_bin, low in enumerate(binning.pt_avg_edges[:-1]):
             measured, imbalance = (
@@ -196,7 +206,13 @@ class _Tables:
             cuts = alpha_max[:n_alpha]
             found.append(
                 detector_variance(
-                    measured, imbalance, cuts, first, same_events=same_events, imbalance_shift=self.imbalance
+                    measured,
+                    imbalance,
+                    cuts,
+                    first,
+                    same_events=same_events,
+                    imbalance_shift=self.imbalance,
+                    shape=self.settings.alpha_shape,
                 )
             )
         return _stacked(found)
@@ -209,6 +225,15 @@ class _Tables:
         truth = _components(self.simulation, ("psi", "eta"), "truth", eta, region)
         cosine = _cosine(sample, eta, region)
         return bisector(reco, truth, edges, cosine, same_events=same_events, imbalance_shift=self.imbalance)
+
+
+def _drawn_copies(name: str, value: FloatArray, variance: FloatArray, n: int) -> FloatArray:
+    """Copies of numbers of which none were filled, (n, *value.shape), drawn from their uncertainties.
+
+    Every event is in one bin only, so the bins are independent. The same `name` always gives the same copies.
+    """
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    return np.asarray(value + np.sqrt(variance) * rng.normal(size=(n, *value.shape)))
 
 
 def _n_eta(sample: Sample) -> int:
@@ -338,23 +363,28 @@ def _curve_of(
 
 
 def _fit_factor(
-    table: Table, curve: CurveFit | None, reference: CurveFit | None, reference_factor: _Factor | None
+    pair: tuple[Table, Table], curve: CurveFit | None, reference: CurveFit | None, reference_factor: _Factor | None
 ) -> _Factor | None:
-    """The number that multiplies the curve, over all bins together."""
+    """The number that multiplies the curve, over all bins of the first table (data) together.
+
+    The bins weigh with what an event tells in the second one (simulation): own uncertainties go with own fluctuations.
+    """
+    table, simulated = pair
     if curve is None:
         return None
     factor = reference_factor.squared if reference_factor is not None else np.nan
     expected = _probes(len(table.value)) * np.array([curve.squared(pt) for pt in table.pt])
     target = table.value - _others(table, reference, factor)
-    used = table.usable & np.isfinite(target) & (expected > 0)
+    used = table.usable & simulated.usable & np.isfinite(target) & (expected > 0)
     if not used.any():
         return None
-    weight = 1 / table.variance[used]
+    weight = table.effective[used] / (simulated.effective[used] * simulated.variance[used])
     information = float(np.sum(weight * expected[used] ** 2))
     squared = float(np.sum(weight * expected[used] * target[used])) / information
     share = np.zeros_like(table.value)
     share[used] = weight * expected[used] / information
-    variance = 1 / information + _propagated(table, share, squared, curve, reference, reference_factor)
+    own = float(np.sum(share[used] ** 2 * table.variance[used]))
+    variance = own + _propagated(table, share, squared, curve, reference, reference_factor)
     factors = reference_factor.copies if reference_factor is not None else None
     n = min(len(table.copies), len(curve.replicas), *([len(factors)] if factors is not None else []))
     shapes = np.stack([curve.squared_copies(pt)[:n] for pt in table.pt], axis=1) * _probes(len(table.value))

@@ -12,7 +12,7 @@ from corrections.bin_fits import interval_of
 from corrections.coverage import smearing_factors
 from corrections.matrix_residual import Pairs, relative_response, smooth_residual
 from corrections.methods import LAST_ALPHA
-from corrections.residual import with_smearing_error
+from corrections.residual import residual_of, with_smearing_error
 from corrections.results import RATIO, Interval, Point
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def with_matrix(
     factors = smearing_factors(measurement)
     for method in (MATRIX, EXTRAPOLATED):
         fits = [_fit(method, data, sample, settings) for sample in (smeared, simulation)]
-        for point, eta, b in _points(method, measurement.algo, fits[0], data, simulation):
+        copies = fits[0].copies(_mean_pt(data), data.n_replicas)
+        for plain, eta, b in _points(method, measurement.algo, fits[0], data, simulation):
+            point = replace(plain, copies=copies[:, eta, b]) if plain.is_measured else plain
             unsmeared = float(fits[1](_mean_pt(data))[0][eta, b])
             points.append(with_smearing_error(point, unsmeared, factors.get(point.eta)))
     has_any = any(p.is_measured and p.stat > 0 and p.method == settings.residual for p in points)
@@ -48,16 +50,20 @@ def with_matrix(
     return replace(whole, residual_method=settings.residual)
 
 
-def matrix_residuals(
-    method: str, data: Sample, simulation: Sample, settings: MeasurementSettings
-) -> dict[Interval, float]:
-    """Residual by one of the methods per |eta| bin outside the reference region, in the middle of its range of pT."""
-    fit = _fit(method, data, simulation, settings)
-    return {
-        interval_of(simulation, eta): float(np.exp(fit.parameters[eta, 0]))
-        for eta in range(len(fit.pivot))
-        if eta not in simulation.binning.reference_bins
-    }
+def residuals_by(method: str, data: Sample, simulation: Sample, settings: MeasurementSettings) -> dict[Interval, float]:
+    """Response of `simulation` over that of `data` by a method per |eta| bin outside the reference region.
+
+    By the matrix methods it is the one in the middle of the bin's range of pT.
+    """
+    if method in (MATRIX, EXTRAPOLATED):
+        fit = _fit(method, data, simulation, settings)
+        values = np.exp(fit.parameters[:, 0])
+        return {interval_of(simulation, eta): float(values[eta]) for eta in _outer(simulation)}
+    return {interval_of(simulation, eta): residual_of(data, simulation, eta, settings) for eta in _outer(simulation)}
+
+
+def _outer(simulation: Sample) -> list[int]:
+    return [eta for eta in range(simulation.binning.shape[0]) if eta not in simulation.binning.reference_bins]
 
 
 def _fit(method: str, data: Sample, simulation: Sample, settings: MeasurementSettings) -> SmoothResidual:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from corrections.resolution import RowWidth, fit_width, replica_spread, replica_variances, usable_rows, width_model
+from corrections.resolution import (
+    RowWidth,
+    fit_width,
+    median_unbiased,
+    replica_spread,
+    replica_variances,
+    usable_rows,
+    width_model,
+)
 from corrections.results import (
     DATA,
     RATIO,
@@ -87,7 +95,7 @@ class _Describer:
             whole, fitted = stack.only(rows), stack.only(rows & usable)
             width = fit_width(fitted) if fitted.rows else self._unmeasured(whole)
             copies = replica_variances(fitted, width) if width.status == "ok" else np.zeros(0)
-            points.extend(self._points(whole, width, copies))
+            points.extend(self._points(whole, median_unbiased(fitted, width), copies))
             if whole.distributions.counts.any():
                 fits.append(self._fit(whole, fitted, width))
         combined, checks = combine(points, self.dataset)

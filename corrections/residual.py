@@ -81,17 +81,21 @@ def comparable(data: Sample, simulation: Sample, eta: int, settings: Measurement
 
 
 def with_smearing_error(point: Point, unsmeared: float, factor: Point | None) -> Point:
-    """The residual with what the uncertainty of the scale factor does to it through the smearing.
+    """The residual with what the statistical uncertainty of the scale factor does to it through the smearing."""
+    if factor is None:
+        return point
+    return replace(point, stat=float(np.hypot(point.stat, smearing_shift(point, unsmeared, factor, factor.stat))))
+
+
+def smearing_shift(point: Point, unsmeared: float, factor: Point, change: float) -> float:
+    """How far a `change` of the scale factor moves a residual through the smearing; `unsmeared` is the one without.
 
     The smearing moves the logarithm in proportion to SF^2 - 1; near 1, where it moves nothing, nothing is added.
     """
-    if factor is None or not point.is_measured or not point.stat > 0 or not np.isfinite(unsmeared):
-        return point
     excess = factor.value**2 - 1
-    if abs(excess) < 0.02:
-        return point
-    moved = np.log(point.value / unsmeared) * 2 * factor.value * factor.stat / excess
-    return replace(point, stat=float(np.hypot(point.stat, point.value * moved)))
+    if not point.is_measured or not point.stat > 0 or not np.isfinite(unsmeared) or abs(excess) < 0.02:
+        return 0.0
+    return float(point.value * np.log(point.value / unsmeared) * 2 * factor.value * change / excess)
 
 
 def mean_asymmetry(spectra: Spectra, edges: FloatArray) -> tuple[FloatArray, FloatArray]:

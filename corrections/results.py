@@ -54,8 +54,16 @@ AGAIN: Mapping[Quantity, str] = {
 FAILED_BELOW = 1e-3
 # S^2 and the power beside it are told apart best around here, GeV.
 PT_SCALE = 100.0
-# Sources of uncertainty in the order of the tables, the statistical one apart.
+# Sources of uncertainty of the scale factor in the order of the tables, the statistical one apart.
 SOURCES = ("jes", "pu", "dphi", "pt3", "template", "imbalance", "width", "ptdep", "nonclosure")
+# Those of the residual response; "jer" is the systematic uncertainty of the scale factor that simulation is smeared by.
+RESIDUAL_SOURCES = ("jes", "pu", "dphi", "pt3", "jer")
+ALL_SOURCES = (*SOURCES, "jer")
+
+
+def sources_of(quantity: Quantity) -> tuple[str, ...]:
+    """Sources of systematic uncertainty that a published quantity can have."""
+    return RESIDUAL_SOURCES if quantity == "residual" else SOURCES
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Method = Literal["template", "extrapolation", "bisector", "mpfx"]
+WidthEstimator = Literal["truncated_rms", "gaussian_core", "interval_68"]
+AlphaShape = Literal["quadrature", "linear"]
 NoiseForm = Literal["free", "rho"]
 ResidualMethod = Literal["mean_asymmetry", "matrix", "matrix_extrapolated"]
 FactorForm = Literal["constant", "k_factors", "curves"]
@@ -47,6 +49,11 @@ class MeasurementSettings:
         alpha and of its template, and of a distribution of data that takes part in a joint fit.
     truncation
         Upper quantile of the truncated RMS.
+    width
+        Width of A that is extrapolated in alpha, see `corrections.widths`; the others make its uncertainty.
+    alpha_shape
+        How that width moves with the cut on alpha: "quadrature" (a constant and the rise of the truth asymmetry in
+        quadrature) or "linear" (a straight line, CMS), see `corrections.alpha_extrapolation`.
     imbalance
         Relative change of the square of the truth asymmetry's width that stands for its uncertainty.
     close_loop
@@ -70,6 +77,8 @@ class MeasurementSettings:
     min_row: float = 20.0
     min_data: float = 8.0
     truncation: float = 0.985
+    width: WidthEstimator = "truncated_rms"
+    alpha_shape: AlphaShape = "quadrature"
     imbalance: float = 0.25
     close_loop: bool = True
     iterations: int = 3
@@ -84,6 +93,8 @@ class MeasurementSettings:
             "curve": CurveForm,
             "template": TemplateForm,
             "noise": NoiseForm,
+            "width": WidthEstimator,
+            "alpha_shape": AlphaShape,
         }
         for name, words in choices.items():
             if getattr(self, name) not in get_args(words):

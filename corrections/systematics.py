@@ -8,16 +8,19 @@ said in a note.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corrections.bin_fits import Fitting, fit_bins, interval_of
-from corrections.methods import MPFX, factors_by
+from corrections.coverage import smearing_factors
+from corrections.methods import EXTRAPOLATION, MPFX, factors_by
+from corrections.pair_points import residuals_by
 from corrections.points import METHOD
-from corrections.residual import residual_of
+from corrections.residual import residual_of, smearing_shift
 from corrections.results import SIMULATION, SOURCES, Interval, Shift
+from corrections.settings import MeasurementSettings, WidthEstimator
 from corrections.stacks import stretched, with_templates_of
 from corrections.template_fit import quick_fit
 
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from corrections.comparison import Comparison
     from corrections.results import Measurement, Point, ResolutionCurve
     from corrections.sample import Sample
-    from corrections.settings import MeasurementSettings
     from corrections.stacks import Stack
 
 FloatArray = NDArray[np.float64]
@@ -72,8 +74,42 @@ def with_systematics(measurement: Measurement, variations: Variations) -> Measur
         _shifted(point, factors, residuals) if measurement.publishes(point) else point for point in measurement.points
     )
     lacking = [source for source in SOURCES if source not in found]
-    notes = tuple(f"systematic {source} was not evaluated: {MISSING.get(source, 'no fit')}" for source in lacking)
-    return replace(measurement, points=points, notes=(*measurement.notes, *(notes if factors else ())))
+    notes = [f"systematic {source} was not evaluated: {MISSING.get(source, 'no fit')}" for source in lacking]
+    notes += _bins_without(found, factors)
+    told = replace(measurement, points=points, notes=(*measurement.notes, *(notes if factors else ())))
+    return with_smearing_shifts(told, variations)
+
+
+def _bins_without(found: Iterable[str], factors: Mapping[Interval, list[Shift]]) -> list[str]:
+    """One note for each source that was evaluated in some |eta| bins only."""
+    notes = []
+    for source in (each for each in SOURCES if each in found):
+        etas = [eta for eta, shifts in factors.items() if source not in {shift.source for shift in shifts}]
+        names = ", ".join(f"{eta.low:g}-{eta.high:g}" for eta in sorted(etas, key=lambda eta: eta.low))
+        if names:
+            notes.append(f"systematic {source} was not evaluated in |eta| {names}")
+    return notes
+
+
+def with_smearing_shifts(measurement: Measurement, variations: Variations) -> Measurement:
+    """`measurement` with what the systematic uncertainty of the scale factor does to the residuals by the smearing."""
+    samples = _samples(variations.nominal)
+    if samples is None or not measurement.published("residual"):
+        return measurement
+    simulation, data = samples
+    unsmeared = residuals_by(measurement.residual_method, data, simulation, variations.settings)
+    factors = smearing_factors(measurement)
+
+    def shifted(point: Point) -> Point:
+        factor = factors.get(point.eta)
+        if point.quantity != "residual" or not measurement.publishes(point) or factor is None:
+            return point
+        size = smearing_shift(
+            point, unsmeared.get(point.eta, np.nan), factor, np.sqrt(factor.total**2 - factor.stat**2)
+        )
+        return replace(point, shifts=(*point.shifts, Shift("jer", size, -size))) if size else point
+
+    return replace(measurement, points=tuple(shifted(point) for point in measurement.points))
 
 
 def _shifted(point: Point, factors: Mapping[Interval, list[Shift]], residuals: Mapping[Interval, list[Shift]]) -> Point:
@@ -137,6 +173,9 @@ def other_factor_shifts(measurement: Measurement, variations: Variations) -> dic
     if method != MPFX:
         up, down = (factors_by(method, *samples, settings, sign * change) for sign in (1, -1))
         found["imbalance"] = _relative(up, base), _relative(down, base)
+    if method == EXTRAPOLATION:
+        others = [replace(settings, width=each) for each in get_args(WidthEstimator) if each != settings.width]
+        found["width"] = _both_ways(_largest([_relative(factors_by(method, *samples, how), base) for how in others]))
     found["nonclosure"] = _both_ways(non_closure(measurement))
     return _by_eta(found)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, cast
 
-from corrections.results import SOURCES, Interval, Point, Quantity, Shift, Status
+from corrections.results import ALL_SOURCES, Interval, Point, Quantity, Shift, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +27,7 @@ COLUMNS = (
     "pt_mean",
     "value",
     "stat",
-    *(f"{source}_{side}" for source in SOURCES for side in ("up", "down")),
+    *(f"{source}_{side}" for source in ALL_SOURCES for side in ("up", "down")),
     "status",
 )
 
@@ -48,7 +48,7 @@ def read_points(path: Path) -> tuple[Point, ...]:
 
 def _row(p: Point) -> list[str]:
     numbers = (p.eta.low, p.eta.high, p.pt.low, p.pt.high, p.pt_mean, p.value, p.stat)
-    shifts = [cell for source in SOURCES for cell in _cells(p.shift(source))]
+    shifts = [cell for source in ALL_SOURCES for cell in _cells(p.shift(source))]
     return [p.quantity, p.dataset, p.algo, p.method, p.region, *(repr(float(x)) for x in numbers), *shifts, p.status]
 
 
@@ -59,7 +59,7 @@ def _cells(shift: Shift | None) -> tuple[str, str]:
 def _point(row: dict[str, str]) -> Point:
     shifts = (
         Shift(source, float(row[f"{source}_up"]), float(row[f"{source}_down"]))
-        for source in SOURCES
+        for source in ALL_SOURCES
         if row.get(f"{source}_up")
     )
     return Point(

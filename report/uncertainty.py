@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from corrections.results import SOURCES
+from corrections.results import ALL_SOURCES, sources_of
 from report.closure import best_known, eta_bins, in_bin, main_points
 from report.figures import Drawing, file_name
 from report.scale_factor import NAMES, QUANTITIES, eta_scale
@@ -36,8 +36,9 @@ LOOKS: dict[str, tuple[Line, Marker]] = {
     "width": (Line(DARK_BLUE, dashes=DASHED), Marker(DARK_BLUE, "s", 4.5, is_open=True)),
     "ptdep": (Line(ORANGE, dashes=DOTTED), Marker(ORANGE, "^", 5, is_open=True)),
     "nonclosure": (Line(RED, dashes=DASHED), Marker(RED, "D", 4, is_open=True)),
+    "jer": (Line(DARK_BLUE, dashes=DOTTED), Marker(DARK_BLUE, "v", 5, is_open=True)),
 }
-# What the short names of results.SOURCES mean.
+# What the short names of results.ALL_SOURCES mean.
 WORDS = {
     "stat": "statistics",
     "jes": "jet energy scale",
@@ -49,6 +50,7 @@ WORDS = {
     "width": "width estimator",
     "ptdep": "pT dependence",
     "nonclosure": "non-closure",
+    "jer": "smearing",
 }
 TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 CAPTION = (
@@ -59,7 +61,7 @@ CAPTION = (
 
 def evaluated(points: Sequence[Point]) -> list[str]:
     """Sources that at least one of the points has a shift of, in their usual order."""
-    return [source for source in SOURCES if any(point.shift(source) is not None for point in points)]
+    return [source for source in ALL_SOURCES if any(point.shift(source) is not None for point in points)]
 
 
 def shown_points(measurement: Measurement, quantity: Quantity) -> list[Point]:
@@ -85,7 +87,7 @@ def drawings(measurement: Measurement) -> list[Drawing]:
 
 def _drawing(measurement: Measurement, quantity: Quantity, points: tuple[Point, ...]) -> Drawing:
     title = NAMES[quantity][0].lower()
-    missing = [words_of(source) for source in SOURCES if source not in evaluated(points)]
+    missing = [words_of(source) for source in sources_of(quantity) if source not in evaluated(points)]
     lacking = f" Not evaluated: {', '.join(missing)}." if missing else ""
     return Drawing(
         name=file_name("uncertainty", quantity, measurement.algo),
