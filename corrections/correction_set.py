@@ -15,7 +15,7 @@ import numpy as np
 
 from corrections.coverage import Covered, Points, cover, covered_points, form_in_pt, pt_edges
 from corrections.results import SIMULATION, Measurement, ResolutionCurve
-from corrections.scale_factor_json import JsonLayout, scale_factor
+from corrections.scale_factor_json import KEYS, JsonLayout, scale_factor, uncertainty_name
 from corrections.schema import NotWritableError, correction, formula, over_eta, over_pt, refuse, variable
 
 if TYPE_CHECKING:
@@ -148,6 +148,8 @@ def _algorithm(measurement: Measurement, tags: Tags, layout: JsonLayout, mean_rh
     _add(part, resolution.format("DATA"), both, lambda n, c: [pt_resolution(n, c, factors, mean_rho)], lacking)
     name = f"{tags.jer}_MC_ScaleFactor_{algo}"
     _add(part, name, factors, lambda n, c: scale_factor(n, c, layout), "no scale factor")
+    if factors is None and layout.layout == "split":
+        part.not_written[uncertainty_name(name)] = part.not_written[name]
     _add(part, f"{tags.jec}_DATA_L2L3Residual_{algo}", residuals, lambda n, c: [residual(n, c)], "no residual response")
     part.corrections.append(unit_residual(f"{tags.jec}_MC_L2L3Residual_{algo}"))
     name = f"{tags.jec}_MC_Total_{algo}"
@@ -305,11 +307,12 @@ def _read_back(text: str, corrections: Sequence[cs.Correction]) -> None:
         names = [name.name for name in each.inputs]
         for eta in (-6.0, *np.linspace(-5.2, 5.2, 53), 6.0):
             for pt in (1.0, 10.0, 50.0, 300.0, 2000.0, 1e5):
-                values = {"JetEta": float(eta), "JetPt": pt, "Rho": 20.0, "systematic": "nom"}
-                result = loaded[each.name].evaluate(*(values[name] for name in names))
-                if not math.isfinite(result):
-                    message = f"{each.name} gives {result} at JetEta {eta:g}, JetPt {pt:g}"
-                    raise NotWritableError(message)
+                for systematic in KEYS if "systematic" in names else ("",):
+                    values = {"JetEta": float(eta), "JetPt": pt, "Rho": 20.0, "systematic": systematic}
+                    result = loaded[each.name].evaluate(*(values[name] for name in names))
+                    if not math.isfinite(result):
+                        message = f"{each.name} gives {result} at JetEta {eta:g}, JetPt {pt:g} {systematic}".rstrip()
+                        raise NotWritableError(message)
 
 
 def _publish(text: str, path: Path) -> None:

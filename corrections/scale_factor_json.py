@@ -45,6 +45,7 @@ REGIONS = (
     Region("eta3to5_pt0to50", (3.0, np.inf), (0.0, 50.0)),
     Region("eta3to5_ptabove50", (3.0, np.inf), (50.0, np.inf)),
 )
+KEYS = ("nom", "up", "down", *(f"{source}_{side}" for source in ("stat", *SOURCES) for side in ("up", "down")))
 REGION_ETA, REGION_PT, LOWEST_PT = (1.93, 2.5, 3.0), 50.0, 10.0
 
 
@@ -92,6 +93,11 @@ def scale_factor(name: str, factors: Covered[Points], layout: JsonLayout) -> lis
     )
     inputs = ("JetEta", "JetPt", "systematic")
     return [correction(name, description, inputs, "scale_factor", over_eta(eta_edges, content))]
+
+
+def uncertainty_name(name: str) -> str:
+    """Name of the second correction of the split layout."""
+    return name.replace("_ScaleFactor_", "_SFUncertainty_")
 
 
 def _legacy(name: str, points: Points, bin_eta: Interval, eta: float, layout: JsonLayout) -> Any:
@@ -156,7 +162,7 @@ def _split(name: str, factors: Covered[Points]) -> list[cs.Correction]:
     return [
         correction(name, nominal, inputs, "scale_factor", over_eta(factors.edges, content["nominal"])),
         correction(
-            name.replace("_ScaleFactor_", "_SFUncertainty_"),
+            uncertainty_name(name),
             relative,
             inputs,
             "uncertainty",

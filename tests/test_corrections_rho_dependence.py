@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from corrections import passes
+from corrections.rho_dependence import noise_knowledge
 from corrections.settings import MeasurementSettings
 from processors.binning import Binning
 from processors.dijet import DijetSettings
@@ -17,13 +18,14 @@ from samples.response import DetectorSettings
 from samples.toy import write_toy
 
 if TYPE_CHECKING:
+    from corrections.comparison import Comparison
     from corrections.results import Measurement
 
 ETA = (0.0, 1.3, 2.5)
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Measurement:
+def samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, ...]:
     folder = tmp_path_factory.mktemp("toy")
     sample = write_toy(folder / "sample", 60_000, seed=9)
     settings = DijetSettings(Binning(eta=ETA, reference=(0.0, 1.3)), replicas=0, systematics=Systematics(enabled=False))
@@ -32,7 +34,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measurement:
     chunks.mkdir()
     filled = fill(job, settings, Execution(executor="iterative"), chunks).output
     factors = passes.normalisations(filled, job.datasets, settings, {})
-    return passes.measure_all(passes.compare(filled, job.datasets, settings, factors), MeasurementSettings(), 1)[0]
+    return passes.compare(filled, job.datasets, settings, factors)
+
+
+@pytest.fixture(scope="module")
+def measured(samples: tuple[Comparison, ...]) -> Measurement:
+    return passes.measure_all(samples, MeasurementSettings(), 1)[0]
 
 
 def test_the_noise_grows_with_rho_as_was_put_in(measured: Measurement) -> None:
@@ -62,3 +69,29 @@ def test_curves_take_only_slopes_that_stand_out(measured: Measurement) -> None:
     for curve in measured.curves:
         is_clear = slopes[curve.eta].value > 2 * slopes[curve.eta].stat
         assert (curve.rho is not None) == is_clear
+
+
+def test_the_noise_put_in_is_known_better_with_reco_over_truth(
+    samples: tuple[Comparison, ...], measured: Measurement
+) -> None:
+    free = passes.measure_all(samples, MeasurementSettings(noise="free"), 1)[0]
+    detector = DetectorSettings()
+    rho = detector.rho_per_interaction * detector.interactions[0] + 1.5
+    squares = np.square(detector.noise) + np.square(detector.noise_rho) * rho
+    put_in = {0.0: squares[:4], 1.3: squares[4:6]}
+    for before, after in zip(free.curves, measured.curves, strict=True):
+        errors = [float(np.sqrt(curve.covariance[0, 0])) for curve in (before, after)]
+        assert errors[1] < 0.6 * errors[0]
+        values = put_in[after.eta.low]
+        assert values.min() - 3 * errors[1] < after.squares[0] < values.max() + 3 * errors[1]
+
+
+def test_data_take_the_noise_of_simulation_with_a_doubt(samples: tuple[Comparison, ...]) -> None:
+    simulation, data = samples[0].simulation, samples[0].data
+    assert simulation is not None
+    known = noise_knowledge(simulation, data, MeasurementSettings(noise_uncertainty=0.3))
+    assert set(known.data) == set(known.simulation) == {None, 0, 1}
+    for eta, own in known.data.items():
+        assert own.value == pytest.approx(known.simulation[eta].value, rel=0.1)
+        assert own.error == pytest.approx(np.hypot(known.simulation[eta].error, 0.3 * own.value), rel=0.1)
+    assert noise_knowledge(simulation, None, MeasurementSettings()).data == {}

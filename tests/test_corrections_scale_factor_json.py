@@ -183,3 +183,12 @@ def test_a_factor_without_an_uncertainty_is_refused_by_name(tmp_path: Path) -> N
     for layout in (JsonLayout(), JsonLayout(layout="split"), JsonLayout(regions=True)):
         with pytest.raises(ValueError, match=r"\|eta\| 1\.3-2\.8"):
             written(broken, tmp_path, layout)
+
+
+def test_without_a_scale_factor_the_split_layout_lacks_two_corrections(tmp_path: Path) -> None:
+    failed = [replace(p, value=float("nan"), status="few_events") for p in CONSTANT]
+    told = write_correction_set(
+        [measurement(failed)], Tags(), tmp_path / "jet_jerc.json.gz", 20.0, JsonLayout(layout="split")
+    )
+    assert FACTOR in told.not_written
+    assert FACTOR.replace("ScaleFactor", "SFUncertainty") in told.not_written
