@@ -339,7 +339,14 @@ def _measure(
             name: passes.compare(outcome.output.variation(name), job.datasets, settings.filling, factors)
             for name in outcome.output.varied
         }
-        measurements = passes.with_systematics(measurements, compared, varied, settings.measurement, available_cores())
+        measurements = passes.with_systematics(
+            measurements,
+            compared,
+            varied,
+            settings.measurement,
+            available_cores(),
+            is_smeared=settings.calibration.smearing is None,
+        )
     record.notes += [f"{m.algo}: {note}" for m in measurements for note in m.notes]
     if not settings.measurement.close_loop:
         return compared, measurements
@@ -354,7 +361,7 @@ def _measure_again(
     record: RunRecord,
     rho: float,
 ) -> Sequence[Measurement]:
-    """Corrections applied to the sample they come from until nothing is left of them, and what is left at the end."""
+    """Corrections applied to the sample they come from, what is left put in and applied once more, and what is left."""
     from corrections import passes
 
     chosen = job.only(passes.to_correct(job.datasets, measurements, settings.filling))
@@ -362,12 +369,15 @@ def _measure_again(
         if settings.calibration.residual or settings.calibration.smearing:
             record.notes.append("the loop is not closed: calibration applies a residual or a smearing already")
         return measurements
-    applied = _apply(chosen, measurements, factors, settings, record, rho, "closing the loop")
-    for i in range(settings.measurement.iterations):
-        if passes.are_stable(applied):
-            break
-        applied = _apply(chosen, passes.adjusted(applied), factors, settings, record, rho, f"closing the loop, {i + 2}")
-    return applied
+    best = applied = _apply(chosen, measurements, factors, settings, record, rho, "closing the loop")
+    n_repeated = 0
+    while n_repeated < settings.measurement.iterations and not passes.are_stable(applied):
+        n_repeated += 1
+        title = f"closing the loop, {n_repeated + 1}"
+        applied = _apply(chosen, passes.adjusted(applied), factors, settings, record, rho, title)
+        best = passes.closer(best, applied)
+    record.facts["loop_passes"] = n_repeated + 1
+    return passes.with_moves(measurements, best, n_repeated)
 
 
 def _apply(

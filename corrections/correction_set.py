@@ -210,7 +210,8 @@ def pt_resolution(
 def _rho_note(curves: Covered[ResolutionCurve], mean_rho: float) -> str:
     bins = [eta for curve, eta in zip(curves.values, curves.bins, strict=True) if curve.rho is not None]
     if not bins:
-        return f"Rho is not used: the value is the mean over the pile-up of the sample (mean rho {mean_rho:.1f} GeV)."
+        where = f"mean rho {mean_rho:.1f} GeV" if mean_rho > 0 else "whose files have no rho"
+        return f"Rho is not used: the value is the mean over the pile-up of the sample ({where})."
     names = ", ".join(f"{eta.low:g}-{eta.high:g}" for eta in bins)
     return (
         f"N|N| moves in proportion to Rho around the sample's mean of {mean_rho:.1f} GeV in |eta| {names}, as "

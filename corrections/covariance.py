@@ -22,8 +22,8 @@ def write_covariance(points: Sequence[Point], path: Path) -> int:
 
     The file is numpy's .npz without pickled content: `row` (n,) are the numbers of the points among the lines of
     resolution.csv, counted from 0 below its header, `covariance` (n, n) their statistical covariance, `copies`
-    (n, n_replicas) what it was made from. On the diagonal stands the square of the quoted uncertainty. Nothing is
-    written where no point has copies.
+    (n, n_replicas) that go with it: around the value, as wide as the quoted uncertainty, whose square stands on the
+    diagonal. Nothing is written where no point has copies.
     """
     rows = [i for i, p in enumerate(points) if p.is_measured and len(p.copies) >= FEWEST_COPIES]
     if not rows:
@@ -32,8 +32,12 @@ def write_covariance(points: Sequence[Point], path: Path) -> int:
     copies = np.array([points[i].copies[:n] for i in rows])
     usable = np.isfinite(copies).sum(axis=1) >= FEWEST_COPIES
     rows, copies = [row for row, good in zip(rows, usable, strict=True) if good], copies[usable]
-    errors = np.array([points[i].stat for i in rows])
+    values, errors = np.array([(points[i].value, points[i].stat) for i in rows]).T
     covariance = correlation(copies) * np.outer(errors, errors)
+    centred = copies - np.nanmean(copies, axis=1, keepdims=True)
+    spread = np.nanstd(copies, axis=1, ddof=1)
+    scale = np.divide(errors, spread, out=np.zeros_like(errors), where=spread > 0)
+    copies = values[:, None] + scale[:, None] * centred
     np.savez_compressed(
         path, row=np.array(rows), covariance=covariance.astype(np.float32), copies=copies.astype(np.float32)
     )

@@ -13,6 +13,7 @@ The residual is the response in simulation over that in data, smoothed in pT.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,11 +107,15 @@ class SmoothResidual:
         value = np.exp(np.einsum("epa,ea->ep", basis, self.parameters))
         return value, value * np.sqrt(np.einsum("epa,eab,epb->ep", basis, own, basis))
 
-    def copies(self, pt: FloatArray, n: int) -> FloatArray:
-        """The factor at `pt` (n_pt,) in GeV in `n` copies drawn from the covariance, (n, n_eta, n_pt), always alike."""
+    def copies(self, pt: FloatArray, n: int, name: str) -> FloatArray:
+        """The factor at `pt` (n_pt,) in GeV in `n` copies drawn from the covariance, (n, n_eta, n_pt).
+
+        The same `name` always gives the same copies.
+        """
         size = self.parameters.size
         spread, axes = np.linalg.eigh(np.nan_to_num(self.covariance.reshape(size, size)))
-        drawn = np.random.default_rng(size).normal(size=(n, size)) * np.sqrt(np.maximum(spread, 0.0)) @ axes.T
+        normal = np.random.default_rng(zlib.crc32(name.encode())).normal(size=(n, size))
+        drawn = normal * np.sqrt(np.maximum(spread, 0.0)) @ axes.T
         parameters = self.parameters + drawn.reshape(n, *self.parameters.shape)
         basis = np.stack([np.ones((len(self.pivot), len(pt))), np.log(pt / self.pivot[:, None])], axis=-1)
         return np.asarray(np.exp(np.einsum("epa,nea->nep", basis, parameters)))

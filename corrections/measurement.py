@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrections.bin_fits import BinFit, Fitting, fit_bins, interval_of
-from corrections.coverage import best_known, smearing_factors
+from corrections.coverage import best_known
 from corrections.methods import factors_by
 from corrections.pair_points import residuals_by
 from corrections.points import METHOD, describe, parameter_points, resolution_curve, scale_factor_points
@@ -19,11 +19,12 @@ from corrections.residual import (
     comparable,
     fit_residual,
     relative_responses,
-    with_smearing_error,
 )
 from corrections.results import (
     AGAIN,
     DATA,
+    LOOP_CHECKS,
+    MOVED,
     RATIO,
     SIMULATION,
     AsymmetryFit,
@@ -49,6 +50,7 @@ FloatArray = NDArray[np.float64]
 
 # Corrections that move by less than this part of their statistical uncertainty need not be applied again.
 STABLE = 0.2
+NO_NOISE = "measurement.noise rho needs truth jets and events in two bins of rho; the noise term is fitted freely"
 # The part of what is left that is put in: events that move between bins make it respond by up to twice the change.
 STEP = 0.6
 
@@ -75,6 +77,7 @@ def measure(
         for fit, (points, _, _) in zip(bins, told, strict=True):
             factors += scale_factor_points(fit, points, algo, edges)
     parameters = tuple(p for curve in curves for p in parameter_points(curve))
+    lacks_noise = settings.noise == "rho" and not noise_knowledge(simulation, data, settings).simulation
     return Measurement(
         algo=algo,
         points=(*(p for points, _, _ in told for p in points), *truth, *parameters, *factors),
@@ -83,6 +86,7 @@ def measure(
         replicas=simulation.n_replicas,
         method=METHOD,
         checks=tuple(check for _, _, checks in told for check in checks),
+        notes=(NO_NOISE,) if lacks_noise else (),
     )
 
 
@@ -118,8 +122,8 @@ def second_factors(
     """Scale factor, constant in pT, of `data` over `smeared` by a method per |eta| bin; absent where there is none."""
     if method != METHOD:
         return factors_by(method, smeared, data, settings)
-    simple = replace(settings, scale_factor="constant", template="histogram")
-    constant = Fitting(simple, threads, quick_fit, has_errors=False)
+    simple = replace(settings, scale_factor="constant")
+    constant = replace(_fitting(smeared, data, simple, threads), fitter=quick_fit, has_errors=False)
     _, bins = fit_bins(smeared.without_replicas(), data.without_replicas(), constant)
     return {fit.eta: fit.scale_factor.value for fit in bins if fit.scale_factor is not None}
 
@@ -129,8 +133,8 @@ def measured_again(
 ) -> Measurement:
     """`measurement` with what is left of its scale factors and residuals in samples to which they were applied.
 
-    Both must be 1. The events are the same, so that chance moves them by less than the uncertainties of the first
-    measurement, which are what they are compared with.
+    Both must be 1. The events are the same, so that chance moves them by less than the uncertainties of what was
+    applied, which are what they are compared with.
     """
     factors = second_factors(measurement.method, data, simulation, settings, threads)
     residuals = residuals_by(measurement.residual_method, data, simulation, settings)
@@ -148,8 +152,34 @@ def measured_again(
 
 def is_stable(measurement: Measurement) -> bool:
     """Whether what was left after the corrections is within `STABLE` of its uncertainty from 1 everywhere."""
+    return largest_left(measurement) <= STABLE
+
+
+def largest_left(measurement: Measurement) -> float:
+    """Largest distance from 1 of what is left after the corrections, in units of its uncertainty; 0 without any."""
     left = [p for name in AGAIN for p in measurement.select(name) if p.is_measured]
-    return all(abs(p.value - 1) <= STABLE * p.stat for p in left)
+    return max((abs(p.value - 1) / p.stat for p in left), default=0.0)
+
+
+def moved(before: Measurement, after: Measurement, n_repeated: int) -> Measurement:
+    """`after` with how far repetition took its corrections from those of `before`, in units of their uncertainties.
+
+    What was applied right at first need not move beyond chance; the events are the same. A note tells what is left.
+    """
+    checks = []
+    for quantity, name in MOVED.items():
+        first = best_known(before.published(quantity))
+        last = {eta: p for eta, p in best_known(after.published(quantity)).items() if eta in first}
+        pulls = [(p.value / first[eta].value - 1) * first[eta].value / first[eta].stat for eta, p in last.items()]
+        if pulls:
+            eta = Interval(min(each.low for each in last), max(each.high for each in last))
+            checks.append(Check(name, eta, float(np.sum(np.square(pulls))), len(pulls)))
+    left = largest_left(after)
+    notes = after.notes
+    if left > STABLE:
+        told = f"after {n_repeated} repetitions the corrections still ask for up to {left:.2g} of their uncertainty"
+        notes = (*notes, told)
+    return replace(after, checks=(*after.checks, *checks), notes=notes)
 
 
 def readjusted(measurement: Measurement) -> Measurement:
@@ -158,7 +188,7 @@ def readjusted(measurement: Measurement) -> Measurement:
     before = replace(
         measurement,
         points=tuple(p for p in measurement.points if p.quantity not in AGAIN),
-        checks=tuple(c for c in measurement.checks if c.name not in AGAIN.values()),
+        checks=tuple(c for c in measurement.checks if c.name not in LOOP_CHECKS),
     )
     return _times(before, *({eta: value**STEP for eta, value in left[name].items()} for name in AGAIN))
 
@@ -221,14 +251,10 @@ def with_residual(
 ) -> Measurement:
     """`measurement` with the residual response per |eta| bin; `smeared` is `simulation` smeared by the scale factor."""
     points = []
-    factors = smearing_factors(measurement)
     for eta in range(simulation.binning.shape[0]):
         responses = [relative_responses(sample, eta) for sample in (data, smeared, simulation)]
         enough = comparable(data, simulation, eta, settings)
-        point = _residual_point(measurement.algo, simulation, eta, responses, enough)
-        unsmeared = fit_residual(responses[0], responses[2], responses[2], enough).value
-        point = with_smearing_error(point, unsmeared, factors.get(point.eta))
-        points.append(point)
+        points.append(_residual_point(measurement.algo, simulation, eta, responses, enough))
         points.extend(_response_points(measurement.algo, simulation, data, eta, responses))
     return replace(measurement, points=(*measurement.points, *points))
 

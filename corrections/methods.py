@@ -102,7 +102,11 @@ def with_methods(
     if settings.method not in found:
         note = f"measurement.method {settings.method} cannot be had from these histograms; {whole.method} is published"
         return replace(whole, notes=(*whole.notes, note))
-    return replace(whole, method=settings.method, curves=curves[settings.method])
+    notes = whole.notes
+    if settings.scale_factor != "constant":
+        told = f"measurement.scale_factor {settings.scale_factor} is for the template method"
+        notes = (*notes, f"{told}; {settings.method} has one scale factor for all pT")
+    return replace(whole, method=settings.method, curves=curves[settings.method], notes=notes)
 
 
 def factors_by(
@@ -127,7 +131,7 @@ def factors_by(
 def _measure(
     name: str, simulation: Sample, data: Sample | None, algo: str, settings: MeasurementSettings
 ) -> tuple[list[Point], tuple[ResolutionCurve, ...]]:
-    tables = _Tables(name, simulation, data, settings)
+    tables = _Tables(name, simulation, data, settings, algo=algo)
     reference = _fit_curve(tables.simulated(None), None)
     reference_factor = _fit_factor(tables.pair(None), reference, None, None) if data is not None else None
     points, curves = [], []
@@ -154,6 +158,7 @@ class _Tables:
     data: Sample | None
     settings: MeasurementSettings
     imbalance: float = 0.0
+    algo: str = ""
 
     def simulated(self, eta: int | None) -> Table:
         return self._table(self.simulation, eta, same_events=True)
@@ -181,8 +186,23 @@ class _Tables:
         status = np.where(enough, np.array([each.status for each in found]), "few_events")
         value, variance = np.where(enough, value, np.nan), np.where(enough, variance, np.nan)
         if self.name != EXTRAPOLATION:
-            copies = _drawn_copies(f"{self.name} {sample.name} {eta}", value, variance, sample.n_replicas)
+            copies = value + np.sqrt(variance) * self._normal(sample, eta, value.shape)
         return Table(value, variance, copies, pt[kept], status, effective)
+
+    def _normal(self, sample: Sample, eta: int | None, shape: tuple[int, ...]) -> FloatArray:
+        """Fluctuations of copies of which none were filled, (n_replicas, *shape), of unit width, always the same.
+
+        Every event is in one bin only, so the bins are independent; the reference region fluctuates with its bins.
+        """
+        if eta is not None:
+            name = f"{self.algo} {self.name} {sample.name} {eta}"
+            return np.random.default_rng(zlib.crc32(name.encode())).normal(size=(sample.n_replicas, *shape))
+        bins = sample.binning.reference_bins
+        counts = np.array([self._effective(sample, each, STANDARD) for each in bins])
+        total = counts.sum(axis=0)
+        share = np.divide(counts, total, out=np.full(counts.shape, 1 / len(bins)), where=total > 0)
+        parts = [np.sqrt(part) * self._normal(sample, each, shape) for part, each in zip(share, bins, strict=True)]
+        return np.asarray(np.sum(parts, axis=0))
 
     def _effective(self, sample: Sample, eta: int | None, region: int) -> FloatArray:
         spectra = sample.reference_spectra()[0] if eta is None else sample.spectra(eta, region)
@@ -225,15 +245,6 @@ class _Tables:
         truth = _components(self.simulation, ("psi", "eta"), "truth", eta, region)
         cosine = _cosine(sample, eta, region)
         return bisector(reco, truth, edges, cosine, same_events=same_events, imbalance_shift=self.imbalance)
-
-
-def _drawn_copies(name: str, value: FloatArray, variance: FloatArray, n: int) -> FloatArray:
-    """Copies of numbers of which none were filled, (n, *value.shape), drawn from their uncertainties.
-
-    Every event is in one bin only, so the bins are independent. The same `name` always gives the same copies.
-    """
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    return np.asarray(value + np.sqrt(variance) * rng.normal(size=(n, *value.shape)))
 
 
 def _n_eta(sample: Sample) -> int:

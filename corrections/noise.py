@@ -4,16 +4,22 @@ The slope: sigma^2(pT, rho) = sigma^2(pT, mean rho) + k (rho - mean rho)/pT^2. T
 of pT, so that no shape of the resolution is assumed. The signed square of the noise term at another rho is N|N| + k
 (rho - mean rho).
 
-The whole term: sigma^2(pT, rho) = (n + k rho)/pT^2 + S^2/pT + C^2, n what is left without pile-up.
+The whole term: sigma^2(pT, rho) = (n + k rho)/pT^2 + S^2 pT^P + C^2, n what is left without pile-up.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from corrections.results import POWERS
+
+if TYPE_CHECKING:
+    from corrections.settings import CurveForm
 
 FloatArray = NDArray[np.float64]
 NoiseStatus = Literal["ok", "empty", "few_events"]
@@ -27,13 +33,12 @@ ROUNDING = 1e-12
 class NoiseSlope:
     """k in GeV^2 per GeV of rho with its error; nan unless the status is "ok".
 
-    `mean_rho` (GeV) is where the resolution is left as it is, `offsets` (n_pt,) are sigma^2 there, nan where not used.
+    `mean_rho` (GeV) is where the resolution is left as it is.
     """
 
     value: float
     error: float
     mean_rho: float
-    offsets: FloatArray
     chi2: float
     ndf: int
     status: NoiseStatus
@@ -65,7 +70,7 @@ def fit_noise_slope(
     used &= used.sum(axis=1, keepdims=True) >= 2
     if not used.any():
         status: NoiseStatus = "few_events" if np.isfinite(widths).any() else "empty"
-        return NoiseSlope(np.nan, np.nan, mean_rho, np.full(len(widths), np.nan), np.nan, 0, status)
+        return NoiseSlope(np.nan, np.nan, mean_rho, np.nan, 0, status)
     x, y = np.where(used, x, 0.0), np.where(used, y, 0.0)
     relative = np.where(used, 2 * errors / np.where(used, widths, 1.0), 1.0)
     model = np.broadcast_to(np.sum(y, axis=1, keepdims=True) / np.maximum(used.sum(axis=1, keepdims=True), 1), y.shape)
@@ -77,12 +82,11 @@ def fit_noise_slope(
     chi2 = float(np.sum(weight * (y - fitted) ** 2))
     rows = used.any(axis=1)
     if not information > 0:
-        return NoiseSlope(np.nan, np.nan, mean_rho, np.full(len(widths), np.nan), np.nan, 0, "few_events")
+        return NoiseSlope(np.nan, np.nan, mean_rho, np.nan, 0, "few_events")
     return NoiseSlope(
         slope,
         float(information**-0.5),
         mean_rho,
-        np.where(rows, offsets, np.nan),
         chi2,
         int(used.sum() - rows.sum() - 1),
         "ok",
@@ -105,31 +109,52 @@ class NoiseTerm:
         return float(gradient @ self.parameters), float(np.sqrt(gradient @ self.covariance @ gradient))
 
 
-def fit_noise_term(widths: FloatArray, errors: FloatArray, pt: FloatArray, rho: FloatArray) -> NoiseTerm:
+def fit_noise_term(
+    widths: FloatArray, errors: FloatArray, pt: FloatArray, rho: FloatArray, form: CurveForm = "nsc"
+) -> NoiseTerm:
     """Noise without and with pile-up from relative widths of reco/truth, arguments as of `fit_noise_slope`.
 
-    Weighted least squares in the squares, S^2 and C^2 not below zero. At least four bins of pT and two of rho.
+    Weighted least squares in the squares. S^2 and C^2 are not bounded, since that would bias N|N|. With the `form`
+    "nspc" the power of pT beside S^2 is the best one within `POWERS`. The covariance grows with chi^2/ndf where that is
+    above 1, and holds how far N|N| moves between the power -1 and the best one: what is not of this shape makes noise
+    otherwise. At least five bins of pT and two of rho.
     """
     pt_grid = np.broadcast_to(pt if pt.ndim == 2 else pt[:, None], widths.shape)
     rho_grid = np.broadcast_to(rho, widths.shape)
     used = np.isfinite(widths) & np.isfinite(errors) & (errors > 0) & (widths > 0) & np.isfinite(rho_grid)
     used &= np.isfinite(pt_grid) & (pt_grid > 0)
-    if np.count_nonzero(used.any(axis=1)) < 4 or np.count_nonzero(used.any(axis=0)) < 2:
+    if np.count_nonzero(used.any(axis=1)) < 5 or np.count_nonzero(used.any(axis=0)) < 2:
         status: NoiseStatus = "few_events" if np.isfinite(widths).any() else "empty"
         return NoiseTerm(np.full(2, np.nan), np.full((2, 2), np.nan), np.nan, 0, status)
-    x, y, own_rho = pt_grid[used], widths[used] ** 2, rho_grid[used]
-    relative = 2 * errors[used] / widths[used]
-    basis = np.stack([1 / x**2, own_rho / x**2, 1 / x, np.ones_like(x)], axis=1)
-    columns, model = [0, 1, 2, 3], y
-    for _ in range(ROUNDS):
-        solution, covariance = _least_squares(basis[:, columns], y, relative * model)
-        while len(columns) > 2 and np.any(solution[2:] < 0):
-            columns.pop(2 + int(np.argmin(solution[2:] / np.sqrt(np.diag(covariance)[2:]))))
-            solution, covariance = _least_squares(basis[:, columns], y, relative * model)
-        fitted = basis[:, columns] @ solution
-        model = np.where(fitted > 0, fitted, model)
-    chi2 = float(np.sum(((y - fitted) / (relative * model)) ** 2))
-    return NoiseTerm(solution[:2], covariance[:2, :2], chi2, len(y) - len(columns), "ok")
+    cells = _Cells(pt_grid[used], rho_grid[used], widths[used] ** 2, 2 * errors[used] / widths[used])
+    best = float(minimize_scalar(lambda power: cells.fit(power)[2], bounds=POWERS, method="bounded").x)
+    usual, other = cells.fit(-1.0), cells.fit(best)
+    parameters, covariance, chi2 = usual if form == "nsc" else other
+    ndf = len(cells.y) - (4 if form == "nsc" else 5)
+    apart = usual[0] - other[0]
+    whole = covariance * max(1.0, chi2 / max(ndf, 1)) + np.outer(apart, apart)
+    return NoiseTerm(parameters, whole, chi2, ndf, "ok")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Squared widths `y` with their `relative` errors at `pt` and `rho`, (n,) each."""
+
+    pt: FloatArray
+    rho: FloatArray
+    y: FloatArray
+    relative: FloatArray
+
+    def fit(self, power: float) -> tuple[FloatArray, FloatArray, float]:
+        """Noise and its growth (2,), their covariance (2, 2) and chi^2 for a power of pT beside S^2."""
+        basis = np.stack([self.pt**-2, self.rho / self.pt**2, self.pt**power, np.ones_like(self.pt)], axis=1)
+        model = self.y
+        for _ in range(ROUNDS):
+            solution, covariance = _least_squares(basis, self.y, self.relative * model)
+            fitted = basis @ solution
+            model = np.where(fitted > 0, fitted, model)
+        chi2 = float(np.sum(((self.y - fitted) / (self.relative * model)) ** 2))
+        return solution[:2], covariance[:2, :2], chi2
 
 
 def _least_squares(basis: FloatArray, y: FloatArray, errors: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrections.bin_fits import interval_of
-from corrections.coverage import smearing_factors
 from corrections.matrix_residual import Pairs, relative_response, smooth_residual
 from corrections.methods import LAST_ALPHA
-from corrections.residual import residual_of, with_smearing_error
+from corrections.residual import residual_of
 from corrections.results import RATIO, Interval, Point
 
 if TYPE_CHECKING:
@@ -27,26 +26,24 @@ MATRIX, EXTRAPOLATED = "matrix", "matrix_extrapolated"
 ROUNDING = 1e-6
 
 
-def with_matrix(
-    measurement: Measurement, data: Sample, simulation: Sample, smeared: Sample, settings: MeasurementSettings
-) -> Measurement:
+def with_matrix(measurement: Measurement, data: Sample, smeared: Sample, settings: MeasurementSettings) -> Measurement:
     """`measurement` with the residuals of the matrix method, with the third-jet cut and extrapolated in alpha.
 
-    `smeared` is `simulation` smeared by the scale factor. The method asked for in the settings is the published one.
+    `smeared` is simulation smeared by the scale factor. The method asked for in the settings is the published one.
     """
     points: list[Point] = []
-    factors = smearing_factors(measurement)
     for method in (MATRIX, EXTRAPOLATED):
-        fits = [_fit(method, data, sample, settings) for sample in (smeared, simulation)]
-        copies = fits[0].copies(_mean_pt(data), data.n_replicas)
-        for plain, eta, b in _points(method, measurement.algo, fits[0], data, simulation):
-            point = replace(plain, copies=copies[:, eta, b]) if plain.is_measured else plain
-            unsmeared = float(fits[1](_mean_pt(data))[0][eta, b])
-            points.append(with_smearing_error(point, unsmeared, factors.get(point.eta)))
+        fit = _fit(method, data, smeared, settings)
+        copies = fit.copies(_mean_pt(data), data.n_replicas, f"{measurement.algo} {method}")
+        for point, eta, b in _points(method, measurement.algo, fit, data, smeared):
+            points.append(replace(point, copies=copies[:, eta, b]) if point.is_measured else point)
     has_any = any(p.is_measured and p.stat > 0 and p.method == settings.residual for p in points)
     whole = replace(measurement, points=(*measurement.points, *points))
-    if settings.residual == measurement.residual_method or not has_any:
+    if settings.residual == measurement.residual_method:
         return whole
+    if not has_any:
+        note = f"measurement.residual {settings.residual} could not be measured; {whole.residual_method} is published"
+        return replace(whole, notes=(*whole.notes, note))
     return replace(whole, residual_method=settings.residual)
 
 

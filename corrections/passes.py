@@ -1,4 +1,4 @@
-"""The two passes of a run: widths from the histograms, then the residual from simulation smeared by what they gave."""
+"""The passes of a run: widths from the histograms, residuals from smeared simulation, then all corrections applied."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from corrections import comparison, systematics
 from corrections.correction_set import write_correction_set
 from corrections.coverage import covered_points
-from corrections.measurement import is_stable, measure, readjusted, refined, with_residual
+from corrections.measurement import is_stable, largest_left, measure, moved, readjusted, refined, with_residual
 from corrections.measurement import measured_again as again
 from corrections.methods import with_methods
 from corrections.pair_points import with_matrix
@@ -51,6 +51,8 @@ def lacking(compared: Sequence[Comparison]) -> list[str]:
         for sample in (each.simulation, each.data):
             if sample is not None and len(sample.sums.asymmetry.bins) == 0:
                 notes.append(f"{each.algo}: no event of {sample.name} passed the selection")
+            elif sample is not None and not np.any(sample.moments()["weight_squared"]):
+                notes.append(f"{each.algo}: all events of {sample.name} that passed the selection weigh nothing")
     return notes
 
 
@@ -122,7 +124,7 @@ def with_residuals(
             if simulation is not each.simulation:
                 measurement = refined(measurement, each.data, simulation, settings, threads)  # noqa: PLW2901
             measurement = with_residual(measurement, each.data, each.simulation, simulation, settings)  # noqa: PLW2901
-            results.append(with_matrix(measurement, each.data, each.simulation, simulation, settings))
+            results.append(with_matrix(measurement, each.data, simulation, settings))
     return tuple(results)
 
 
@@ -166,6 +168,18 @@ def are_stable(measurements: Sequence[Measurement]) -> bool:
     return all(is_stable(each) for each in measurements)
 
 
+def closer(first: Sequence[Measurement], second: Sequence[Measurement]) -> Sequence[Measurement]:
+    """The one of two passes after which less was left, in units of its uncertainty."""
+    return second if max(map(largest_left, second)) < max(map(largest_left, first)) else first
+
+
+def with_moves(before: Sequence[Measurement], after: Sequence[Measurement], n_repeated: int) -> tuple[Measurement, ...]:
+    """The measurements after repetition with what it changed, as checks, and a note where something is left."""
+    if n_repeated == 0:
+        return tuple(after)
+    return tuple(moved(*pair, n_repeated) for pair in zip(before, after, strict=True))
+
+
 def adjusted(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
     """The measurements with what was left after their corrections put into these."""
     return tuple(readjusted(each) for each in measurements)
@@ -177,13 +191,19 @@ def with_systematics(
     varied: Mapping[str, Sequence[Comparison]],
     how: MeasurementSettings,
     threads: int = 1,
+    *,
+    is_smeared: bool = True,
 ) -> tuple[Measurement, ...]:
-    """The measurements with the shifts that every source of uncertainty makes; `varied` by name of the variation."""
+    """The measurements with the shifts that every source of uncertainty makes; `varied` by name of the variation.
+
+    `is_smeared` tells whether residuals come from simulation that was smeared by the measured scale factor.
+    """
     results = []
     for measurement in measurements:
         nominal = _of(measurement.algo, compared)
         others = {name: _of(measurement.algo, each) for name, each in varied.items()}
-        results.append(systematics.with_systematics(measurement, Variations(nominal, others, how, threads)))
+        variations = Variations(nominal, others, how, threads, is_smeared)
+        results.append(systematics.with_systematics(measurement, variations))
     return tuple(results)
 
 

@@ -7,7 +7,7 @@ widths times (spectrum power - 2), so the simulation is to be smeared by the sca
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,6 @@ from corrections.stacks import FORWARD
 from processors.observables import response_from_asymmetry
 
 if TYPE_CHECKING:
-    from corrections.results import Point
     from corrections.sample import Sample, Spectra
     from corrections.settings import MeasurementSettings
 
@@ -78,24 +77,6 @@ def comparable(data: Sample, simulation: Sample, eta: int, settings: Measurement
     """Bins of pt_avg with forward events enough for a mean asymmetry on both sides, (n_pt,)."""
     few = data.spectra(eta, FORWARD).effective < settings.min_data
     return np.asarray(~few & (simulation.spectra(eta, FORWARD).effective >= settings.min_effective))
-
-
-def with_smearing_error(point: Point, unsmeared: float, factor: Point | None) -> Point:
-    """The residual with what the statistical uncertainty of the scale factor does to it through the smearing."""
-    if factor is None:
-        return point
-    return replace(point, stat=float(np.hypot(point.stat, smearing_shift(point, unsmeared, factor, factor.stat))))
-
-
-def smearing_shift(point: Point, unsmeared: float, factor: Point, change: float) -> float:
-    """How far a `change` of the scale factor moves a residual through the smearing; `unsmeared` is the one without.
-
-    The smearing moves the logarithm in proportion to SF^2 - 1; near 1, where it moves nothing, nothing is added.
-    """
-    excess = factor.value**2 - 1
-    if not point.is_measured or not point.stat > 0 or not np.isfinite(unsmeared) or abs(excess) < 0.02:
-        return 0.0
-    return float(point.value * np.log(point.value / unsmeared) * 2 * factor.value * change / excess)
 
 
 def mean_asymmetry(spectra: Spectra, edges: FloatArray) -> tuple[FloatArray, FloatArray]:

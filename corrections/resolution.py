@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import ndtr
 
-from corrections.results import PT_SCALE
+from corrections.results import POWERS, PT_SCALE
 from corrections.sample import effective_count
 from corrections.template_fit import (
     NO_PRIOR,
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-# Where the power of pT beside S^2 may lie; -1 is that of independent showers.
-POWERS = (-2.5, -0.3)
 Fitter = Callable[[Distributions, VarianceModel, FloatArray], JointFit]
 
 

@@ -51,9 +51,16 @@ AGAIN: Mapping[Quantity, str] = {
     "scale_factor_again": "scale factor measured again",
     "residual_again": "residual response measured again",
 }
+MOVED: Mapping[Quantity, str] = {
+    "scale_factor": "scale factor moved by repetition",
+    "residual": "residual response moved by repetition",
+}
+LOOP_CHECKS = (*AGAIN.values(), *MOVED.values())
 FAILED_BELOW = 1e-3
 # S^2 and the power beside it are told apart best around here, GeV.
 PT_SCALE = 100.0
+# Where the power of pT beside S^2 may lie; -1 is that of independent showers.
+POWERS = (-2.5, -0.3)
 # Sources of uncertainty of the scale factor in the order of the tables, the statistical one apart.
 SOURCES = ("jes", "pu", "dphi", "pt3", "template", "imbalance", "width", "ptdep", "nonclosure")
 # Those of the residual response; "jer" is the systematic uncertainty of the scale factor that simulation is smeared by.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal, get_args
 
 Method = Literal["template", "extrapolation", "bisector", "mpfx"]
@@ -13,6 +14,8 @@ ResidualMethod = Literal["mean_asymmetry", "matrix", "matrix_extrapolated"]
 FactorForm = Literal["constant", "k_factors", "curves"]
 TemplateForm = Literal["histogram", "exponential"]
 CurveForm = Literal["nsc", "nspc"]
+# Where corrections do not come to rest by then, they never do.
+MOST_ITERATIONS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,8 @@ class MeasurementSettings:
         "free": the noise term is fitted to dijets alone. "rho": the one of reco/truth of simulation, fitted in bins of
         rho, at the mean rho of the sample is known beforehand.
     noise_uncertainty
-        How well N|N| of simulation is known to be that of data, relative; counts with `noise` "rho" and
-        `scale_factor` "curves".
+        How well the noise of simulation is known to be that of data, without pile-up and with, relative; counts with
+        `noise` "rho" and `scale_factor` "curves".
     core_window
         Half the fitted range of A (and of reco/truth) in units of the distribution's half-width.
     min_effective, min_row, min_data
@@ -70,7 +73,7 @@ class MeasurementSettings:
     scale_factor: FactorForm = "constant"
     curve: CurveForm = "nsc"
     template: TemplateForm = "histogram"
-    noise: NoiseForm = "rho"
+    noise: NoiseForm = "free"
     noise_uncertainty: float = 0.3
     core_window: float = 2.5
     min_effective: float = 40.0
@@ -86,6 +89,7 @@ class MeasurementSettings:
 
     def __post_init__(self) -> None:
         """Refuse windows, limits and words that cannot work."""
+        self._check_numbers()
         choices = {
             "method": Method,
             "residual": ResidualMethod,
@@ -100,6 +104,12 @@ class MeasurementSettings:
             if getattr(self, name) not in get_args(words):
                 message = f"measurement.{name} must be one of {', '.join(get_args(words))}, got {getattr(self, name)}"
                 raise ValueError(message)
+
+    def _check_numbers(self) -> None:
+        for name in ("core_window", "min_effective", "min_row", "min_data", "noise_uncertainty", "jet_threshold"):
+            if not isfinite(getattr(self, name)):
+                message = f"measurement.{name} must be a finite number, got {getattr(self, name)}"
+                raise ValueError(message)
         if not self.core_window >= 1:
             message = f"measurement.core_window is in half-widths and at least 1, got {self.core_window}"
             raise ValueError(message)
@@ -109,8 +119,8 @@ class MeasurementSettings:
         if self.min_effective < 5 or self.min_row < 5 or self.min_data < 2:
             message = "measurement.min_effective and min_row must be at least 5 and measurement.min_data at least 2"
             raise ValueError(message)
-        if self.iterations < 0:
-            message = f"measurement.iterations must not be negative, got {self.iterations}"
+        if not 0 <= self.iterations <= MOST_ITERATIONS:
+            message = f"measurement.iterations must be between 0 and {MOST_ITERATIONS}, got {self.iterations}"
             raise ValueError(message)
         if not self.noise_uncertainty > 0:
             message = f"measurement.noise_uncertainty must be above 0, got {self.noise_uncertainty}"

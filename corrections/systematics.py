@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrections.bin_fits import Fitting, fit_bins, interval_of
-from corrections.coverage import smearing_factors
 from corrections.methods import EXTRAPOLATION, MPFX, factors_by
-from corrections.pair_points import residuals_by
 from corrections.points import METHOD
-from corrections.residual import residual_of, smearing_shift
+from corrections.residual import residual_of
 from corrections.results import SIMULATION, SOURCES, Interval, Shift
+from corrections.rho_dependence import noise_knowledge
 from corrections.settings import MeasurementSettings, WidthEstimator
+from corrections.smearing_uncertainty import with_smearing_uncertainty
 from corrections.stacks import stretched, with_templates_of
 from corrections.template_fit import quick_fit
 
@@ -51,14 +51,21 @@ MISSING = {
 }
 
 
+OTHER_METHODS = dict.fromkeys(("template", "imbalance", "width", "ptdep"), "it is known for the template method only")
+
+
 @dataclass(frozen=True, slots=True)
 class Variations:
-    """What is compared: the nominal samples, and those with one thing varied, by names such as jes_up."""
+    """What is compared: the nominal samples, and those with one thing varied, by names such as jes_up.
+
+    `is_smeared` tells whether residuals come from simulation that was smeared by the measured scale factor.
+    """
 
     nominal: Comparison
     varied: Mapping[str, Comparison]
     settings: MeasurementSettings
     threads: int = 1
+    is_smeared: bool = True
 
 
 def with_systematics(measurement: Measurement, variations: Variations) -> Measurement:
@@ -74,10 +81,14 @@ def with_systematics(measurement: Measurement, variations: Variations) -> Measur
         _shifted(point, factors, residuals) if measurement.publishes(point) else point for point in measurement.points
     )
     lacking = [source for source in SOURCES if source not in found]
-    notes = [f"systematic {source} was not evaluated: {MISSING.get(source, 'no fit')}" for source in lacking]
+    missing = MISSING if is_template else MISSING | OTHER_METHODS
+    notes = [f"systematic {source} was not evaluated: {missing.get(source, 'no fit')}" for source in lacking]
     notes += _bins_without(found, factors)
     told = replace(measurement, points=points, notes=(*measurement.notes, *(notes if factors else ())))
-    return with_smearing_shifts(told, variations)
+    nominal = variations.nominal
+    if nominal.simulation is None or nominal.data is None or not variations.is_smeared:
+        return told
+    return with_smearing_uncertainty(told, nominal.simulation, nominal.data)
 
 
 def _bins_without(found: Iterable[str], factors: Mapping[Interval, list[Shift]]) -> list[str]:
@@ -89,27 +100,6 @@ def _bins_without(found: Iterable[str], factors: Mapping[Interval, list[Shift]])
         if names:
             notes.append(f"systematic {source} was not evaluated in |eta| {names}")
     return notes
-
-
-def with_smearing_shifts(measurement: Measurement, variations: Variations) -> Measurement:
-    """`measurement` with what the systematic uncertainty of the scale factor does to the residuals by the smearing."""
-    samples = _samples(variations.nominal)
-    if samples is None or not measurement.published("residual"):
-        return measurement
-    simulation, data = samples
-    unsmeared = residuals_by(measurement.residual_method, data, simulation, variations.settings)
-    factors = smearing_factors(measurement)
-
-    def shifted(point: Point) -> Point:
-        factor = factors.get(point.eta)
-        if point.quantity != "residual" or not measurement.publishes(point) or factor is None:
-            return point
-        size = smearing_shift(
-            point, unsmeared.get(point.eta, np.nan), factor, np.sqrt(factor.total**2 - factor.stat**2)
-        )
-        return replace(point, shifts=(*point.shifts, Shift("jer", size, -size))) if size else point
-
-    return replace(measurement, points=tuple(shifted(point) for point in measurement.points))
 
 
 def _shifted(point: Point, factors: Mapping[Interval, list[Shift]], residuals: Mapping[Interval, list[Shift]]) -> Point:
@@ -130,7 +120,8 @@ def factor_shifts(measurement: Measurement, variations: Variations) -> dict[Inte
     data, simulation = nominal.data.without_replicas(), nominal.simulation.without_replicas()
     # only ratios count, for which the plain template does
     simple = replace(settings, scale_factor="constant", template="histogram")
-    plain = Fitting(simple, variations.threads, quick_fit, has_errors=False)
+    noise = {} if settings.noise == "free" else noise_knowledge(simulation, None, settings).simulation
+    plain = Fitting(simple, variations.threads, quick_fit, has_errors=False, noise=noise)
     _, constant = fit_bins(simulation, data, plain)
     base = _values_of(constant)
 

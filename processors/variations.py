@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import nextafter, pi
+from math import inf, nextafter, pi
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,8 +45,8 @@ class Systematics:
     def __post_init__(self) -> None:
         """Refuse shifts that turn up into down, and a scale that leaves no jet."""
         for name in ("jes", "delta_phi", "third_jet_fraction", "third_jet_pt"):
-            if not getattr(self, name) >= 0:
-                message = f"systematics.{name} must not be negative, got {getattr(self, name)}"
+            if not 0 <= getattr(self, name) < inf:
+                message = f"systematics.{name} must be a finite number, 0 or above, got {getattr(self, name)}"
                 raise ValueError(message)
         if self.jes >= 1:
             message = f"systematics.jes is a relative uncertainty below 1, got {self.jes}"

@@ -29,8 +29,8 @@ LABELS: dict[Quantity, tuple[Quantity, str]] = {
 CAPTION = (
     "The corrections applied to their own sample, {algo} jets: simulation smeared by the scale factor, data corrected "
     "by the residual, and both measured again (full markers), which must give 1. The band is the statistical "
-    "uncertainty of the first measurement (open markers). The events are the same both times, so that chance usually "
-    "moves the second values by less than the band."
+    "uncertainty of the values that were applied (open markers). The events are the same both times, and what was left "
+    "at first was put in, so that less than the band is left."
 )
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from corrections.results import AGAIN, FAILED_BELOW
+from corrections.results import FAILED_BELOW, LOOP_CHECKS
 from processors.code_identity import code_digest, versions
 from processors.record import NOT_FINITE_DIRECTION, NOT_FINITE_PT, NOT_FINITE_WEIGHT, NOT_POSITIVE_PT
 from processors.settings_file import as_plain
@@ -38,7 +38,7 @@ STAGES = ("start", "fill", "fit", "plots", "report")
 BAD_VALUES = tuple(
     reason.removeprefix("{}") for reason in (NOT_FINITE_PT, NOT_POSITIVE_PT, NOT_FINITE_DIRECTION, NOT_FINITE_WEIGHT)
 )
-HASHED = (".root", ".zip", ".gz", ".csv", ".txt")
+HASHED = (".root", ".zip", ".gz", ".csv", ".txt", ".npz")
 
 
 def now() -> str:
@@ -155,10 +155,10 @@ class RunRecord:
         """Agreement of numbers that should be equal; returns whether the corrections do not close the loop."""
         checks = [(m.algo, check) for m in measurements for check in m.checks]
         self.facts["checks"] = [
-            {**as_plain(check), "algo": algo, "p_value": check.p_value, "is_loop": check.name in AGAIN.values()}
+            {**as_plain(check), "algo": algo, "p_value": check.p_value, "is_loop": check.name in LOOP_CHECKS}
             for algo, check in checks
         ]
-        return any(check.name in AGAIN.values() and check.p_value < FAILED_BELOW for _, check in checks)
+        return any(check.name in LOOP_CHECKS and check.p_value < FAILED_BELOW for _, check in checks)
 
     def write(self, **more: Any) -> dict[str, Any]:
         """Content of run.json after it was put in place as a whole; a number that is not finite becomes null."""

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from corrections.results import AGAIN, SIMULATION
+from corrections.results import AGAIN, LOOP_CHECKS, SIMULATION
 from report.closure import (
     ROUNDING,
     Ratio,
@@ -154,7 +154,13 @@ def loop_table(measurement: Measurement) -> Table | None:
         rows.append((eta_words(eta), *(point_words(point) for point in points)))
     columns = ("|η|", *(AGAIN[name] for name in quantities))
     title = f"After the corrections were applied, {measurement.algo}"
-    return Table(title, columns, tuple(rows), section="Closing the loop", note="Errors are those of the first values.")
+    return Table(
+        title,
+        columns,
+        tuple(rows),
+        section="Closing the loop",
+        note="Errors are those of the values that were applied.",
+    )
 
 
 def consistency_table(measurement: Measurement) -> Table | None:
@@ -162,7 +168,7 @@ def consistency_table(measurement: Measurement) -> Table | None:
     rows = tuple(
         (check.name, eta_words(check.eta), f"{check.chi2:.1f}/{check.ndf}", f"{check.p_value:.2g}")
         for check in measurement.checks
-        if check.name not in AGAIN.values()
+        if check.name not in LOOP_CHECKS
     )
     columns = ("compared", "|η|", "χ²/n", "probability")
     title = f"Do both regions agree, {measurement.algo}"

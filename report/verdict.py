@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from corrections.results import AGAIN, RATIO, SOURCES
+from corrections.results import LOOP_CHECKS, RATIO, SOURCES
 from report.closure import by_method, closure, eta_bins, is_apart, is_exact, mean, methods_of, spread
 from report.tables import RESULTS, number_words, percent_words
 from report.uncertainty import evaluated, shown_points, words_of
@@ -163,7 +163,7 @@ def _methods(measurement: Measurement, quantity: Quantity) -> Check | None:
 
 def _regions(measurement: Measurement) -> Check | None:
     """Whether both regions agree, all |eta| bins of simulation and data together; None where they were not compared."""
-    found = [check for check in measurement.checks if check.name not in AGAIN.values() and check.ndf > 0]
+    found = [check for check in measurement.checks if check.name not in LOOP_CHECKS and check.ndf > 0]
     if not found:
         return None
     worst_one = min(found, key=lambda check: check.p_value)
@@ -219,7 +219,7 @@ def _known_answer(run: Mapping[str, Any]) -> Check | None:
 
 def _loop(measurements: Sequence[Measurement]) -> Check | None:
     """Whether the corrections, applied to their own sample, leave nothing to correct; None where that was not tried."""
-    found = [check for m in measurements for check in m.checks if check.name in AGAIN.values()]
+    found = [check for m in measurements for check in m.checks if check.name in LOOP_CHECKS]
     if not found:
         return None
     is_bad = any(check.p_value < CLOSURE_PROBABILITY for check in found)

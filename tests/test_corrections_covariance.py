@@ -35,3 +35,12 @@ def test_correlated_points_come_with_their_covariance_and_their_lines(tmp_path: 
 def test_without_copies_there_is_no_file(tmp_path: Path) -> None:
     assert write_covariance([POINT], tmp_path / "covariance.npz") == 0
     assert not (tmp_path / "covariance.npz").exists()
+
+
+def test_copies_lie_around_the_value_and_spread_by_its_uncertainty(tmp_path: Path) -> None:
+    """Those of a value that was refined later do not know of it."""
+    stale = replace(POINT, value=0.13, stat=0.03, copies=0.1 + 0.02 * np.random.default_rng(4).normal(size=500))
+    write_covariance([stale], tmp_path / "covariance.npz")
+    with np.load(tmp_path / "covariance.npz", allow_pickle=False) as stored:
+        assert stored["copies"].mean() == pytest.approx(0.13, abs=1e-6)
+        assert stored["copies"].std(ddof=1) == pytest.approx(0.03, rel=1e-5)

@@ -44,7 +44,7 @@ def samples() -> Samples:
 def measured(samples: Samples) -> Measurement:
     simulation, data, smeared = samples
     whole = with_methods(measure(simulation, data, "AK4PF", SETTINGS), simulation, data, SETTINGS)
-    return with_matrix(whole, data, simulation, smeared, SETTINGS)
+    return with_matrix(whole, data, smeared, SETTINGS)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -107,7 +107,7 @@ def test_the_reference_region_of_the_matrix_is_one_by_definition(measured: Measu
 
 def test_the_residual_asked_for_is_published(samples: Samples, measured: Measurement) -> None:
     bare = replace(measured, points=tuple(p for p in measured.points if p.quantity != "residual"))
-    found = with_matrix(bare, samples[1], samples[0], samples[2], replace(SETTINGS, residual="matrix_extrapolated"))
+    found = with_matrix(bare, samples[1], samples[2], replace(SETTINGS, residual="matrix_extrapolated"))
     assert found.residual_method == "matrix_extrapolated"
     assert {p.method for p in found.published("residual")} == {"matrix_extrapolated"}
 
@@ -117,7 +117,7 @@ def test_points_without_filled_copies_get_some_that_spread_by_the_uncertainty() 
     simulation = Events(has_met=True).sample("simulation", 40_000, 1, settings)
     data = Events(factors=FACTORS, has_met=True).sample("data", 40_000, 2, settings)
     found = with_methods(measure(simulation, data, "AK4PF", SETTINGS), simulation, data, SETTINGS)
-    found = with_matrix(found, data, simulation, simulation, SETTINGS)
+    found = with_matrix(found, data, simulation, SETTINGS)
     drawn = (("jer", "bisector"), ("jer", "mpfx"), ("scale_factor", "bisector"), ("residual", "matrix"))
     for quantity, method in drawn:
         points = [p for p in found.select(quantity, method=method) if p.is_measured and p.stat > 0]  # type: ignore[arg-type]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from corrections.noise import NoiseSlope, fit_noise_slope, fit_noise_term
+
+if TYPE_CHECKING:
+    from corrections.settings import CurveForm
 
 PT = np.array([30.0, 45, 70, 110, 180, 300, 600])
 RHO = np.array([6.0, 15, 24, 34, 46])
@@ -31,7 +36,6 @@ def test_exact_widths_give_the_exact_slope() -> None:
     assert fit.value == pytest.approx(SLOPE)
     assert fit.chi2 == pytest.approx(0, abs=1e-9)
     assert fit.ndf == 35 - 7 - 1
-    np.testing.assert_allclose(fit.offsets, squares()[:, 2] - SLOPE * 2 / PT**2)
 
 
 @pytest.mark.parametrize("events", [60, 4000])
@@ -52,7 +56,6 @@ def test_unmeasured_bins_take_no_part() -> None:
     fit = fit_noise_slope(sigma, 0.01 * sigma, PT, RHO, MEAN_RHO)
     assert fit.value == pytest.approx(SLOPE)
     assert fit.ndf == 24 - 5 - 1
-    assert np.isnan(fit.offsets[:2]).all()
 
 
 @pytest.mark.parametrize(("columns", "status"), [(0, "empty"), (1, "few_events")])
@@ -82,27 +85,29 @@ def test_the_noise_without_pile_up_and_its_growth_come_back_exactly() -> None:
     assert fit.ndf == 35 - 4
 
 
-def test_a_term_that_wants_to_be_negative_is_left_out() -> None:
-    """A constant term alone: S^2 scatters around 0 and is kept at or above it, C^2 stays."""
-    rng = np.random.default_rng(3)
-    exact = noise_widths(7.0, 0.4, 0.0, 0.01)
-    for _ in range(20):
-        widths = exact * (1 + 0.01 * rng.normal(size=exact.shape))
-        fit = fit_noise_term(widths, 0.01 * widths, PT, RHO)
-        assert 0.5 < fit.chi2 / fit.ndf < 1.7
-
-
-def test_the_noise_of_toys_has_the_error_that_is_quoted() -> None:
-    rng, exact, pulls = np.random.default_rng(4), noise_widths(7.0, 0.4, 0.6, 0.003), []
-    for _ in range(500):
+@pytest.mark.parametrize(("s2", "c2"), [(0.6, 0.003), (0.0, 0.01), (0.9, 0.0)])
+def test_the_noise_of_toys_has_the_error_that_is_quoted(s2: float, c2: float) -> None:
+    """S^2 or C^2 of 0 scatter below it; a bound there would move N|N|. That the shape may be off adds to the error."""
+    rng, exact, pulls = np.random.default_rng(4), noise_widths(7.0, 0.4, s2, c2), []
+    for _ in range(300):
         widths = exact * (1 + 0.02 * rng.normal(size=exact.shape))
         value, error = fit_noise_term(widths, 0.02 * widths, PT, RHO).at(20.0)
         pulls.append((value - 15.0) / error)
-    assert abs(np.mean(pulls)) < 0.15
-    assert 0.9 < np.std(pulls) < 1.1
+    assert abs(np.mean(pulls)) < 0.25
+    assert 0.5 < np.std(pulls) < 1.1
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(3, 5), (7, 1)])
+@pytest.mark.parametrize("form", ["nsc", "nspc"])
+@pytest.mark.parametrize("power", [-1.0, -0.75, -1.4])
+def test_another_power_of_pt_is_covered_by_the_uncertainty(form: CurveForm, power: float) -> None:
+    widths = np.sqrt((7.0 + 0.4 * RHO) / PT[:, None] ** 2 + 0.6 * 100 ** (-1 - power) * PT[:, None] ** power + 0.003)
+    value, error = fit_noise_term(widths, 0.005 * widths, PT, RHO, form).at(20.0)
+    assert abs(value - 15.0) < 1.2 * error
+    if form == "nspc" or power == -1.0:
+        assert value == pytest.approx(15.0, abs=0.1)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(4, 5), (7, 1)])
 def test_too_few_bins_give_no_noise(rows: int, columns: int) -> None:
     widths = np.full((7, 5), np.nan)
     widths[:rows, :columns] = noise_widths(7.0, 0.4, 0.6, 0.003)[:rows, :columns]

@@ -12,7 +12,6 @@ from dijet_toys import BINNING, SQUARES, Events, Toy, compared
 from corrections.comparison import comparisons
 from corrections.measurement import measure, with_residual
 from corrections.methods import with_methods
-from corrections.residual import residual_of, smearing_shift
 from corrections.results import SOURCES, Interval, Point, Shift
 from corrections.settings import MeasurementSettings
 from corrections.systematics import Variations, factor_shifts, non_closure, residual_shifts, with_systematics
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 SETTINGS = MeasurementSettings()
 FACTORS = np.full(4, 1.15)
-BINNING_ETA = {0.0: 0, 0.2: 1, 0.7: 2, 1.3: 3}
 
 
 @pytest.fixture(scope="module")
@@ -252,40 +250,6 @@ def test_the_variations_that_a_run_fills_reach_the_scale_factors() -> None:
     for source in ("jes", "dphi", "pt3"):
         assert all(s.size < 0.1 for s in found[source])
         assert any(s.size > 0 for s in found[source])
-
-
-def test_the_uncertainty_of_the_smearing_moves_a_residual_as_another_smearing_would() -> None:
-    """log(residual) = log(unsmeared) + b (SF^2 - 1)."""
-    unsmeared, slope, factor, change = 1.01, 0.05, 1.2, 0.01
-
-    def residual(value: float) -> float:
-        return float(unsmeared * np.exp(slope * (value**2 - 1)))
-
-    bounds = Interval(0, 1)
-    common = ("data/simulation", "AK4PF", "template", "", bounds, bounds, 0.5)
-    point = Point("residual", *common, residual(factor), 0.001, "ok")
-    known = Point("scale_factor", *common, factor, 0.02, "ok")
-    moved = 0.5 * (residual(factor + change) - residual(factor - change))
-    assert smearing_shift(point, unsmeared, known, change) == pytest.approx(moved, rel=1e-3)
-    assert smearing_shift(point, unsmeared, replace(known, value=1.0), change) == 0
-
-
-def test_the_systematic_uncertainty_of_the_scale_factor_reaches_the_residual(
-    measurement: Measurement, simulation: Sample, data: Sample
-) -> None:
-    smeared = Toy(factors=FACTORS).sample("simulation", 20_000, 3)
-    whole = with_residual(measurement, data, simulation, smeared, SETTINGS)
-    found = with_systematics(whole, Variations(compared(simulation, data), {}, SETTINGS))
-    factors = {p.eta: p for p in found.select("scale_factor")}
-    outer = [p for p in found.published("residual") if p.region != "reference"]
-    assert outer
-    for point in outer:
-        shift, factor = point.shift("jer"), factors[point.eta]
-        assert shift is not None
-        unsmeared = residual_of(data, simulation, BINNING_ETA[point.eta.low], SETTINGS)
-        size = np.sqrt(factor.total**2 - factor.stat**2)
-        assert shift.up == pytest.approx(smearing_shift(point, unsmeared, factor, float(size)))
-        assert point.total > point.stat
 
 
 def test_other_widths_are_a_source_of_the_extrapolation() -> None:
