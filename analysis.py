@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -273,19 +274,21 @@ def _run(job: Job, settings: RunSettings, fileset: Path, record: RunRecord) -> i
 def _analyse(job: Job, settings: RunSettings, fileset: Path, record: RunRecord) -> int:
     """The way of the data, from files to the report page; returns the exit code."""
     from corrections.known_answer import agreement, population_of, read_known_answer
+    from processors.jet_calibration import NETWORK_SUFFIX
     from processors.output_folder import remove_chunks
     from report.console import show_summary
 
     outcome = _fill(job, settings, record)
     compared, measurements = _measure(job, outcome, settings, record)
-    changed = settings.calibration != type(settings.calibration)()
-    known = {} if changed else read_known_answer(fileset.resolve().parent, settings.binning.reference_range)
-    populations = {each.algo: where for each in compared if (where := population_of(each.data)) is not None}
-    found = agreement(measurements, known, populations)
-    record.add_known_answer(known, found)
+    plain = replace(settings.calibration, onnx=None, beside=True)
+    where = fileset.resolve().parent
+    known = {} if plain != type(plain)() else read_known_answer(where, settings.binning.reference_range)
+    populations = {each.algo: found for each in compared if (found := population_of(each.data)) is not None}
+    agreed = agreement([m for m in measurements if not m.algo.endswith(NETWORK_SUFFIX)], known, populations)
+    record.add_known_answer(known, agreed)
     histograms = _write(outcome, compared, measurements, settings, record)
     _draw(outcome, measurements, histograms, settings, record)
-    is_open = record.add_checks(measurements) or (found is not None and found.is_bad)
+    is_open = record.add_checks(measurements) or (agreed is not None and agreed.is_bad)
     code = INCOMPLETE if record.facts["lost"] else NOT_CLOSED if is_open else 0
     facts = record.write(exit_code=code)
     remove_chunks(record.folder)
@@ -312,19 +315,21 @@ def _measure(
     """Resolutions and scale factors, then residuals from simulation that is read again and smeared by these."""
     from corrections import passes
     from processors.filling import fill
+    from processors.side_by_side import for_measured, jet_algo, measured_datasets, read_for
     from processors.worker_pool import available_cores
 
-    factors = passes.normalisations(outcome.output, job.datasets, settings.filling, job.generated_weights(outcome))
+    calibration, binning = settings.calibration, settings.binning
+    datasets = measured_datasets(job.datasets, calibration)
+    generated = for_measured(job.generated_weights(outcome), job.datasets, calibration)
+    factors = passes.normalisations(outcome.output, datasets, generated)
     with record.timed("fit"):
-        compared = passes.compare(outcome.output, job.datasets, settings.filling, factors)
+        compared = passes.compare(outcome.output, datasets, binning, factors)
         measurements = passes.measure_all(compared, settings.measurement, available_cores())
     record.notes += passes.lacking(compared)
-    record.add_datasets(
-        job.datasets,
-        {dataset.name: passes.algo_of(dataset, settings.filling) for dataset in job.datasets},
-        factors,
-    )
-    chosen = job.only(passes.to_smear(job.datasets, measurements, settings.filling))
+    sources = {name: d.name for d in job.datasets for name in (m.name for m in measured_datasets([d], calibration))}
+    record.add_datasets(datasets, {d.name: jet_algo(d) for d in datasets}, sources, factors)
+    wanted = passes.to_smear(datasets, measurements, settings.filling)
+    chosen = job.only(read_for(wanted, job.datasets, calibration))
     smeared = compared if settings.calibration.smearing else ()
     if chosen.datasets:
         chunks = record.folder / CHUNKS
@@ -332,11 +337,11 @@ def _measure(
         smearing = passes.smeared_settings(measurements, settings.filling, settings.tags, path, rho)
         second = fill(chosen, smearing, settings.execution, chunks, title="smearing")
         record.add_second_filling(second)
-        smeared = passes.compare(second.output, chosen.datasets, smearing, factors)
+        smeared = passes.compare(second.output, datasets, binning, factors)
     with record.timed("fit"):
         measurements = passes.with_residuals(measurements, compared, smeared, settings.measurement, available_cores())
         varied = {
-            name: passes.compare(outcome.output.variation(name), job.datasets, settings.filling, factors)
+            name: passes.compare(outcome.output.variation(name), datasets, binning, factors)
             for name in outcome.output.varied
         }
         measurements = passes.with_systematics(
@@ -363,8 +368,11 @@ def _measure_again(
 ) -> Sequence[Measurement]:
     """Corrections applied to the sample they come from, what is left put in and applied once more, and what is left."""
     from corrections import passes
+    from processors.side_by_side import measured_datasets, read_for
 
-    chosen = job.only(passes.to_correct(job.datasets, measurements, settings.filling))
+    datasets = measured_datasets(job.datasets, settings.calibration)
+    wanted = passes.to_correct(datasets, measurements, settings.filling)
+    chosen = job.only(read_for(wanted, job.datasets, settings.calibration))
     if not chosen.datasets:
         if settings.calibration.residual or settings.calibration.smearing:
             record.notes.append("the loop is not closed: calibration applies a residual or a smearing already")
@@ -392,6 +400,7 @@ def _apply(
     """The measurements with what is left of their corrections after these were applied to the datasets of `job`."""
     from corrections import passes
     from processors.filling import fill
+    from processors.side_by_side import measured_datasets
     from processors.worker_pool import available_cores
 
     chunks = record.folder / CHUNKS
@@ -399,7 +408,8 @@ def _apply(
     corrected = passes.corrected_settings(measurements, settings.filling, settings.tags, path, rho)
     filled = fill(job, corrected, settings.execution, chunks, title=title)
     record.add_second_filling(filled)
-    compared = passes.compare(filled.output, job.datasets, corrected, factors)
+    datasets = measured_datasets(job.datasets, settings.calibration)
+    compared = passes.compare(filled.output, datasets, settings.binning, factors)
     with record.timed("fit"):
         return passes.measured_again(measurements, compared, settings.measurement, available_cores())
 

@@ -17,27 +17,28 @@ from corrections.pair_points import with_matrix
 from corrections.results import RATIO
 from corrections.rho_dependence import with_rho
 from corrections.systematics import Variations
-from processors.dijet import jet_algo
-from processors.jet_calibration import Residual, Smearing, calibrated_algo
+from processors.jet_calibration import Residual, Smearing
+from processors.side_by_side import jet_algo, only_kinds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from corrections.comparison import Comparison
     from corrections.correction_set import Tags
     from corrections.results import Measurement
     from corrections.settings import MeasurementSettings
+    from processors.binning import Binning
     from processors.dijet import DijetSettings
     from processors.fileset import Dataset
     from processors.histograms import Filled
 
 
 def compare(
-    filled: Filled, datasets: Sequence[Dataset], settings: DijetSettings, factors: Mapping[str, float]
+    filled: Filled, datasets: Sequence[Dataset], binning: Binning, factors: Mapping[str, float]
 ) -> tuple[Comparison, ...]:
-    """Samples of each jet algorithm, calibrated jets under their own name; `factors` are the `normalisations`."""
-    return comparison.comparisons(filled, datasets, _algo_of(settings), settings.binning, factors)
+    """Samples of each jet algorithm of the measured `datasets`; `factors` are the `normalisations`."""
+    return comparison.comparisons(filled, datasets, jet_algo, binning, factors)
 
 
 def lacking(compared: Sequence[Comparison]) -> list[str]:
@@ -61,11 +62,9 @@ def unmeasured(compared: Sequence[Comparison]) -> dict[str, str]:
     return {each.algo: "no nominal simulation to measure it with" for each in compared if each.simulation is None}
 
 
-def normalisations(
-    filled: Filled, datasets: Sequence[Dataset], settings: DijetSettings, generated: Mapping[str, float]
-) -> dict[str, float]:
+def normalisations(filled: Filled, datasets: Sequence[Dataset], generated: Mapping[str, float]) -> dict[str, float]:
     """Factor of each simulated dataset in the sum of its slices; `generated` are weights before any skim."""
-    return comparison.normalisations(filled, datasets, _algo_of(settings), generated)
+    return comparison.normalisations(filled, datasets, jet_algo, generated)
 
 
 def measure_all(compared: Sequence[Comparison], settings: MeasurementSettings, threads: int) -> tuple[Measurement, ...]:
@@ -83,8 +82,13 @@ def to_smear(datasets: Sequence[Dataset], measurements: Sequence[Measurement], s
     """Names of the nominal simulation whose scale factor was measured, which is what the residual needs smeared."""
     if settings.calibration.smearing is not None:
         return set()
-    measured = {m.algo for m in measurements if any(p.is_measured for p in m.published("scale_factor", RATIO))}
-    return {d.name for d in datasets if d.is_mc and d.role == "nominal" and algo_of(d, settings) in measured}
+    measured = _with_factor(measurements)
+    return {d.name for d in datasets if d.is_mc and d.role == "nominal" and jet_algo(d) in measured}
+
+
+def _with_factor(measurements: Sequence[Measurement]) -> set[str]:
+    """Jet algorithms of which a scale factor was measured."""
+    return {m.algo for m in measurements if any(p.is_measured for p in m.published("scale_factor", RATIO))}
 
 
 def smeared_settings(
@@ -92,11 +96,11 @@ def smeared_settings(
 ) -> DijetSettings:
     """Settings that smear simulation by the measured resolution and scale factor, which are written to `path`."""
     write_correction_set(measurements, tags, path, rho)
-    algo = calibrated_algo(settings.calibration, "{algo}")
-    smearing = Smearing(str(path), f"{tags.jer}_MC_PtResolution_{algo}", f"{tags.jer}_MC_ScaleFactor_{algo}")
+    smearing = Smearing(str(path), f"{tags.jer}_MC_PtResolution_{{algo}}", f"{tags.jer}_MC_ScaleFactor_{{algo}}")
     # the resolution of files without rho is the one at its mean
     own = settings.calibration.rho if settings.calibration.rho is not None else rho
-    calibration = replace(settings.calibration, smearing=smearing, rho=own)
+    kinds = only_kinds(_with_factor(measurements), settings.calibration)
+    calibration = replace(kinds, smearing=smearing, rho=own)
     plain = replace(settings.systematics, enabled=False)
     return replace(settings, calibration=calibration, systematics=plain, replicas=0)
 
@@ -135,8 +139,7 @@ def corrected_settings(
     smeared = smeared_settings(measurements, settings, tags, path, rho)
     if any(covered_points(m, "residual") is None for m in measurements):
         return smeared
-    algo = calibrated_algo(settings.calibration, "{algo}")
-    residual = Residual(str(path), f"{tags.jec}_DATA_L1L2L3Res_{algo}")
+    residual = Residual(str(path), f"{tags.jec}_DATA_L1L2L3Res_{{algo}}")
     return replace(smeared, calibration=replace(smeared.calibration, residual=residual))
 
 
@@ -145,8 +148,8 @@ def to_correct(datasets: Sequence[Dataset], measurements: Sequence[Measurement],
     if settings.calibration.residual is not None:
         return set()  # a correction on top of that of the user cannot be applied
     simulated = to_smear(datasets, measurements, settings)
-    algos = {algo_of(d, settings) for d in datasets if d.name in simulated}
-    return simulated | {d.name for d in datasets if not d.is_mc and algo_of(d, settings) in algos}
+    algos = {jet_algo(d) for d in datasets if d.name in simulated}
+    return simulated | {d.name for d in datasets if not d.is_mc and jet_algo(d) in algos}
 
 
 def measured_again(
@@ -223,12 +226,3 @@ def mean_rho(compared: Sequence[Comparison]) -> float:
         if weight > 0:
             return sum(float(np.sum(each["rho"])) for each in known) / weight
     return 0.0
-
-
-def algo_of(dataset: Dataset, settings: DijetSettings) -> str:
-    """Name of the jet algorithm of a dataset in the corrections."""
-    return calibrated_algo(settings.calibration, jet_algo(dataset))
-
-
-def _algo_of(settings: DijetSettings) -> Callable[[Dataset], str]:
-    return lambda dataset: algo_of(dataset, settings)

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from processors import jet_quality, kernels
 from processors.binning import BALANCE, LEVELS, RESPONSE_BINS, RESPONSE_RANGE, SPECTRUM_EDGES, Binning
 from processors.event_filter import EventFilter, lumi_mask, mask_of, pileup_weight, trigger_decision
-from processors.formats import BranchMap, ReadRequest, default_jet_algo
+from processors.formats import BranchMap, ReadRequest
 from processors.histograms import DatasetSums, Filled, OrderedSum, SparseSums, VariedSums
 from processors.jet_calibration import JetCalibration, calibrate, cone_radius, needed_columns, scale_jets, smear
 from processors.jet_quality import JetQuality, good_jets, match_truth, wanted_columns
 from processors.reading import read_events
 from processors.selection import CUTFLOW_AS_READ, CUTFLOW_USED, DijetSelection
+from processors.side_by_side import calibrations, jet_algo, measured_name
 from processors.variations import NOMINAL, Systematics, Variation, shift_scale, variations
 
 if TYPE_CHECKING:
@@ -75,11 +76,20 @@ class DijetProcessor(ProcessorABC):
 
 
 def fill_record(record: EventRecord, dataset: Dataset, settings: DijetSettings) -> Filled:
-    """All sums of one record of events, nominal and varied."""
-    ways = variations_of(dataset, settings)
+    """All sums of one record of events, nominal and varied, for each kind of jet."""
     as_read = kernels.as_read_steps(
         leading(record.jets), settings.selection.min_delta_phi, third_jet_cut(settings.selection)
     )
+    filled = Filled({})
+    for calibration in calibrations(settings.calibration):
+        own = replace(settings, calibration=calibration)
+        filled = filled + _fill_kind(record, as_read, dataset, own)
+    return filled
+
+
+def _fill_kind(record: EventRecord, as_read: NDArray[np.int8], dataset: Dataset, settings: DijetSettings) -> Filled:
+    """All sums of one record with one kind of jet."""
+    ways, name = variations_of(dataset, settings), measured_name(dataset, settings.calibration)
     calibrated, recalibrated = calibrate(record, settings.calibration, jet_algo(dataset))
     calibrated = propagate(record, calibrated)
     unshifted = [way for way in ways if way.jes == 0]
@@ -93,9 +103,7 @@ def fill_record(record: EventRecord, dataset: Dataset, settings: DijetSettings) 
             own_weights = weigh_events(shifted, settings, way.pile_up)
             varied[way.name] = fill_varied(shifted, way.selection, own_weights, settings)
     excluded = {**record.excluded, **recalibrated, **selected.excluded}
-    return Filled(
-        {dataset.name: replace(sums, excluded=excluded)}, {name: {dataset.name: each} for name, each in varied.items()}
-    )
+    return Filled({name: replace(sums, excluded=excluded)}, {way: {name: each} for way, each in varied.items()})
 
 
 class Selected(NamedTuple):
@@ -428,11 +436,6 @@ def variations_of(dataset: Dataset, settings: DijetSettings) -> tuple[Variation,
         is_mc=dataset.is_mc,
         has_pileup_weights=settings.events.pileup_weights is not None,
     )
-
-
-def jet_algo(dataset: Dataset) -> str:
-    """Name of the jet algorithm of a dataset: its own, else AntiKt4 for PHYSLITE and AK4PF for everything else."""
-    return dataset.jet_algo or default_jet_algo(dataset.schema or "")
 
 
 def read_request(dataset: Dataset, settings: DijetSettings) -> ReadRequest:

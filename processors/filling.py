@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from processors import event_filter, jet_calibration, jet_quality
 from processors.chunk_store import ChunkStore, FileIdentity
 from processors.code_identity import code_digest, versions
-from processors.dijet import DijetProcessor, jet_algo, read_request
+from processors.dijet import DijetProcessor, read_request
 from processors.errors import InputError
 from processors.execution import InputFile, execute
 from processors.fileset import is_remote
 from processors.preflight import preflight
 from processors.settings_file import as_plain
+from processors.side_by_side import jet_algo
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

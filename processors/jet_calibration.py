@@ -109,10 +109,12 @@ class JetCalibration:
         GeV per unit area, used for files that have none.
     onnx
         A calibration network with its card beside it, applied last; jets then count as an algorithm of their own.
+    beside
+        Whether jets without the network are measured as well, from the same events.
     residual
-        Residual correction of data, after the rest.
+        Residual correction of data, after the rest; `{algo}` in its name is that of the jets as they are by then.
     smearing
-        Smearing of simulation, after the rest.
+        Smearing of simulation, after the rest, with the same meaning of `{algo}`.
     """
 
     file: str | None = None
@@ -122,6 +124,7 @@ class JetCalibration:
     uncertainty: str | None = None
     rho: float | None = None
     onnx: str | None = None
+    beside: bool = True
     residual: Residual | None = None
     smearing: Smearing | None = None
 
@@ -149,7 +152,7 @@ def calibrate(record: EventRecord, settings: JetCalibration, algo: str) -> tuple
     Without corrections for this kind of dataset the record itself. Smearing is not part of this: it needs truth jets
     matched to the corrected jets, see `smear`.
     """
-    name = settings.simulation if record.is_mc else settings.data
+    name, final = settings.simulation if record.is_mc else settings.data, calibrated_algo(settings, algo)
     residual = None if record.is_mc else settings.residual
     if not (name or settings.onnx or settings.undo_raw_factor or residual):
         return record, {}
@@ -164,7 +167,7 @@ def calibrate(record: EventRecord, settings: JetCalibration, algo: str) -> tuple
         counts = _added(counts, network_counts, lost)
     if residual is not None:
         inputs = _correction_inputs(record, record.jets.pt, settings.rho)
-        record, lost = _scaled_record(record, evaluate(residual.file, _named(residual.correction, algo), inputs))
+        record, lost = _scaled_record(record, evaluate(residual.file, _named(residual.correction, final), inputs))
         counts = _added(counts, lost)
     return record, counts
 
@@ -205,7 +208,7 @@ def smear(
         np.repeat(_rho(record, settings.rho), jets.counts),
         np.repeat(event_ids(record.identity), jets.counts),
         settings.smearing,
-        algo=algo,
+        algo=calibrated_algo(settings, algo),
         systematic=systematic,
     )
 
@@ -305,7 +308,7 @@ def check(settings: JetCalibration, datasets: Iterable[tuple[str, bool]]) -> Non
         for level in _levels(settings, algo, is_mc=is_mc):
             check_inputs(*level, _INPUTS)
         if settings.smearing is not None and is_mc:
-            _check_smearing(settings.smearing, algo)
+            _check_smearing(settings.smearing, calibrated_algo(settings, algo))
 
 
 _INPUTS = ("JetPt", "JetEta", "JetPhi", "JetMass", "JetA", "Rho", "NPV", "run")
@@ -323,9 +326,10 @@ def _levels(settings: JetCalibration, algo: str, *, is_mc: bool) -> list[tuple[s
     """File and name of the corrections that a kind of dataset uses, smearing apart."""
     names = (settings.simulation, settings.uncertainty) if is_mc else (settings.data,)
     levels = [(settings.file, name) for name in names if settings.file is not None and name is not None]
+    named = [(file, _named(name, algo)) for file, name in levels]
     if settings.residual is not None and not is_mc:
-        levels.append((settings.residual.file, settings.residual.correction))
-    return [(file, _named(name, algo)) for file, name in levels]
+        named.append((settings.residual.file, _named(settings.residual.correction, calibrated_algo(settings, algo))))
+    return named
 
 
 def _named(name: str, algo: str) -> str:

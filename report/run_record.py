@@ -103,12 +103,21 @@ class RunRecord:
         self.facts["lost"] = [*known, *(chunk for chunk in as_plain(outcome.lost) if chunk not in known)]
         self.facts["complete"] = self.facts["complete"] and not outcome.lost
 
-    def add_datasets(self, datasets: Sequence[Dataset], algos: Mapping[str, str], scales: Mapping[str, float]) -> None:
-        """The datasets as the report shows them; `algos` and `scales` (normalisations) by name."""
+    def add_datasets(
+        self,
+        datasets: Sequence[Dataset],
+        algos: Mapping[str, str],
+        sources: Mapping[str, str],
+        scales: Mapping[str, float],
+    ) -> None:
+        """The measured datasets as the report shows them.
+
+        By their name `algos`, `sources` (names of the datasets they were read from) and `scales` (normalisations).
+        """
         inputs = self.facts["inputs"]
         counts = {
             dataset.name: {
-                key: sum(file[key] for file in inputs if file["dataset"] == dataset.name)
+                key: sum(file[key] for file in inputs if file["dataset"] == sources[dataset.name])
                 for key in ("planned", "processed", "lost")
             }
             for dataset in datasets

@@ -33,8 +33,8 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, ...]:
     chunks = folder / "chunks"
     chunks.mkdir()
     filled = fill(job, settings, Execution(executor="iterative"), chunks).output
-    factors = passes.normalisations(filled, job.datasets, settings, {})
-    return passes.compare(filled, job.datasets, settings, factors)
+    factors = passes.normalisations(filled, job.datasets, {})
+    return passes.compare(filled, job.datasets, settings.binning, factors)
 
 
 @pytest.fixture(scope="module")
