@@ -223,7 +223,7 @@ def _loop(measurements: Sequence[Measurement]) -> Check | None:
     if not found:
         return None
     is_bad = any(check.p_value < CLOSURE_PROBABILITY for check in found)
-    told = "; ".join(f"{c.name}: χ²/n = {c.chi2:.1f}/{c.ndf} from 1, probability {c.p_value:.2g}" for c in found)
+    told = "; ".join(f"{c.name}: χ²/n = {c.chi2:.1f}/{c.ndf}, probability {c.p_value:.2g}" for c in found)
     words = "Corrected samples do not agree" if is_bad else "Corrected samples agree"
     return Check("bad" if is_bad else "good", "Closing the loop", f"{words}: {told}.")
 
