@@ -245,6 +245,14 @@ class TestNumbers:
         assert closure["p_value"] > 1e-3
         assert closure["ndf"] == 5  # three scale factors, two residuals
 
+    def test_the_loop_was_repeated_no_more_often_than_asked_for(self, run_folder: Path) -> None:
+        facts = facts_of(run_folder)
+        assert 1 <= facts["loop_passes"] <= 1 + facts["settings"]["measurement"]["iterations"]
+        assert {check["name"] for check in facts["checks"] if check["is_loop"]} >= {
+            "scale factor measured again",
+            "residual response measured again",
+        }
+
     def test_table_and_corrections_hold_the_same_scale_factors(self, run_folder: Path) -> None:
         corrections = correctionlib.CorrectionSet.from_file(str(run_folder / "corrections" / "jet_jerc.json.gz"))
         written = corrections["Dijet2026_JRV1_MC_ScaleFactor_AK4PF"]

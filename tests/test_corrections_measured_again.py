@@ -14,7 +14,7 @@ import analysis
 from corrections import passes
 from corrections.coverage import covered_points
 from corrections.measurement import is_stable, measure, measured_again, readjusted, refined, with_residual
-from corrections.results import AGAIN, FAILED_BELOW
+from corrections.results import AGAIN, FAILED_BELOW, MOVED
 from corrections.settings import MeasurementSettings
 from samples.toy import write_toy
 
@@ -168,3 +168,38 @@ def test_corrections_within_a_fifth_of_their_uncertainty_are_stable(measurement:
     assert is_stable(left(0.19))
     assert is_stable(left(-0.19))
     assert not is_stable(left(-0.25))
+
+
+def with_left(measurement: Measurement, distance: float) -> Measurement:
+    first = measurement.published("scale_factor")[0]
+    point = replace(first, quantity="scale_factor_again", value=1 + distance * 0.02, stat=0.02)
+    return replace(measurement, points=(*measurement.points, point))
+
+
+def test_of_two_passes_the_one_that_leaves_less_is_kept(measurement: Measurement) -> None:
+    near, far = (with_left(measurement, 0.3),), (with_left(measurement, -0.9),)
+    assert passes.closer(far, near) is near
+    assert passes.closer(near, far) is near
+
+
+def test_corrections_that_repetition_moves_beyond_chance_fail_even_where_nothing_is_left(
+    measurement: Measurement,
+) -> None:
+    """Applied at half their strength they end up elsewhere, with nothing left."""
+    points = tuple(
+        replace(p, value=p.value + 4 * p.stat) if p.quantity == "scale_factor" else p for p in measurement.points
+    )
+    (found,) = passes.with_moves([measurement], [replace(measurement, points=points)], 2)
+    checks = {check.name: check for check in found.checks}
+    assert checks[MOVED["scale_factor"]].chi2 == pytest.approx(16 * len(measurement.published("scale_factor")))
+    assert checks[MOVED["scale_factor"]].p_value < FAILED_BELOW
+    assert checks[MOVED["residual"]].chi2 == 0
+    (same,) = passes.with_moves([measurement], [measurement], 0)
+    assert not any(check.name in MOVED.values() for check in same.checks)
+
+
+def test_what_is_left_after_all_repetitions_is_noted(measurement: Measurement) -> None:
+    (found,) = passes.with_moves([measurement], [with_left(measurement, 0.5)], 3)
+    assert "after 3 repetitions the corrections still ask for up to 0.5 of their uncertainty" in found.notes
+    (closed,) = passes.with_moves([measurement], [with_left(measurement, 0.1)], 3)
+    assert closed.notes == measurement.notes
