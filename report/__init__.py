@@ -16,6 +16,7 @@ resolution           resolution, response and closure against pT
 scale_factor         scale factor and residual response against |eta|
 uncertainty          what the uncertainties are made of, source by source
 side_by_side         methods over the published one, and their spread
+before_after         resolution with a calibration network over that without
 loop                 what is left after the corrections were applied
 cutflow              events after each cut
 spectrum             pt_avg in data and simulation

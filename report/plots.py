@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from report import asymmetry, cutflow, loop, resolution, scale_factor, side_by_side, spectrum, uncertainty
+from report import asymmetry, before_after, cutflow, loop, resolution, scale_factor, side_by_side, spectrum, uncertainty
 from report.figures import Drawing, Figure
 from report.style import experiment_style, save
 
@@ -67,7 +67,7 @@ def plan(
     injected: Mapping[str, Sequence[Truth]] | None = None,
 ) -> list[Drawing]:
     """Drawings of the set that the settings ask for."""
-    drawings: list[Drawing] = []
+    drawings: list[Drawing] = before_after.drawings(measurements)
     for measurement in measurements:
         drawings += scale_factor.drawings(measurement, injected)
         drawings += uncertainty.drawings(measurement)

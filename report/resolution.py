@@ -163,7 +163,7 @@ def _draw_resolution(measurement: Measurement, place: Place) -> None:
     if not any(point.is_measured for point in everything):
         sheet.say(panel, _why_nothing(everything))
     ratios = data_over_simulation(measurement, "jer", eta)
-    lower = place.lower(_ratio_scale([*ratios, *factors], around=0.1), "data / sim.")
+    lower = place.lower(ratio_scale([*ratios, *factors], around=0.1), "data / sim.")
     _draw_ratio(sheet, lower, ratios, factors)
 
 
@@ -177,7 +177,7 @@ def draw_closure(measurement: Measurement, bins: Sequence[Interval], settings: R
     sheet = SINGLE.sheet(len(bins), settings, f"{measurement.algo}, resolution from asymmetry / from truth")
     x = pt_scale(measurement.points)
     ratios = {eta: closure(measurement, eta) for eta in bins}
-    y = _ratio_scale([ratio for found in ratios.values() for ratio in found], around=0.1)
+    y = ratio_scale([ratio for found in ratios.values() for ratio in found], around=0.1)
     for i, eta in enumerate(bins):
         panel = SINGLE.panel(sheet, i, x, y)
         is_last = SINGLE.is_last_of_column(i, len(bins))
@@ -209,7 +209,7 @@ def _draw_response(measurement: Measurement, place: Place) -> None:
     sheet, eta = place.sheet, place.eta
     points = {name: in_bin(main_points(measurement, "response", name), eta) for name in LOOKS}
     everything = [*points[SIMULATION], *points[DATA]]
-    panel = place.upper(_ratio_scale(everything, around=0.05), "response")
+    panel = place.upper(ratio_scale(everything, around=0.05), "response")
     if any(point.is_measured for point in everything):
         sheet.level(panel, 1.0)
     else:
@@ -221,7 +221,7 @@ def _draw_response(measurement: Measurement, place: Place) -> None:
         for ratio in data_over_simulation(measurement, "response", eta)
     ]
     residuals = [p for p in in_bin(main_points(measurement, "residual"), eta) if p.is_measured]
-    lower = place.lower(_ratio_scale([*inverse, *residuals], around=0.02), "sim. / data")
+    lower = place.lower(ratio_scale([*inverse, *residuals], around=0.02), "sim. / data")
     _draw_ratio(sheet, lower, inverse, residuals)
 
 
@@ -290,7 +290,7 @@ def _upper_scale(points: Sequence[Point]) -> Scale:
     return Scale(0, 1.3 * max(limits[1], 0.02))
 
 
-def _ratio_scale(points: Sequence[Point | Ratio], *, around: float) -> Scale:
+def ratio_scale(points: Sequence[Point | Ratio], *, around: float) -> Scale:
     """Range with 1 in it, at least `around` on both sides, and at most a factor of 2.5."""
     _, value, error = columns([point for point in points if np.isfinite(point.value)])
     low, high = span(value, error) or (1.0, 1.0)

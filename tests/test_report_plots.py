@@ -24,7 +24,7 @@ from corrections.results import (
     ResolutionCurve,
     Shift,
 )
-from report import asymmetry, scale_factor, uncertainty
+from report import asymmetry, before_after, scale_factor, uncertainty
 from report.closure import by_method, spread
 from report.figures import Drawing, file_name
 from report.plots import default_set, draw_all, plan
@@ -470,3 +470,21 @@ def test_file_names_are_safe() -> None:
 def test_unknown_settings_are_refused_with_the_choices(setting: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         ReportSettings(**setting)
+
+
+def test_jets_with_a_network_are_divided_by_those_without_it(tmp_path: Path) -> None:
+    plain, network = toy(), toy(algo="AK4PFDeepSets")
+    narrower = tuple(
+        replace(p, value=0.8 * p.value, stat=0.8 * p.stat) if p.quantity in ("jer", "jer_truth") else p
+        for p in network.points
+    )
+    after = replace(network, points=narrower)
+    for found in before_after.ratios(plain, after, ETA[0]).values():
+        assert [ratio.value for ratio in found] == pytest.approx([0.8] * len(found))
+    assert any(before_after.ratios(plain, after, ETA[0]).values())
+    assert before_after.drawings([plain]) == []
+    (drawing,) = before_after.drawings([plain, after])
+    assert drawing.name.startswith("network_AK4PFDeepSets")
+    figures = draw_all([plain, after], {}, [], PNG, tmp_path)
+    assert (tmp_path / figures[0].paths[0]).is_file()
+    assert figures[0].name == drawing.name
