@@ -151,7 +151,25 @@ def run(
 
 
 @cli.command()
-@click.option("--process", type=click.Choice(("dijet", "toy")), default="dijet", help="Pythia dijets, or a quick toy.")
+@click.option(
+    "--process",
+    type=click.Choice(("dijet", "toy", "w", "top", "ttbar_mu", "wjets")),
+    default="dijet",
+    help="Pythia dijets, a quick toy, hadronic W or top, or with muons  [dijet].",
+)
+@click.option(
+    "--detector",
+    type=click.Choice(("parametric", "layered")),
+    help="Smeared jets, or particles in layers with constituents  [parametric for dijet and toy].",
+)
+@click.option("--large-r", type=float, help="Layered detector: also jets of this radius, 0.8 or 1.0.")
+@click.option(
+    "--pt-range",
+    type=(float, float),
+    metavar="LO HI",
+    help="Layered detector: range of pT-hat in GeV, HI 0 for no end  [20 0 for dijets].",
+)
+@click.option("--pileup", type=float, metavar="MU", help="Layered detector: mean interactions per crossing  [30].")
 @click.option("--events", type=click.IntRange(1), required=True, help="Generated events of simulation, and of data.")
 @click.option("--data-events", type=click.IntRange(1), help="Generated events of data, if others.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same file.")

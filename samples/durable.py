@@ -54,35 +54,45 @@ class ChunkFolder:
         else:
             _write_atomically(card, json.dumps(wanted).encode())
 
-    def has(self, task: ChunkTask) -> bool:
-        """Whether the chunk is there with at least the events asked for."""
-        path = self._file(task)
+    def has(self, task: ChunkTask, length_of: str = "weight") -> bool:
+        """Whether the chunk is there with at least the events asked for; `length_of` names a column of events."""
+        path = self.file(task)
         if not path.exists():
             return False
         with np.load(path) as content:
-            return len(content["weight"]) >= task.n_events
+            return len(content[length_of]) >= task.n_events
 
     def save(self, task: ChunkTask, events: TruthEvents) -> None:
         """Write a chunk; readers see all of it or nothing."""
-        path = self._file(task)
+        self.save_arrays(task, {name: _compact(column) for name, column in asdict(events).items()})
+
+    def save_arrays(self, task: ChunkTask, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write a chunk of arrays as they are; readers see all of it or nothing."""
+        path = self.file(task)
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         with partial.open("wb") as stream:
-            columns: dict[str, Any] = {name: _compact(column) for name, column in asdict(events).items()}
+            columns: dict[str, Any] = dict(arrays)
             np.savez_compressed(stream, **columns)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
 
+    def load_arrays(self, task: ChunkTask) -> dict[str, NDArray[Any]]:
+        """Read the arrays of a chunk."""
+        with np.load(self.file(task)) as content:
+            return {name: content[name] for name in content.files}
+
     def load(self, task: ChunkTask) -> TruthEvents:
         """Read the events of a chunk."""
-        with np.load(self._file(task)) as content:
+        with np.load(self.file(task)) as content:
             columns = {
                 field.name: content[field.name].astype(np.int64 if field.name == "offsets" else np.float64)
                 for field in fields(TruthEvents)
             }
         return first_events(TruthEvents(**columns), task.n_events)
 
-    def _file(self, task: ChunkTask) -> Path:
+    def file(self, task: ChunkTask) -> Path:
+        """Return where a chunk is stored."""
         return self.path / f"{task.stream.name.lower()}-{task.chunk:06d}.npz"
 
 

@@ -20,10 +20,19 @@ if TYPE_CHECKING:
     from samples.truth import TruthEvents
     from samples.writing import GeneratedSample, SampleOptions
 
-PROCESSES = ("dijet", "toy")
+PROCESSES = ("dijet", "toy", "w", "top", "ttbar_mu", "wjets")
+DETECTORS = ("parametric", "layered")
+_PARAMETRIC_PROCESSES = ("dijet", "toy")
 CHUNK_EVENTS = 2000
 CHUNK_FOLDER = ".chunks"
-_RESULTS = ("fileset.json", "injected.json", "simulation.root", "data.root", "simulation_alternative.root")
+_RESULTS = (
+    "fileset.json",
+    "injected.json",
+    "simulation.root",
+    "data.root",
+    "data_truth.root",
+    "simulation_alternative.root",
+)
 
 
 def generate(
@@ -41,12 +50,17 @@ def generate(
     overwrite: bool = False,
     underlying_event: bool = True,
     quiet: bool = False,
+    detector: str | None = None,
+    large_r: float | None = None,
+    pt_range: tuple[float, float] | None = None,
+    pileup: float | None = None,
 ) -> GeneratedSample:
     """Write simulation and data of `events` generated events each into `output`.
 
     Parameters
     ----------
-    process : "dijet" (Pythia 8) or "toy" (closed form, seconds).
+    process : "dijet" (Pythia 8) or "toy" (closed form, seconds); with the layered detector also hadronic "w" and "top",
+        "ttbar_mu" and "wjets".
     events : generated events of the simulation, and of the data (`data_events` if given) before the triggers.
     seed : the same seed gives the same content, for any number of workers and after a resumed job.
     output : new or empty folder, or one with an unfinished job of the same arguments, which is resumed.
@@ -54,16 +68,33 @@ def generate(
     workers : processes; all cores if not given.
     underlying_event : with multiparton interactions; without them Pythia is five times faster.
     skim, reduced_precision, rntuple : see `samples.writing.SampleOptions`.
+    detector : "parametric" (smeared jets, for dijet and toy the default) or "layered" (particles, constituents).
+    large_r, pt_range, pileup : of the layered detector: radius of large jets, range of pT-hat (GeV, 0 for no upper end),
+        mean number of interactions per crossing.
 
     Raises `samples.errors.SampleError`, with a message of one line, before any work is done.
     """
     _check(process, events, data_events, seed, workers, data_tune, underlying_event=underlying_event)
-    _prepare(output, overwrite=overwrite)
+    detector = detector or ("parametric" if process in _PARAMETRIC_PROCESSES else "layered")
+    _check_detector(process, detector, {"--large-r": large_r, "--pt-range": pt_range, "--pileup": pileup})
     from samples.pythia import PythiaSettings, tune_number
     from samples.toy import write_toy
     from samples.writing import SampleOptions
 
     options = SampleOptions(skim=skim, reduced_precision=reduced_precision, rntuple=rntuple)
+    if detector == "layered":
+        from samples.layered_generation import LayeredRequest, check_request, generate_layered
+
+        other_tune = None if data_tune is None else tune_number(data_tune)
+        n_data = events if data_events is None else data_events
+        request = LayeredRequest(
+            process, events, n_data, seed, pt_range, pileup, large_r, other_tune, underlying_event=underlying_event
+        )
+        check_request(request)
+        _prepare(output, overwrite=overwrite)
+        n_workers = workers or os.cpu_count() or 1
+        return generate_layered(output, request, tune_number("monash"), options, workers=n_workers, quiet=quiet)
+    _prepare(output, overwrite=overwrite)
     if process == "toy":
         return write_toy(output, events, seed, n_data=data_events, options=options)
     n_data = events if data_events is None else data_events
@@ -106,8 +137,24 @@ def _check(
             raise SampleError(message)
     if data_tune is not None:
         tune_number(data_tune)
-    if process == "dijet":
+    if process != "toy":
         require_generator()
+
+
+def _check_detector(process: str, detector: str, options: Mapping[str, object]) -> None:
+    if detector not in DETECTORS:
+        message = f"unknown detector {detector!r}; known are {', '.join(DETECTORS)}"
+        raise SampleError(message)
+    if detector == "layered" and process == "toy":
+        message = "the layered detector needs particles and the toy has none; use --process dijet"
+        raise SampleError(message)
+    if detector == "parametric" and process not in _PARAMETRIC_PROCESSES:
+        message = f"the parametric detector is for {' and '.join(_PARAMETRIC_PROCESSES)}; {process} needs --detector layered"
+        raise SampleError(message)
+    given = [name for name, value in options.items() if value is not None]
+    if detector == "parametric" and given:
+        message = f"{given[0]} is for the layered detector; add --detector layered"
+        raise SampleError(message)
 
 
 def _prepare(output: Path, *, overwrite: bool) -> None:

@@ -91,11 +91,11 @@ def event_columns(
         events["genWeight"] = truth.weight.astype(np.float32)
         events["Generator_binvar"] = truth.pt_hat.astype(np.float32)
     if reduced_precision:
-        jets, events, truth_jets = (_reduce(group) for group in (jets, events, truth_jets))
+        jets, events, truth_jets = (reduce_columns(group) for group in (jets, events, truth_jets))
     columns = {name: ak.Array(column) for name, column in events.items()}
-    columns["Jet"] = _jagged(reco.offsets, jets)
+    columns["Jet"] = jagged(reco.offsets, jets)
     if truth is not None:
-        columns["GenJet"] = _jagged(truth.offsets, truth_jets)
+        columns["GenJet"] = jagged(truth.offsets, truth_jets)
         columns["GenPart"] = _no_particles(len(truth))
     return columns
 
@@ -103,11 +103,19 @@ def event_columns(
 class NanoFile:
     """A file that grows: `extend` with columns, then leave the `with` block; it gets its name only when complete."""
 
-    def __init__(self, path: Path, *, rntuple: bool = False, sums: GeneratorSums | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rntuple: bool = False,
+        sums: GeneratorSums | None = None,
+        basket_events: int = BASKET_EVENTS,
+    ) -> None:
         """Open `path` for writing; `sums` may also be set before the end of the `with` block."""
         self.path = path
         self.sums = sums
         self._rntuple = rntuple
+        self._basket_events = basket_events
         self._partial = path.with_name(f".{path.name}.part")
         self._pending: list[Columns] = []
         self._tree: Any = None
@@ -134,7 +142,7 @@ class NanoFile:
     def extend(self, columns: Columns) -> None:
         """Append events; every call needs the same columns."""
         self._pending.append(columns)
-        if sum(len(part["event"]) for part in self._pending) >= BASKET_EVENTS:
+        if sum(len(part["event"]) for part in self._pending) >= self._basket_events:
             self._flush()
 
     def _flush(self) -> None:
@@ -163,7 +171,8 @@ class NanoFile:
         self._make("Runs", {name: ak.Array(column) for name, column in columns.items()}).extend(columns)
 
 
-def _jagged(offsets: IntArray, columns: Mapping[str, NDArray[Any]]) -> ak.Array:
+def jagged(offsets: IntArray, columns: Mapping[str, NDArray[Any]]) -> ak.Array:
+    """Collection of records; those of event i are offsets[i]:offsets[i + 1] of the flat columns."""
     record = ak.contents.RecordArray([ak.contents.NumpyArray(column) for column in columns.values()], list(columns))
     return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), record))
 
@@ -171,7 +180,7 @@ def _jagged(offsets: IntArray, columns: Mapping[str, NDArray[Any]]) -> ak.Array:
 def _no_particles(n_events: int) -> ak.Array:
     """Collection without entries: coffea takes a file for simulation, and links jets to truth jets, by its name."""
     columns = {name: np.zeros(0, dtype=np.float32) for name in ("pt", "eta", "phi", "mass")}
-    return _jagged(np.zeros(n_events + 1, dtype=np.int64), {**columns, "pdgId": np.zeros(0, dtype=np.int32)})
+    return jagged(np.zeros(n_events + 1, dtype=np.int64), {**columns, "pdgId": np.zeros(0, dtype=np.int32)})
 
 
 def _as_fields(columns: Columns) -> dict[str, ak.Array]:
@@ -186,7 +195,8 @@ def _as_fields(columns: Columns) -> dict[str, ak.Array]:
     return fields
 
 
-def _reduce(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def reduce_columns(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Columns with float32 rounded to 10-bit mantissas, 6 bits for areas and raw factors."""
     return {
         name: round_mantissa(column, _MANTISSA_BITS.get(name, 10)) if column.dtype == np.float32 else column
         for name, column in columns.items()

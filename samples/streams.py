@@ -18,6 +18,7 @@ class Stream(IntEnum):
     DATA = 1
     ALTERNATIVE = 2
     PILOT = 3
+    PILEUP = 4
 
 
 class Purpose(IntEnum):

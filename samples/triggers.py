@@ -32,6 +32,7 @@ class TriggerMenu:
     prescale_power: float = 4.5
     turn_on: float = 0.95
     """A trigger fires from this fraction of its threshold, so that small shifts of the jets lose nothing."""
+    stem: str = "HLT_PFJet"
 
     @property
     def prescales(self) -> FloatArray:
@@ -42,7 +43,7 @@ class TriggerMenu:
     @property
     def paths(self) -> tuple[str, ...]:
         """Branch names."""
-        return tuple(f"HLT_PFJet{threshold:.0f}" for threshold in self.thresholds)
+        return tuple(f"{self.stem}{threshold:.0f}" for threshold in self.thresholds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import signal
 import threading
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from samples.progress import show_progress
 
@@ -19,19 +19,44 @@ if TYPE_CHECKING:
     from samples.pythia import PythiaSettings
 
 
+class Job(Protocol):
+    """What a worker does; it must survive a journey to another process."""
+
+    @property
+    def task(self) -> ChunkTask:
+        """The chunk that it makes."""
+
+    def is_done(self) -> bool:
+        """Whether the chunk is there."""
+
+    def run(self) -> None:
+        """Make and store the chunk."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkJob:
-    """What a worker does."""
+    """Make one chunk of truth events."""
 
     folder: ChunkFolder
     settings: PythiaSettings
     seed: int
     task: ChunkTask
 
+    def is_done(self) -> bool:
+        """Whether the chunk is there."""
+        return self.folder.has(self.task)
 
-def run_jobs(jobs: Sequence[ChunkJob], workers: int, *, quiet: bool = False) -> None:
+    def run(self) -> None:
+        """Generate and store the chunk."""
+        from samples.pythia import generate_chunk
+
+        task = self.task
+        self.folder.save(task, generate_chunk(self.settings, self.seed, task.stream, task.chunk, task.n_events))
+
+
+def run_jobs(jobs: Sequence[Job], workers: int, *, quiet: bool = False) -> None:
     """Generate the chunks that are not there yet; an interrupt leaves whole chunks only."""
-    missing = [job for job in jobs if not job.folder.has(job.task)]
+    missing = [job for job in jobs if not job.is_done()]
     n_events, n_missing = (sum(job.task.n_events for job in part) for part in (jobs, missing))
     if not missing:
         return
@@ -49,7 +74,7 @@ def run_jobs(jobs: Sequence[ChunkJob], workers: int, *, quiet: bool = False) -> 
         pool.shutdown()
 
 
-def _drain(pool: ProcessPoolExecutor, jobs: Sequence[ChunkJob], advance: Callable[[int], None]) -> None:
+def _drain(pool: ProcessPoolExecutor, jobs: Sequence[Job], advance: Callable[[int], None]) -> None:
     pending = {pool.submit(run_job, job) for job in jobs}
     while pending:
         done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -57,13 +82,10 @@ def _drain(pool: ProcessPoolExecutor, jobs: Sequence[ChunkJob], advance: Callabl
             advance(future.result())
 
 
-def run_job(job: ChunkJob) -> int:
+def run_job(job: Job) -> int:
     """Generate and store one chunk; returns its number of events."""
-    from samples.pythia import generate_chunk
-
-    task = job.task
-    job.folder.save(task, generate_chunk(job.settings, job.seed, task.stream, task.chunk, task.n_events))
-    return task.n_events
+    job.run()
+    return job.task.n_events
 
 
 def _start_worker() -> None:

@@ -106,9 +106,9 @@ def write_sample(
         path = folder / "simulation_alternative.root"
         counts["simulation_alternative"] = _write_simulation(path, Stream.ALTERNATIVE, alternative, seed, options)
     content = {"process": process, "seed": seed, **(facts or {}), **_describe_sample(counts, k, options)}
-    injected = _write_json(folder / "injected.json", content)
+    injected = write_json(folder / "injected.json", content)
     skims = {name: describe_skim(count, options.skim_settings) for name, count in counts.items() if options.skim}
-    fileset = _write_json(folder / "fileset.json", describe_fileset(counts, process, options.triggers, skims))
+    fileset = write_json(folder / "fileset.json", describe_fileset(counts, process, options.triggers, skims))
     return GeneratedSample(folder, fileset, injected, counts, k)
 
 
@@ -256,7 +256,7 @@ def _describe_sample(counts: Mapping[str, SampleCounts], k: float, options: Samp
     }
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> Path:
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     partial = path.with_name(f".{path.name}.part")
     partial.write_text(json.dumps(content, indent=2) + "\n")
     partial.replace(path)

@@ -1,0 +1,238 @@
+"""Files of the layered detector: simulation, data with triggers, the data's truth apart, fileset and known answer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from samples.counts import SampleCounts, count_events, count_steps
+from samples.description import REFERENCE_REGION, describe_fileset, describe_skim, describe_triggers
+from samples.known_response import ResponseCounts, known_answer
+from samples.nanoaod import EventNumbers, GeneratorSums, NanoFile
+from samples.pfnano import event_branches, truth_branches
+from samples.processes import MUON_PROCESSES
+from samples.response import DetectorSettings, RecoEvents
+from samples.skim import decide
+from samples.streams import Purpose, Stream, chunk_generator
+from samples.triggers import (
+    TriggerMenu,
+    largest_k,
+    owner,
+    record,
+    trigger_pt_avg,
+    unprescaled_bits,
+    weight_over_prescale,
+)
+from samples.writing import GeneratedSample, SampleOptions, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from samples.skim import SkimDecision
+    from samples.tables import EventTable
+    from samples.truth import FloatArray
+
+MUON_MENU = TriggerMenu(thresholds=(25.0,), stem="HLT_Mu")
+BASKET_EVENTS = 10_000
+_SIMULATION_RUN, _ALTERNATIVE_RUN, _FIRST_DATA_RUN, _CHUNKS_PER_RUN = 1, 1, 380_001, 20
+
+
+@dataclass(frozen=True, slots=True)
+class LayeredOptions:
+    """How the files are written."""
+
+    process: str
+    files: SampleOptions
+    menu: TriggerMenu
+    algo_large: str | None = None
+
+    @property
+    def by_muon(self) -> bool:
+        """Whether muons fire the trigger."""
+        return self.process in MUON_PROCESSES
+
+
+def layered_options(process: str, files: SampleOptions) -> LayeredOptions:
+    """Return the options of a process with its trigger menu."""
+    return LayeredOptions(process, files, MUON_MENU if process in MUON_PROCESSES else files.triggers)
+
+
+def write_layered_sample(
+    folder: Path,
+    *,
+    seed: int,
+    streams: Mapping[Stream, Iterable[EventTable]],
+    options: LayeredOptions,
+    facts: Mapping[str, Any],
+) -> GeneratedSample:
+    """Write the ROOT files, data_truth.root, injected.json and, last, fileset.json into `folder`.
+
+    `streams` are read twice, a chunk at a time.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    k = _find_k(streams[Stream.SIMULATION], options)
+    edges = DetectorSettings().eta_edges
+    known = {stream: ResponseCounts.empty(edges) for stream in streams}
+    counts = {
+        "simulation": _write_simulation(folder, Stream.SIMULATION, streams, options, known),
+        "data": _write_data(folder, streams[Stream.DATA], k, seed, options, known[Stream.DATA]),
+    }
+    if Stream.ALTERNATIVE in streams:
+        counts["simulation_alternative"] = _write_simulation(folder, Stream.ALTERNATIVE, streams, options, known)
+    content = {
+        "process": options.process,
+        "seed": seed,
+        **facts,
+        **known_answer(known[Stream.SIMULATION], known[Stream.DATA], REFERENCE_REGION),
+        "triggers": _describe_menu(options),
+        "k": k,
+        "share_above_one": counts["data"].share_above_one,
+        "counts": {name: asdict(value) for name, value in counts.items()},
+    }
+    injected = write_json(folder / "injected.json", content)
+    fileset = write_json(folder / "fileset.json", _fileset(counts, options))
+    return GeneratedSample(folder, fileset, injected, counts, k)
+
+
+def _fileset(counts: Mapping[str, SampleCounts], options: LayeredOptions) -> dict[str, Any]:
+    settings = options.files.skim_settings
+    skims = {name: describe_skim(count, settings) for name, count in counts.items()} if options.files.skim else None
+    fileset = describe_fileset(counts, options.process, options.menu, skims)
+    for name, dataset in fileset.items():
+        dataset["metadata"]["schema"] = "pfnano"
+        if name == "data":
+            dataset["metadata"]["triggers"] = _describe_menu(options)
+    return fileset
+
+
+def _describe_menu(options: LayeredOptions) -> list[dict[str, Any]]:
+    described = describe_triggers(options.menu)
+    return [{**trigger, "pt_avg_min": 0.0} for trigger in described] if options.by_muon else described
+
+
+def trigger_quantity(table: EventTable, options: LayeredOptions) -> FloatArray:
+    """What the triggers see (GeV), (n,): the mean of the leading jets, or the leading muon."""
+    if not options.by_muon:
+        return trigger_pt_avg(as_reco_events(table))
+    muon = table.collections["Muon"]
+    leading, has = np.zeros(len(table)), muon.counts > 0
+    leading[has] = muon.columns["pt"][muon.offsets[:-1][has]]
+    return leading
+
+
+def as_reco_events(table: EventTable) -> RecoEvents:
+    """Jets of a table in the form that triggers and skim take."""
+    jets, n_jets = table.collections["Jet"], len(table.collections["Jet"].columns["pt"])
+    columns = {name: jets.columns[name].astype(np.float64) for name in ("pt", "eta", "phi", "mass", "area", "rawFactor")}
+    return RecoEvents(
+        jets.offsets,
+        *(columns[name] for name in ("pt", "eta", "phi", "mass", "area", "rawFactor")),
+        jet_id=jets.columns["jetId"].astype(np.int64),
+        pu_id=jets.columns["puId"].astype(np.int64),
+        truth_index=jets.columns.get("genJetIdx", np.full(n_jets, -1)).astype(np.int64),
+        rho=table.values["Rho_fixedGridRhoFastjetAll"].astype(np.float64),
+        npv=table.values["PV_npvs"].astype(np.int64),
+        interactions=table.values["averageInteractions"].astype(np.float64),
+    )
+
+
+def _find_k(tables: Iterable[EventTable], options: LayeredOptions) -> float:
+    """Largest k for which few events have k w / p above 1, from the simulation, which never sees the data's dice."""
+    ratios = []
+    for table in tables:
+        ratio = weight_over_prescale(table.values["genWeight"], trigger_quantity(table, options), options.menu)
+        ratios.append(ratio[_is_wanted(decide(as_reco_events(table), options.files.skim_settings), options)])
+    return largest_k(np.concatenate(ratios))
+
+
+def _write_simulation(
+    folder: Path,
+    stream: Stream,
+    streams: Mapping[Stream, Iterable[EventTable]],
+    options: LayeredOptions,
+    known: Mapping[Stream, ResponseCounts],
+) -> SampleCounts:
+    name = "simulation" if stream is Stream.SIMULATION else "simulation_alternative"
+    counts, sums = SampleCounts(), GeneratorSums()
+    with _file(folder / f"{name}.root", options) as file:
+        for chunk, table in enumerate(streams[stream]):
+            known[stream].fill(table)
+            skim = decide(as_reco_events(table), options.files.skim_settings)
+            written, weight = _is_wanted(skim, options), table.values["genWeight"]
+            numbers = _numbers(_SIMULATION_RUN, chunk + 1, counts.generated, written)
+            bits = unprescaled_bits(trigger_quantity(table, options), options.menu)
+            _extend(file, table.select(written), numbers, bits[written], options, with_truth=True)
+            sums = sums.add(weight)
+            counts += SampleCounts(
+                generated=len(table),
+                steps=count_events(np.ones(len(table)), skim),
+                weighted=count_steps(weight, skim),
+                written=int(written.sum()),
+                sum_of_weights=float(weight.sum()),
+            )
+        file.sums = sums
+    return counts
+
+
+def _write_data(
+    folder: Path, tables: Iterable[EventTable], k: float, seed: int, options: LayeredOptions, known: ResponseCounts
+) -> SampleCounts:
+    counts = SampleCounts()
+    with _file(folder / "data.root", options) as file, _file(folder / "data_truth.root", options) as side:
+        for chunk, table in enumerate(tables):
+            known.fill(table)
+            skim = decide(as_reco_events(table), options.files.skim_settings)
+            rng = chunk_generator(seed, Stream.DATA, chunk, Purpose.TRIGGER)
+            weight, quantity = table.values["genWeight"], trigger_quantity(table, options)
+            decision = record(weight, quantity, k, options.menu, rng)
+            wanted = _is_wanted(skim, options)
+            written = decision.recorded & wanted
+            run, block = divmod(chunk, _CHUNKS_PER_RUN)
+            numbers = _numbers(_FIRST_DATA_RUN + run, block + 1, counts.generated, written)
+            events = table.select(written)
+            _extend(file, events, numbers, decision.bits[written], options, with_truth=False)
+            side.extend(truth_branches(events, numbers))
+            prescale = np.where(decision.owned, options.menu.prescales[np.maximum(owner(quantity, options.menu), 0)], 0.0)
+            counts += SampleCounts(
+                generated=len(table),
+                steps=count_events(decision.recorded.astype(np.float64), skim),
+                weighted=count_steps(prescale, skim),
+                owned=int(decision.owned.sum()),
+                written=int(written.sum()),
+                sum_of_weights=float(weight.sum()),
+                expected=float(decision.expected[wanted].sum()),
+                expected_above_one=float(np.clip(decision.expected[wanted] - 1.0, 0.0, None).sum()),
+            )
+    return counts
+
+
+def _file(path: Path, options: LayeredOptions) -> NanoFile:
+    return NanoFile(path, rntuple=options.files.rntuple, basket_events=BASKET_EVENTS)
+
+
+def _extend(
+    file: NanoFile,
+    table: EventTable,
+    numbers: EventNumbers,
+    bits: NDArray[np.bool_],
+    options: LayeredOptions,
+    *,
+    with_truth: bool,
+) -> None:
+    triggers = {path: bits[:, index] for index, path in enumerate(options.menu.paths)}
+    reduced = options.files.reduced_precision
+    file.extend(event_branches(table, numbers, triggers, with_truth=with_truth, reduced_precision=reduced))
+
+
+def _numbers(run: int, block: int, before: int, written: NDArray[np.bool_]) -> EventNumbers:
+    event = before + 1 + np.flatnonzero(written)
+    return EventNumbers(np.full(len(event), run), np.full(len(event), block), event)
+
+
+def _is_wanted(skim: SkimDecision, options: LayeredOptions) -> NDArray[np.bool_]:
+    return skim.third_jet if options.files.skim else np.ones(len(skim.third_jet), dtype=bool)
