@@ -2,8 +2,7 @@
 
 The mean response R of matched, isolated jets is measured in bins of the truth pT, where it does not depend on the
 spectrum; the jet with the pT p = R(t) t is then corrected by t / p (ATLAS MCJES, arXiv:1703.09665, section 4). The
-constants are frozen in `absolute_calibration.json`; `python -m samples.absolute_calibration` made them from a seed of
-its own and tells how.
+constants are frozen in `absolute_calibration.json`; `samples.derive_calibration` made them, from a seed of its own.
 """
 
 from __future__ import annotations
@@ -44,6 +43,10 @@ class AbsoluteCalibration:
         low = (1.0 - v) * self.factor[i, j] + v * self.factor[i, j + 1]
         high = (1.0 - v) * self.factor[i + 1, j] + v * self.factor[i + 1, j + 1]
         return np.asarray((1.0 - u) * low + u * high)
+
+
+UNCALIBRATED = AbsoluteCalibration(np.array([0.0, 5.0]), np.array([0.0, 9.0]), np.ones((2, 2)))
+"""Leaves every jet as it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Calorimeter cells of one event: three grids, what particles leave in them, noise.
 
-Towers are 0.05 x 0.05 in the electromagnetic calorimeter (4 layers), 0.1 x 0.1 in the hadronic one (4 layers: Tile0-2
+Towers are 0.025 x 0.025 in the electromagnetic calorimeter (4 layers), 0.1 x 0.1 in the hadronic one (4 layers: Tile0-2
 or HEC0-3, by |eta|), both up to |eta| = 3.2, and 0.2 x 0.2 in the forward calorimeter (3 layers).
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from samples.truth import FloatArray
 
 CENTRAL_END, FORWARD_END = 3.2, 5.0
-EM_BINS, HADRONIC_BINS, FORWARD_ETA_BINS, FORWARD_PHI_BINS = 128, 64, 18, 32
+EM_BINS, HADRONIC_BINS, FORWARD_ETA_BINS, FORWARD_PHI_BINS = 256, 64, 18, 32
 TILE_END_BIN = 16
 """Hadronic towers with this or a larger distance (in towers) from eta = 0 are read by the end-cap."""
 REFERENCE_PILEUP = 30.0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from samples.truth import FloatArray, IntArray
 
-GHOST_STEP = 0.05
+GHOSTS_PER_RADIUS = 8
 SOFT_DROP_Z, SOFT_DROP_BETA = 0.1, 0.0
 
 
@@ -184,15 +184,24 @@ def owners_of(
 
 @compiled
 def ghost_areas(jet_pt: FloatArray, jet_eta: FloatArray, jet_phi: FloatArray, radius: float) -> FloatArray:
-    """Area of each jet of one event in eta and phi."""
+    """Area of each jet of one event in eta and phi, from ghosts an eighth of the radius apart."""
     areas = np.zeros(len(jet_pt))
-    n_steps = int(2.0 * radius / GHOST_STEP) + 1
+    step = radius / GHOSTS_PER_RADIUS
+    near = np.empty(len(jet_pt), dtype=np.int64)
     for index in range(len(jet_pt)):
-        for i in range(n_steps):
-            for j in range(n_steps):
-                eta = jet_eta[index] - radius + (i + 0.5) * GHOST_STEP
-                phi = jet_phi[index] - radius + (j + 0.5) * GHOST_STEP
-                phi = (phi + np.pi) % (2.0 * np.pi) - np.pi
-                if owner_of(eta, phi, jet_pt, jet_eta, jet_phi, radius) == index:
-                    areas[index] += GHOST_STEP * GHOST_STEP
+        n_near, position = 0, 0
+        for other in range(len(jet_pt)):
+            d_phi = abs(jet_phi[other] - jet_phi[index])
+            d_phi = min(d_phi, 2.0 * np.pi - d_phi)
+            if (jet_eta[other] - jet_eta[index]) ** 2 + d_phi * d_phi < 4.0 * radius * radius:
+                position = n_near if other == index else position
+                near[n_near] = other
+                n_near += 1
+        pt, eta, phi = jet_pt[near[:n_near]], jet_eta[near[:n_near]], jet_phi[near[:n_near]]
+        for i in range(2 * GHOSTS_PER_RADIUS):
+            for j in range(2 * GHOSTS_PER_RADIUS):
+                ghost_eta = jet_eta[index] - radius + (i + 0.5) * step
+                ghost_phi = (jet_phi[index] - radius + (j + 0.5) * step + np.pi) % (2.0 * np.pi) - np.pi
+                if owner_of(ghost_eta, ghost_phi, pt, eta, phi, radius) == position:
+                    areas[index] += step * step
     return areas

@@ -95,7 +95,7 @@ def matched_responses(table: EventTable) -> tuple[FloatArray, FloatArray, FloatA
     """Truth pT, truth eta and reconstructed over true pT of isolated truth jets that a jet points to, each once."""
     jets, truth = table.collections["Jet"], table.collections["GenJet"]
     pt, eta, phi = (truth.columns[name].astype(np.float64) for name in ("pt", "eta", "phi"))
-    isolated = is_isolated(truth.offsets, pt, eta, phi)
+    isolated = is_isolated(truth.offsets, pt, eta, phi, ISOLATION)
     found = jets.columns["genJetIdx"] >= 0
     target = truth.offsets[:-1][jets.event[found]] + jets.columns["genJetIdx"][found]
     # jets are of falling pT: the first one that points to a truth jet is the hardest
@@ -106,17 +106,19 @@ def matched_responses(table: EventTable) -> tuple[FloatArray, FloatArray, FloatA
 
 
 @compiled
-def is_isolated(offsets: IntArray, pt: FloatArray, eta: FloatArray, phi: FloatArray) -> NDArray[np.bool_]:
-    """Which truth jets have no other one above a fifth of their pT within a distance of 1."""
+def is_isolated(
+    offsets: IntArray, pt: FloatArray, eta: FloatArray, phi: FloatArray, distance: float
+) -> NDArray[np.bool_]:
+    """Which truth jets have no other one above a fifth of their pT within `distance`."""
     isolated = np.ones(len(pt), dtype=np.bool_)
     for event in range(len(offsets) - 1):
         for jet in range(offsets[event], offsets[event + 1]):
             for other in range(offsets[event], offsets[event + 1]):
-                if other == jet or pt[other] < 0.2 * pt[jet]:
+                if other == jet or pt[other] < ISOLATION_FRACTION * pt[jet]:
                     continue
                 d_phi = abs(phi[other] - phi[jet])
                 d_phi = min(d_phi, 2.0 * np.pi - d_phi)
-                if (eta[other] - eta[jet]) ** 2 + d_phi * d_phi < 1.0:
+                if (eta[other] - eta[jet]) ** 2 + d_phi * d_phi < distance * distance:
                     isolated[jet] = False
     return isolated
 

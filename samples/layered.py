@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samples.absolute_calibration import AbsoluteCalibration, OffsetShape, calibration_of, offset_shape
+from samples.absolute_calibration import UNCALIBRATED, AbsoluteCalibration, OffsetShape, calibration_of, offset_shape
 from samples.hard_process import hard_particles, parton_flavour
 from samples.jet_variables import jet_variables
 from samples.jets import Jets, Momenta, find_jets, ghost_areas, momenta_of, owners_of, soft_drop_mass
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 JET_RADIUS = 0.4
 MIN_JET_PT = 15.0
 """GeV, calibrated; softer jets are not stored."""
+MIN_UNCALIBRATED_PT = 5.0
 MIN_CLUSTERED_PT = 4.0
 """GeV; softer jets are not looked at at all."""
 MIN_TRUTH_PT = 8.0
@@ -49,6 +50,8 @@ class LayeredSettings:
     """Mean number of interactions per crossing."""
     large_radius: float | None = None
     """Radius of large jets, if they are wanted."""
+    is_calibrated: bool = True
+    """Without it jets keep the pT after the offset and soft ones are stored too: what constants are derived from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,8 @@ def layered_chain(settings: LayeredSettings, pool: PileupPool) -> LayeredChain:
         reconstruction(settings.detector, settings.pileup),
         pool,
         offset_shape(),
-        calibration_of(JET_RADIUS),
-        None if radius is None else calibration_of(radius),
+        calibration_of(JET_RADIUS) if settings.is_calibrated else UNCALIBRATED,
+        None if radius is None else (calibration_of(radius) if settings.is_calibrated else UNCALIBRATED),
     )
 
 
@@ -113,6 +116,24 @@ def _see_events(
         vertices[index] = crossing.n_vertices
         objects.append(see(crossing.particles, rng, chain.detector))
     return objects, {"averageInteractions": interactions, "PV_npvs": vertices}
+
+
+def pileup_density(
+    chain: LayeredChain, n_crossings: int, abs_eta_edges: FloatArray, rng: np.random.Generator
+) -> FloatArray:
+    """Mean density of candidates over mean rho in bins of |eta|, in crossings without a hard process."""
+    nothing = np.zeros(0)
+    hard = Particles(nothing, nothing, nothing, nothing, nothing, np.zeros(0, dtype=np.int64), nothing)
+    mean, tracking = chain.settings.pileup, chain.settings.detector.tracking
+    objects = []
+    for n_pileup in rng.poisson(np.clip(rng.normal(mean, PILEUP_SPREAD * mean, n_crossings), 0.2 * mean, 2.0 * mean)):
+        crossing = overlay(hard, chain.pool, int(n_pileup), rng, tracking.beam_spot, tracking.min_pt)
+        objects.append(see(crossing.particles, rng, chain.detector))
+    candidates = _Candidates.of(objects)
+    pt, eta = candidates.columns[:, 0], candidates.columns[:, 1]
+    total, _ = np.histogram(np.abs(eta), abs_eta_edges, weights=pt)
+    area = 4.0 * np.pi * np.diff(abs_eta_edges) * n_crossings
+    return np.asarray(total / area / candidates.density().mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +200,7 @@ def _small_jets(
         "genJetIdx": _matched(found, truth, MATCHING_DISTANCE * JET_RADIUS),
     }
     columns.update(jet_variables(found, candidates.columns, candidates.offsets, objects, columns["pt"], JET_RADIUS))
-    return _store(found, columns, MIN_JET_PT, "Jet")
+    return _store(found, columns, MIN_JET_PT if chain.settings.is_calibrated else MIN_UNCALIBRATED_PT, "Jet")
 
 
 def _large_jets(

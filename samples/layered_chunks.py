@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 CHUNK_EVENTS = 1000
 BATCH_EVENTS = 50
-POOL_CHUNK_EVENTS = 1000
+POOL_CHUNK_EVENTS = 4000
 _POOL_CHUNKS_PER_STREAM = 1000
 _POOL_COLUMNS = ("px", "py", "pz", "energy")
 
@@ -76,7 +76,7 @@ class LayeredJob:
 
     def run(self) -> None:
         """Make and store the chunk."""
-        chain = layered_chain(self.layered, _pool(self.folder, self.pool))
+        chain = layered_chain(self.layered, load_pool(self.folder, self.pool))
         pythia = start_pythia(self.settings.lines(pythia_seed(self.seed, self.task.stream, self.task.chunk)))
         rng = chunk_generator(self.seed, self.task.stream, self.task.chunk, Purpose.DETECTOR)
         parts: list[EventTable] = []
@@ -135,7 +135,8 @@ def _pool_arrays(parts: Sequence[GeneratedParticles], n_events: int) -> dict[str
 
 
 @lru_cache(maxsize=2)
-def _pool(folder: ChunkFolder, tasks: tuple[ChunkTask, ...]) -> PileupPool:
+def load_pool(folder: ChunkFolder, tasks: tuple[ChunkTask, ...]) -> PileupPool:
+    """Pool of stored minimum-bias events."""
     parts = [folder.load_arrays(task) for task in tasks]
     if not parts:
         empty = np.zeros(0)

@@ -120,8 +120,8 @@ class Showers:
 class Noise:
     """Noise per tower and layer in GeV. Electronic noise follows [Topo] figure 2, summed over the cells of a tower."""
 
-    em: tuple[float, float, float, float] = (0.050, 0.040, 0.060, 0.045)
-    """Towers of 0.05 x 0.05."""
+    em: tuple[float, float, float, float] = (0.030, 0.020, 0.032, 0.028)
+    """Towers of 0.025 x 0.025."""
     tile: tuple[float, float, float] = (0.030, 0.035, 0.030)
     hec: tuple[float, float, float, float] = (0.15, 0.20, 0.30, 0.40)
     """Towers of 0.1 x 0.1."""
@@ -129,7 +129,7 @@ class Noise:
     """Towers of 0.2 x 0.2."""
     scale: float = 1.0
     """Of the electronic noise, not of the thresholds."""
-    pileup_em: tuple[float, float, float, float] = (0.030, 0.060, 0.100, 0.015)
+    pileup_em: tuple[float, float, float, float] = (0.012, 0.030, 0.060, 0.008)
     pileup_hadronic: tuple[float, float, float, float] = (0.060, 0.060, 0.025, 0.015)
     pileup_fcal: tuple[float, float, float] = (0.50, 0.25, 0.10)
     """Transverse energy (GeV) by which one more crossing of 30 interactions spreads a tower; only thresholds use it."""

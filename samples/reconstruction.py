@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from samples.cells import (
+    EM_BINS,
+    HADRONIC_BINS,
     REFERENCE_PILEUP,
     TILE_END_BIN,
     CellNoise,
@@ -116,8 +118,8 @@ def reconstruction(detector: LayeredDetector, pileup: float = REFERENCE_PILEUP) 
         tracking_numbers(detector.tracking),
         flow_numbers(detector.flow),
         np.array([detector.noise.seed, detector.noise.grow]),
-        central_eta(128),
-        central_eta(64),
+        central_eta(EM_BINS),
+        central_eta(HADRONIC_BINS),
         forward_eta(),
     )
     return Reconstruction(model, cell_noise(detector, pileup), new_cells())

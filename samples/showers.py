@@ -224,7 +224,7 @@ def measure(
         em[_EM3_SLAB] += em[_EM3_SLAB + 1]
     for slab in range(MAX_SLABS):
         true = em[slab] + hadronic[slab]
-        if true < 1e-4 or layer[eta_bin, slab] == DEAD:
+        if true < 2e-3 or layer[eta_bin, slab] == DEAD:
             em[slab] = 0.0
             hadronic[slab] = 0.0
             continue
