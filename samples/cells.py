@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from samples.compiled import compiled
+from samples.compiled import compiled, inlined
 
 if TYPE_CHECKING:
     from samples.layered_settings import LayeredDetector
@@ -21,10 +21,14 @@ EM_BINS, HADRONIC_BINS, FORWARD_ETA_BINS, FORWARD_PHI_BINS = 256, 64, 18, 32
 TILE_END_BIN = 16
 """Hadronic towers with this or a larger distance (in towers) from eta = 0 are read by the end-cap."""
 REFERENCE_PILEUP = 30.0
+SOFT = 0.02
+"""GeV; deposits below, far under the noise, go to one cell."""
+LAST_CENTRAL = 10
+"""Number of the last layer that is not forward."""
 
 
 class Cells(NamedTuple):
-    """Energies (layer, eta, phi) in GeV."""
+    """Energies (eta, phi, layer) in GeV."""
 
     em: FloatArray
     hadronic: FloatArray
@@ -32,7 +36,7 @@ class Cells(NamedTuple):
 
 
 class CellNoise(NamedTuple):
-    """Widths (layer, eta) in GeV: `*_drawn` of the noise, `*_expected` of noise and pile-up, for the thresholds."""
+    """Widths (eta, layer) in GeV: `*_drawn` of the noise, `*_expected` of noise and pile-up, for the thresholds."""
 
     em_drawn: FloatArray
     hadronic_drawn: FloatArray
@@ -45,9 +49,9 @@ class CellNoise(NamedTuple):
 def new_cells() -> Cells:
     """Return empty cells."""
     return Cells(
-        np.zeros((4, EM_BINS, EM_BINS)),
-        np.zeros((4, HADRONIC_BINS, HADRONIC_BINS)),
-        np.zeros((3, FORWARD_ETA_BINS, FORWARD_PHI_BINS)),
+        np.zeros((EM_BINS, EM_BINS, 4)),
+        np.zeros((HADRONIC_BINS, HADRONIC_BINS, 4)),
+        np.zeros((FORWARD_ETA_BINS, FORWARD_PHI_BINS, 3)),
     )
 
 
@@ -66,16 +70,15 @@ def cell_noise(detector: LayeredDetector, pileup: float) -> CellNoise:
     """Noise of a detector; `pileup` is the mean number of interactions that the thresholds are set for."""
     noise = detector.noise
     em_eta, hadronic_eta, far_eta = central_eta(EM_BINS), central_eta(HADRONIC_BINS), forward_eta()
-    em = np.repeat(np.array(noise.em)[:, np.newaxis], EM_BINS, axis=1)
-    em[0, np.abs(em_eta) > detector.material.presampler_end] = 0.0
-    is_tile = np.abs(hadronic_eta) < detector.material.tile_end
-    tile, end_cap = np.array([*noise.tile, 0.0])[:, np.newaxis], np.array(noise.hec)[:, np.newaxis]
-    hadronic = np.where(is_tile, tile, end_cap)
-    forward = np.repeat(np.array(noise.fcal)[:, np.newaxis], FORWARD_ETA_BINS, axis=1)
+    em = np.tile(np.array(noise.em), (EM_BINS, 1))
+    em[np.abs(em_eta) > detector.material.presampler_end, 0] = 0.0
+    is_tile = (np.abs(hadronic_eta) < detector.material.tile_end)[:, np.newaxis]
+    hadronic = np.where(is_tile, np.array([*noise.tile, 0.0]), np.array(noise.hec))
+    forward = np.tile(np.array(noise.fcal), (FORWARD_ETA_BINS, 1))
     scale = np.sqrt(pileup / REFERENCE_PILEUP)
 
     def expected(drawn: FloatArray, transverse: tuple[float, ...], eta: FloatArray) -> FloatArray:
-        return np.hypot(drawn, scale * np.array(transverse)[:, np.newaxis] * np.cosh(eta))
+        return np.hypot(drawn, scale * np.array(transverse) * np.cosh(eta)[:, np.newaxis])
 
     return CellNoise(
         noise.scale * em,
@@ -89,26 +92,25 @@ def cell_noise(detector: LayeredDetector, pileup: float) -> CellNoise:
 
 @compiled
 def add_noise(rng: np.random.Generator, cells: FloatArray, drawn: FloatArray) -> None:
-    """Add noise of the given widths (layer, eta) to cells (layer, eta, phi)."""
-    for layer in range(cells.shape[0]):
-        for i in range(cells.shape[1]):
-            width = drawn[layer, i]
-            if width > 0.0:
-                for j in range(cells.shape[2]):
-                    cells[layer, i, j] += width * rng.standard_normal()
+    """Add noise of the given widths (eta, layer) to cells (eta, phi, layer)."""
+    for i in range(cells.shape[0]):
+        for j in range(cells.shape[1]):
+            for layer in range(cells.shape[2]):
+                if drawn[i, layer] > 0.0:
+                    cells[i, j, layer] += drawn[i, layer] * rng.standard_normal()
 
 
-@compiled
+@inlined
 def forward_bin(eta: float) -> int:
     """Row of the forward grid; what lies before or beyond it goes to its edge."""
     row = min(max(int((abs(eta) - 3.2) / 0.2), 0), 8)
     return row + 9 if eta > 0.0 else row
 
 
-@compiled
+@inlined
 def add_central(cells: FloatArray, layer: int, eta: float, phi: float, half_width: float, energy: float) -> None:
     """Add energy that is spread evenly over a square of this half width, to at most 3 x 3 towers of a central grid."""
-    n_bins = cells.shape[1]
+    n_bins = cells.shape[0]
     eta_step, phi_step = 6.4 / n_bins, 2.0 * np.pi / n_bins
     x, y = (eta + 3.2) / eta_step, (phi + np.pi) / phi_step
     dx, dy = min(half_width / eta_step, 1.0), min(half_width / phi_step, 1.0)
@@ -117,24 +119,36 @@ def add_central(cells: FloatArray, layer: int, eta: float, phi: float, half_widt
         row = min(max(i, 0), n_bins - 1)
         for j in range(int(np.floor(y - dy)), int(np.floor(y + dy)) + 1):
             share_y = (min(y + dy, j + 1.0) - max(y - dy, float(j))) / (2.0 * dy)
-            cells[layer, row, j % n_bins] += energy * share_x * share_y
+            cells[row, j % n_bins, layer] += energy * share_x * share_y
 
 
-@compiled
-def add_layer(cells: Cells, layer: int, eta: float, phi: float, half_width: float, energy: float) -> None:
-    """Add energy to layer number `layer` (see `samples.slabs.LAYERS`) around (eta, phi)."""
-    if layer < 4:
+@inlined
+def add_square(cells: Cells, layer: int, eta: float, phi: float, half_width: float, energy: float) -> None:
+    """Add energy to layer number `layer` (see `samples.slabs.LAYERS`), spread over a square around (eta, phi)."""
+    if energy < SOFT or layer > LAST_CENTRAL:
+        add_point(cells, layer, eta, phi, energy)
+    elif layer < 4:
         add_central(cells.em, layer, eta, phi, half_width, energy)
-    elif layer < 7:
-        add_central(cells.hadronic, layer - 4, eta, phi, half_width, energy)
-    elif layer < 11:
-        add_central(cells.hadronic, layer - 7, eta, phi, half_width, energy)
     else:
-        column = int((phi + np.pi) / (2.0 * np.pi) * 32) % 32
-        cells.forward[layer - 11, forward_bin(eta), column] += energy
+        add_central(cells.hadronic, layer - 4 if layer < 7 else layer - 7, eta, phi, half_width, energy)
 
 
-@compiled
+@inlined
+def add_point(cells: Cells, layer: int, eta: float, phi: float, energy: float) -> None:
+    """Add energy to the one cell of layer number `layer` at (eta, phi)."""
+    turn = (phi + np.pi) / (2.0 * np.pi)
+    if layer < 4:
+        row = min(max(int((eta + 3.2) * (EM_BINS / 6.4)), 0), EM_BINS - 1)
+        cells.em[row, int(turn * EM_BINS) % EM_BINS, layer] += energy
+    elif layer <= LAST_CENTRAL:
+        row = min(max(int((eta + 3.2) * (HADRONIC_BINS / 6.4)), 0), HADRONIC_BINS - 1)
+        depth = layer - 4 if layer < 7 else layer - 7
+        cells.hadronic[row, int(turn * HADRONIC_BINS) % HADRONIC_BINS, depth] += energy
+    else:
+        cells.forward[forward_bin(eta), int(turn * FORWARD_PHI_BINS) % FORWARD_PHI_BINS, layer - 11] += energy
+
+
+@inlined
 def add_spots(
     rng: np.random.Generator,
     cells: Cells,
@@ -148,10 +162,13 @@ def add_spots(
 
     The radial profile 2 r R^2 / (r^2 + R^2)^2 is that of GFLASH, cut at 5 R.
     """
+    if energy < SOFT:
+        add_point(cells, layer, eta, phi, energy)
+        return
     n_spots = 1 if energy < 1.0 else (3 if energy < 10.0 else 6)
     for _ in range(n_spots):
         drawn = rng.random()
         distance = radius * min(np.sqrt(drawn / (1.0 - drawn)), 5.0)
         angle = 2.0 * np.pi * rng.random()
-        spot_phi = phi + distance * np.sin(angle)
-        add_layer(cells, layer, eta + distance * np.cos(angle), spot_phi, 0.2 * radius, energy / n_spots)
+        spot_eta, spot_phi = eta + distance * np.cos(angle), phi + distance * np.sin(angle)
+        add_point(cells, layer, spot_eta, spot_phi, energy / n_spots)

@@ -22,24 +22,24 @@ NOTHING = -1
 
 @compiled
 def _hot(cells: FloatArray, expected: FloatArray, threshold: float, hot: NDArray[np.bool_]) -> None:
-    for layer in range(cells.shape[0]):
-        for i in range(cells.shape[1]):
-            limit = threshold * expected[layer, i]
-            for j in range(cells.shape[2]):
-                hot[layer, i, j] = limit > 0.0 and cells[layer, i, j] > limit
+    for i in range(cells.shape[0]):
+        for j in range(cells.shape[1]):
+            for layer in range(cells.shape[2]):
+                limit = threshold * expected[i, layer]
+                hot[i, j, layer] = limit > 0.0 and cells[i, j, layer] > limit
 
 
 @compiled
 def _touches(hot: NDArray[np.bool_], layer: int, i: int, j: int, wall: int) -> bool:
     """Whether a cell is hot or one of the six beside it; no neighbours across row `wall`."""
-    n_layers, n_eta, n_phi = hot.shape
-    if hot[layer, i, j] or hot[layer, i, (j + 1) % n_phi] or hot[layer, i, (j - 1) % n_phi]:
+    n_eta, n_phi, n_layers = hot.shape
+    if hot[i, j, layer] or hot[i, (j + 1) % n_phi, layer] or hot[i, (j - 1) % n_phi, layer]:
         return True
-    if (layer > 0 and hot[layer - 1, i, j]) or (layer + 1 < n_layers and hot[layer + 1, i, j]):
+    if (layer > 0 and hot[i, j, layer - 1]) or (layer + 1 < n_layers and hot[i, j, layer + 1]):
         return True
-    if i > 0 and i != wall and hot[layer, i - 1, j]:
+    if i > 0 and i != wall and hot[i - 1, j, layer]:
         return True
-    return bool(i + 1 < n_eta and i + 1 != wall and hot[layer, i + 1, j])
+    return bool(i + 1 < n_eta and i + 1 != wall and hot[i + 1, j, layer])
 
 
 @compiled
@@ -47,13 +47,13 @@ def _grow(
     seeds: NDArray[np.bool_], hot: NDArray[np.bool_], wall: int, joined: NDArray[np.bool_], stack: NDArray[np.int64]
 ) -> None:
     """Mark towers (eta, phi) that belong to clusters."""
-    n_layers, n_eta, n_phi = hot.shape
+    n_eta, n_phi, n_layers = hot.shape
     size = 0
     joined[:] = False
     for i in range(n_eta):
         for j in range(n_phi):
             for layer in range(n_layers):
-                if seeds[layer, i, j]:
+                if seeds[i, j, layer]:
                     joined[i, j] = True
                     stack[size] = i * n_phi + j
                     size += 1
@@ -72,7 +72,7 @@ def _grow(
                 joined[row, column] = True
                 is_hot = False
                 for layer in range(n_layers):
-                    is_hot |= hot[layer, row, column]
+                    is_hot |= hot[row, column, layer]
                 if is_hot:
                     stack[size] = row * n_phi + column
                     size += 1
@@ -83,15 +83,15 @@ def _keep_cells(
     cells: FloatArray, hot: NDArray[np.bool_], joined: NDArray[np.bool_], wall: int, tower: FloatArray
 ) -> None:
     """Set cells to 0 that are in no cluster, and sum those of a tower."""
-    for i in range(cells.shape[1]):
-        for j in range(cells.shape[2]):
+    for i in range(cells.shape[0]):
+        for j in range(cells.shape[1]):
             total = 0.0
-            for layer in range(cells.shape[0]):
-                if cells[layer, i, j] != 0.0:
+            for layer in range(cells.shape[2]):
+                if cells[i, j, layer] != 0.0:
                     if joined[i, j] and _touches(hot, layer, i, j, wall):
-                        total += cells[layer, i, j]
+                        total += cells[i, j, layer]
                     else:
-                        cells[layer, i, j] = 0.0
+                        cells[i, j, layer] = 0.0
             tower[i, j] = total
 
 
@@ -143,7 +143,7 @@ def find_clusters(
 
     `wall` is a row with nothing between it and the row before (0 for none).
     """
-    shape = (cells.shape[1], cells.shape[2])
+    shape = (cells.shape[0], cells.shape[1])
     hot, seeds = np.empty(cells.shape, dtype=np.bool_), np.empty(cells.shape, dtype=np.bool_)
     joined, tower = np.empty(shape, dtype=np.bool_), np.empty(shape)
     _hot(cells, expected, seed, seeds)
@@ -158,7 +158,7 @@ def sum_clusters(
     cells: FloatArray, label: NDArray[np.int64], n_clusters: int, eta: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Energies (n, layers) and positions (n, 2) in eta and phi, the energy-weighted mean of positive towers."""
-    n_layers, n_eta, n_phi = cells.shape
+    n_eta, n_phi, n_layers = cells.shape
     energy, position, weight = np.zeros((n_clusters, n_layers)), np.zeros((n_clusters, 3)), np.zeros(n_clusters)
     for i in range(n_eta):
         for j in range(n_phi):
@@ -167,8 +167,8 @@ def sum_clusters(
                 continue
             total = 0.0
             for layer in range(n_layers):
-                energy[index, layer] += cells[layer, i, j]
-                total += cells[layer, i, j]
+                energy[index, layer] += cells[i, j, layer]
+                total += cells[i, j, layer]
             if total > 0.0:
                 phi = (j + 0.5) * 2.0 * np.pi / n_phi - np.pi
                 position[index, 0] += total * eta[i]

@@ -14,7 +14,15 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 
 def compiled(function: Function) -> Function:
     """Compile `function` on first use: IEEE division, cached on disk where a folder can be written."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    return _compile(function, {"nogil": True, "error_model": "numpy"})
+
+
+def inlined(function: Function) -> Function:
+    """Compile like `compiled`, and into its callers: what is called for every cell costs no reference counting then."""
+    return _compile(function, {"nogil": True, "error_model": "numpy", "forceinline": True})
+
+
+def _compile(function: Function, options: dict[str, Any]) -> Function:
     try:
         return cast("Function", numba.njit(cache=True, **options)(function))
     except RuntimeError:  # no folder to cache in

@@ -62,7 +62,7 @@ def ring_energy(
     cells: FloatArray, label: NDArray[np.int64], eta: float, phi: float, inner: float, outer: float, factor: float
 ) -> float:
     """Clustered energy of towers at a distance in [inner, outer); then the cells are multiplied by `factor`."""
-    n_layers, n_eta, n_phi = cells.shape
+    n_eta, n_phi, n_layers = cells.shape
     eta_step, phi_step = 6.4 / n_eta, 2.0 * np.pi / n_phi
     x, y = (eta + 3.2) / eta_step, (phi + np.pi) / phi_step
     reach_x, reach_y = int(outer / eta_step) + 1, int(outer / phi_step) + 1
@@ -76,9 +76,9 @@ def ring_energy(
             if distance < inner or distance >= outer:
                 continue
             for layer in range(n_layers):
-                if cells[layer, i, j] > 0.0:
-                    total += cells[layer, i, j]
-                    cells[layer, i, j] *= factor
+                if cells[i, j, layer] > 0.0:
+                    total += cells[i, j, layer]
+                    cells[i, j, layer] *= factor
     return float(total)
 
 

@@ -149,7 +149,9 @@ def _check_detector(process: str, detector: str, options: Mapping[str, object]) 
         message = "the layered detector needs particles and the toy has none; use --process dijet"
         raise SampleError(message)
     if detector == "parametric" and process not in _PARAMETRIC_PROCESSES:
-        message = f"the parametric detector is for {' and '.join(_PARAMETRIC_PROCESSES)}; {process} needs --detector layered"
+        message = (
+            f"the parametric detector is for {' and '.join(_PARAMETRIC_PROCESSES)}; {process} needs --detector layered"
+        )
         raise SampleError(message)
     given = [name for name, value in options.items() if value is not None]
     if detector == "parametric" and given:

@@ -153,12 +153,16 @@ def known_answer(simulation: ResponseCounts, data: ResponseCounts, reference: tu
     }
 
 
-def _ratio(data: Mapping[str, FloatArray], simulation: Mapping[str, FloatArray], name: str) -> tuple[FloatArray, FloatArray]:
+def _ratio(
+    data: Mapping[str, FloatArray], simulation: Mapping[str, FloatArray], name: str
+) -> tuple[FloatArray, FloatArray]:
     ratio = data[name] / simulation[name]
     parts = (data[f"{name}_error"] / data[name]) ** 2 + (simulation[f"{name}_error"] / simulation[name]) ** 2
     weight = np.where(np.isfinite(ratio), 1.0 / (ratio**2 * parts), 0.0)
     total = weight.sum(axis=1)
-    mean = np.divide((np.nan_to_num(ratio) * weight).sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0)
+    mean = np.divide(
+        (np.nan_to_num(ratio) * weight).sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0
+    )
     error = np.divide(1.0, np.sqrt(total), out=np.full(len(total), 1.0), where=total > 0)
     mean[0] = mean[0] if np.isfinite(mean[0]) else 1.0
     for index in range(1, len(mean)):

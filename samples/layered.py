@@ -304,8 +304,15 @@ def _stored_candidates(candidates: _Candidates, collections: dict[str, Collectio
         stored[name] = Collection(item.counts, {**item.columns, "pFCandsIdx": index})
     pt, eta, phi, mass, charge, identity = candidates.columns[used].T
     stored["PFCands"] = Collection(
-        counts, {"pt": pt, "eta": eta, "phi": phi, "mass": mass, "charge": charge.astype(np.int32),
-                 "pdgId": identity.astype(np.int32)}
+        counts,
+        {
+            "pt": pt,
+            "eta": eta,
+            "phi": phi,
+            "mass": mass,
+            "charge": charge.astype(np.int32),
+            "pdgId": identity.astype(np.int32),
+        },
     )
     return stored
 

@@ -128,7 +128,9 @@ def trigger_quantity(table: EventTable, options: LayeredOptions) -> FloatArray:
 def as_reco_events(table: EventTable) -> RecoEvents:
     """Jets of a table in the form that triggers and skim take."""
     jets, n_jets = table.collections["Jet"], len(table.collections["Jet"].columns["pt"])
-    columns = {name: jets.columns[name].astype(np.float64) for name in ("pt", "eta", "phi", "mass", "area", "rawFactor")}
+    columns = {
+        name: jets.columns[name].astype(np.float64) for name in ("pt", "eta", "phi", "mass", "area", "rawFactor")
+    }
     return RecoEvents(
         jets.offsets,
         *(columns[name] for name in ("pt", "eta", "phi", "mass", "area", "rawFactor")),
@@ -197,7 +199,9 @@ def _write_data(
             events = table.select(written)
             _extend(file, events, numbers, decision.bits[written], options, with_truth=False)
             side.extend(truth_branches(events, numbers))
-            prescale = np.where(decision.owned, options.menu.prescales[np.maximum(owner(quantity, options.menu), 0)], 0.0)
+            prescale = np.where(
+                decision.owned, options.menu.prescales[np.maximum(owner(quantity, options.menu), 0)], 0.0
+            )
             counts += SampleCounts(
                 generated=len(table),
                 steps=count_events(decision.recorded.astype(np.float64), skim),

@@ -64,7 +64,9 @@ def _numbers(numbers: EventNumbers) -> dict[str, NDArray[Any]]:
 
 
 def _values(columns: dict[str, NDArray[Any]], *, reduced_precision: bool = False) -> dict[str, ak.Array]:
-    stored = {name: column.astype(np.float32) if column.dtype == np.float64 else column for name, column in columns.items()}
+    stored = {
+        name: column.astype(np.float32) if column.dtype == np.float64 else column for name, column in columns.items()
+    }
     return {name: ak.Array(column) for name, column in _rounded(stored, reduced_precision=reduced_precision).items()}
 
 

@@ -26,7 +26,13 @@ HARD_PROCESSES: Mapping[str, tuple[str, ...]] = {
 MUON_PROCESSES = ("ttbar_mu", "wjets")
 BIASED = {"dijet": 5.0, "w": 5.0, "top": 5.0}
 """Power of pT-hat by which the spectrum is flattened; the processes for measurements with muons keep theirs."""
-FULL_RANGE = {"dijet": (20.0, 0.0), "w": (150.0, 0.0), "top": (150.0, 0.0), "ttbar_mu": (0.0, 0.0), "wjets": (20.0, 0.0)}
+FULL_RANGE = {
+    "dijet": (20.0, 0.0),
+    "w": (150.0, 0.0),
+    "top": (150.0, 0.0),
+    "ttbar_mu": (0.0, 0.0),
+    "wjets": (20.0, 0.0),
+}
 """Default range of pT-hat in GeV; 0 for no upper end."""
 
 
@@ -70,7 +76,9 @@ class ProcessSettings:
         )
 
 
-def settings_of(process: str, pt_range: tuple[float, float] | None, tune: int, *, underlying_event: bool) -> ProcessSettings:
+def settings_of(
+    process: str, pt_range: tuple[float, float] | None, tune: int, *, underlying_event: bool
+) -> ProcessSettings:
     """Return the settings of a process, with its default range of pT-hat if none is given."""
     if process not in HARD_PROCESSES:
         message = f"unknown process {process!r} for the layered detector; known are {', '.join(HARD_PROCESSES)}"

@@ -14,19 +14,19 @@ from samples.cells import (
     TILE_END_BIN,
     CellNoise,
     Cells,
-    add_layer,
     add_noise,
     add_spots,
+    add_square,
     cell_noise,
     central_eta,
     forward_eta,
     new_cells,
 )
 from samples.clusters import find_clusters, sum_clusters
-from samples.compiled import compiled
+from samples.compiled import compiled, inlined
 from samples.flow import flow_numbers, subtract_track
-from samples.showers import ELECTRON, MUON, measure, shower, shower_model
-from samples.slabs import DEAD, ETA_STEP, MAX_SLABS, N_ETA, N_LAYERS
+from samples.showers import ELECTRON, MUON, ShowerModel, measure, shower, shower_model
+from samples.slabs import DEAD, ETA_STEP, FCAL0, MAX_SLABS, N_ETA, N_LAYERS
 from samples.tracks import calorimeter_phi, find_tracks, reaches_calorimeter, tracking_numbers
 
 if TYPE_CHECKING:
@@ -74,14 +74,7 @@ class Objects(NamedTuple):
 class _Model(NamedTuple):
     """Everything about the detector that the kernels read."""
 
-    x0: FloatArray
-    interaction: FloatArray
-    layer: NDArray[np.int64]
-    sampled: FloatArray
-    ratio: FloatArray
-    radius: FloatArray
-    table: FloatArray
-    shower: FloatArray
+    showers: ShowerModel
     size: FloatArray
     tracking: FloatArray
     flow: FloatArray
@@ -103,17 +96,9 @@ class Reconstruction:
 
 def reconstruction(detector: LayeredDetector, pileup: float = REFERENCE_PILEUP) -> Reconstruction:
     """Return the detector with thresholds for a mean number of interactions per crossing."""
-    showers = shower_model(detector)
-    slabs, numbers = showers.slabs, detector.showers
+    numbers = detector.showers
     model = _Model(
-        slabs.x0,
-        slabs.interaction,
-        slabs.layer,
-        slabs.sampled,
-        slabs.hadronic,
-        slabs.radius,
-        showers.table,
-        showers.numbers,
+        shower_model(detector),
         np.array([numbers.em_radius, numbers.hadron_radius, numbers.fcal_radius, numbers.segments_per_gev]),
         tracking_numbers(detector.tracking),
         flow_numbers(detector.flow),
@@ -131,36 +116,32 @@ def see(particles: Particles, rng: np.random.Generator, detector: Reconstruction
     return Objects(candidates, clusters, tracks, segments)
 
 
-@compiled
+@inlined
 def _deposit(
-    rng: np.random.Generator, particles: Particles, index: int, model: _Model, cells: Cells, em: FloatArray, had: FloatArray
+    rng: np.random.Generator,
+    particles: Particles,
+    index: int,
+    model: _Model,
+    cells: Cells,
+    em: FloatArray,
+    had: FloatArray,
 ) -> float:
     """Put one particle into the cells; returns the energy (GeV) that leaves the calorimeter."""
     eta, kind = particles.eta[index], particles.kind[index]
     eta_bin = int(abs(eta) / ETA_STEP)
-    leak = shower(
-        rng,
-        kind,
-        particles.energy[index],
-        eta_bin,
-        model.x0,
-        model.interaction,
-        model.table,
-        model.shower,
-        em,
-        had,
-    )
-    measure(rng, kind, eta_bin, model.layer, model.sampled, model.ratio, model.shower, em, had)
+    showers = model.showers
+    leak = shower(rng, kind, particles.energy[index], eta_bin, showers, em, had)
+    measure(rng, kind, eta_bin, showers, em, had)
     phi = calorimeter_phi(particles.pt[index], eta, particles.phi[index], particles.charge[index], model.tracking)
-    near, far = model.radius[eta_bin, 0], model.radius[eta_bin, 1]
-    forward = model.layer[eta_bin, 0] > 10
+    near, far = showers.slabs.radius[eta_bin]
+    forward = showers.slabs.layer[eta_bin, 0] == FCAL0
     for slab in range(MAX_SLABS):
-        layer = model.layer[eta_bin, slab]
+        layer = showers.slabs.layer[eta_bin, slab]
         if layer == DEAD:
             continue
         distance = near if layer < 4 or forward else far
         if em[slab] > 0.0:
-            add_layer(cells, layer, eta, phi, model.size[0] / distance, em[slab])
+            add_square(cells, layer, eta, phi, model.size[0] / distance, em[slab])
         if had[slab] > 0.0:
             size = model.size[2] if forward else model.size[1]
             add_spots(rng, cells, layer, eta, phi, size / distance, had[slab])
@@ -168,9 +149,7 @@ def _deposit(
 
 
 @compiled
-def _fill(
-    rng: np.random.Generator, particles: Particles, model: _Model, cells: Cells
-) -> FloatArray:
+def _fill(rng: np.random.Generator, particles: Particles, model: _Model, cells: Cells) -> FloatArray:
     """Put all particles into the cells; returns muon segments (n, 2)."""
     em, had = np.zeros(MAX_SLABS), np.zeros(MAX_SLABS)
     segments = np.empty((256, 2))
@@ -241,9 +220,9 @@ def _see(
     add_noise(rng, cells.hadronic, noise.hadronic_drawn)
     add_noise(rng, cells.forward, noise.forward_drawn)
     seed, grow = model.thresholds
-    em_label = np.empty(cells.em.shape[1:], dtype=np.int64)
-    hadronic_label = np.empty(cells.hadronic.shape[1:], dtype=np.int64)
-    forward_label = np.empty(cells.forward.shape[1:], dtype=np.int64)
+    em_label = np.empty(cells.em.shape[:2], dtype=np.int64)
+    hadronic_label = np.empty(cells.hadronic.shape[:2], dtype=np.int64)
+    forward_label = np.empty(cells.forward.shape[:2], dtype=np.int64)
     n_em = find_clusters(cells.em, noise.em_expected, seed, grow, 0, em_label)
     n_had = find_clusters(cells.hadronic, noise.hadronic_expected, seed, grow, 0, hadronic_label)
     n_far = find_clusters(cells.forward, noise.forward_expected, seed, grow, _FORWARD_WALL, forward_label)

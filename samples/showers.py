@@ -8,24 +8,25 @@ hadronic one that is longer (Bock) and is seen with h/e of whatever it crosses. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from samples.compiled import compiled
-from samples.slabs import DEAD, MAX_SLABS, Slabs, build_slabs
+from samples.compiled import compiled, inlined
+from samples.slabs import DEAD, FCAL0, MAX_SLABS, Slabs, build_slabs
 
 if TYPE_CHECKING:
     from samples.layered_settings import LayeredDetector, Showers
     from samples.truth import FloatArray
 
 PHOTON, ELECTRON, MUON, MESON, BARYON = range(5)
-"""Kinds of particles that the calorimeter tells apart."""
+"""Kinds of particles that the calorimeter tells apart; what comes before the muon showers electromagnetically."""
 _SHAPE_START, _SHAPE_STEP, _SHAPE_BINS = 0.5, 0.1, 160
 _DEPTH_STEP, _DEPTH_BINS = 0.02, 400
 _EM3_SLAB = 3
+_NEGLIGIBLE, _TINY = 0.002, 0.01
+"""GeV; below the first a deposit is dropped, below the second it does not fluctuate: noise is larger."""
 
 
 @cache
@@ -37,7 +38,7 @@ def gamma_table() -> FloatArray:
     return np.ascontiguousarray(gammainc(shape, shape * _DEPTH_STEP * np.arange(_DEPTH_BINS + 1)))
 
 
-@compiled
+@inlined
 def profile(table: FloatArray, shape: float, depth: float) -> float:
     """Part of a gamma profile with this shape parameter before `depth` (in units of its decay length)."""
     if depth <= 0.0:
@@ -53,8 +54,7 @@ def profile(table: FloatArray, shape: float, depth: float) -> float:
     return float((1.0 - x) * low + x * high)
 
 
-@dataclass(frozen=True, slots=True)
-class ShowerModel:
+class ShowerModel(NamedTuple):
     """Everything the kernels need: slabs, the table of profiles and the numbers of `Showers` as an array."""
 
     slabs: Slabs
@@ -125,27 +125,56 @@ def draw_em_profile(rng: np.random.Generator, energy: float, numbers: FloatArray
     return shape, (shape - 1.0) / max(depth, 0.1)
 
 
-@compiled
+@inlined
 def _add_em(
-    shares: FloatArray, energy: float, start: float, shape: float, slope: float, x0: FloatArray, table: FloatArray
+    rng: np.random.Generator, energy: float, start: float, depth: FloatArray, model: ShowerModel, shares: FloatArray
 ) -> None:
+    """Add an electromagnetic shower of `energy` that starts at `start` to the slabs (borders `depth` in X0)."""
+    shape, slope = draw_em_profile(rng, energy, model.numbers)
     before = 0.0
     for slab in range(MAX_SLABS):
-        after = profile(table, shape, slope * (x0[slab + 1] - start))
+        after = profile(model.table, shape, slope * (depth[slab + 1] - start))
+        shares[slab] += energy * (after - before)
+        before = after
+        if after > 0.9999:
+            break
+
+
+@inlined
+def _add_hadronic(
+    energy: float, whole: float, start: float, depth: FloatArray, model: ShowerModel, shares: FloatArray
+) -> None:
+    """Add the hadronic part of a shower of energy `whole` (GeV) that starts at `start` interaction lengths. Bock."""
+    logarithm = np.log(whole)
+    shape = 0.6165 + 0.3183 * max(logarithm, 0.0)
+    slope = (0.9099 - 0.0237 * max(logarithm, -1.0)) * model.numbers[6]
+    before = 0.0
+    for slab in range(MAX_SLABS):
+        after = profile(model.table, shape, slope * (depth[slab + 1] - start))
         shares[slab] += energy * (after - before)
         before = after
 
 
-@compiled
+@inlined
+def _ionise(energy: float, end: float, depth: FloatArray, loss: float, shares: FloatArray) -> tuple[float, int]:
+    """Share what is lost without a shower up to the depth `end`; returns the energy left and the slab of the end."""
+    left = energy
+    for slab in range(MAX_SLABS):
+        lost = min(left, loss * (min(end, depth[slab + 1]) - depth[slab]))
+        shares[slab] += lost
+        left -= lost
+        if end <= depth[slab + 1]:
+            return left, slab
+    return left, MAX_SLABS
+
+
+@inlined
 def shower(
     rng: np.random.Generator,
     kind: int,
     energy: float,
     eta_bin: int,
-    x0: FloatArray,
-    interaction: FloatArray,
-    table: FloatArray,
-    numbers: FloatArray,
+    model: ShowerModel,
     em: FloatArray,
     hadronic: FloatArray,
 ) -> float:
@@ -155,84 +184,54 @@ def shower(
     """
     em[:] = 0.0
     hadronic[:] = 0.0
-    depth_x0, depth = x0[eta_bin], interaction[eta_bin]
-    if kind == PHOTON or kind == ELECTRON:  # noqa: PLR1714  numba knows no sets of globals
-        shape, slope = draw_em_profile(rng, energy, numbers)
+    numbers, x0, depth = model.numbers, model.slabs.x0[eta_bin], model.slabs.interaction[eta_bin]
+    if kind < MUON:
         start = rng.exponential(9.0 / 7.0) if kind == PHOTON else 0.0
-        _add_em(em, energy, start, shape, slope, depth_x0, table)
-        return energy - em.sum()
+        _add_em(rng, energy, start, x0, model, em)
+        return float(energy - em.sum())
     end = depth[MAX_SLABS] + 1.0
     if kind != MUON:
         end = rng.exponential(numbers[5] if kind == MESON else 1.0)
-    left = energy
-    slab = 0
-    for index in range(MAX_SLABS):
-        slab = index
-        path = min(end, depth[index + 1]) - depth[index]
-        lost = min(left, numbers[8] * path)
-        em[index] += lost
-        left -= lost
-        if end <= depth[index + 1]:
-            break
-    if kind == MUON or end >= depth[MAX_SLABS] or left <= 0.0:
-        return left
-    scale = numbers[1] if kind == MESON else numbers[2]
-    fraction = draw_em_fraction(rng, left, scale, numbers)
+    left, slab = _ionise(energy, end, depth, numbers[8], em)
+    if slab == MAX_SLABS or left <= 0.0:
+        return float(left)
+    fraction = draw_em_fraction(rng, left, numbers[1] if kind == MESON else numbers[2], numbers)
     if fraction > 0.0:
-        width = depth[slab + 1] - depth[slab]
-        inside = (end - depth[slab]) / width if width > 0.0 else 0.0
-        start = depth_x0[slab] + inside * (depth_x0[slab + 1] - depth_x0[slab])
-        shape, slope = draw_em_profile(rng, fraction * left, numbers)
-        _add_em(em, fraction * left, start, shape, slope, depth_x0, table)
-    logarithm = max(np.log(left), -1.0)
-    shape = 0.6165 + 0.3183 * logarithm if logarithm > 0.0 else 0.6165
-    slope = (0.9099 - 0.0237 * logarithm) * numbers[6]
-    before = 0.0
-    for index in range(slab, MAX_SLABS):
-        after = profile(table, shape, slope * (depth[index + 1] - end))
-        hadronic[index] += (1.0 - fraction) * left * (after - before)
-        before = after
-    return energy - em.sum() - hadronic.sum()
+        inside = (end - depth[slab]) / (depth[slab + 1] - depth[slab])
+        _add_em(rng, fraction * left, x0[slab] + inside * (x0[slab + 1] - x0[slab]), x0, model, em)
+    _add_hadronic((1.0 - fraction) * left, left, end, depth, model, hadronic)
+    return float(energy - em.sum() - hadronic.sum())
 
 
-@compiled
+@inlined
 def measure(
-    rng: np.random.Generator,
-    kind: int,
-    eta_bin: int,
-    layer: FloatArray,
-    sampled: FloatArray,
-    ratio: FloatArray,
-    numbers: FloatArray,
-    em: FloatArray,
-    hadronic: FloatArray,
+    rng: np.random.Generator, kind: int, eta_bin: int, model: ShowerModel, em: FloatArray, hadronic: FloatArray
 ) -> None:
     """Turn true energies of the slabs into seen ones, in place: h/e, unread material, sampling fluctuations.
 
     Stochastic terms are drawn per slab with its own energy, which adds up to that of the whole; constant terms are
     common to the particle. Gamma distributions keep soft particles above zero.
     """
-    is_forward = layer[eta_bin, 0] == 11
-    is_em = kind == PHOTON or kind == ELECTRON  # noqa: PLR1714
-    if is_em:
-        stochastic, constant = (numbers[15], numbers[16]) if is_forward else (numbers[11], numbers[12])
-    else:
-        stochastic, constant = (numbers[17], numbers[18]) if is_forward else (numbers[13], numbers[14])
+    slabs, numbers = model.slabs, model.numbers
+    is_forward = slabs.layer[eta_bin, 0] == FCAL0
+    is_em = kind < MUON
+    place = (15 if is_forward else 11) if is_em else (17 if is_forward else 13)
+    stochastic, constant = numbers[place], numbers[place + 1]
     common = max(1.0 + constant * rng.standard_normal(), 0.0)
     if is_em and not is_forward:
         # electromagnetic clusters are corrected for what leaks behind the calorimeter
         em[_EM3_SLAB] += em[_EM3_SLAB + 1]
     for slab in range(MAX_SLABS):
         true = em[slab] + hadronic[slab]
-        if true < 2e-3 or layer[eta_bin, slab] == DEAD:
+        if true < _NEGLIGIBLE or slabs.layer[eta_bin, slab] == DEAD:
             em[slab] = 0.0
             hadronic[slab] = 0.0
             continue
+        factor = common * slabs.sampled[eta_bin, slab]
         strength = true / (stochastic * stochastic)
-        factor = common * sampled[eta_bin, slab]
         if strength > 100.0:
             factor *= 1.0 + rng.standard_normal() / np.sqrt(strength)
-        else:
+        elif true > _TINY:
             factor *= rng.standard_gamma(strength) / strength
         em[slab] *= factor
-        hadronic[slab] *= factor * ratio[eta_bin, slab]
+        hadronic[slab] *= factor * slabs.hadronic[eta_bin, slab]

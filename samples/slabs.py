@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,7 @@ N_ETA = 50
 MAX_SLABS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Slabs:
+class Slabs(NamedTuple):
     """Slabs of the |eta| bins of width `ETA_STEP` up to 5, (50, ...)."""
 
     x0: FloatArray
