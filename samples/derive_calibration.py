@@ -10,10 +10,12 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.interpolate import UnivariateSpline
 
 from samples.absolute_calibration import CONSTANTS, AbsoluteCalibration
 from samples.durable import ChunkFolder, ChunkTask
@@ -38,9 +40,9 @@ PILEUP = 30.0
 OFFSET_CROSSINGS = 600
 OFFSET_EDGES = (0.0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6, 4.0, 4.4, 4.9)
 ETA_EDGES = (0.0, 0.3, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.1, 2.5, 2.8, 3.1, 3.4, 3.8, 4.3, 4.9)
-PT_EDGES = np.exp(np.linspace(np.log(12.0), np.log(3000.0), 34))
-DEGREE = 4
-MIN_ENTRIES = 60
+PT_EDGES = np.exp(np.linspace(np.log(12.0), np.log(3000.0), 27))
+MIN_ENTRIES = 25
+MIN_KNOTS = 8
 _GRID = np.linspace(np.log(6.0), np.log(4000.0), 80)
 _STEPS, _LAST = 600, 3.0
 
@@ -126,7 +128,7 @@ def _responses(tables: Iterator[EventTable], radius: float) -> _Responses:
 def derive(responses: _Responses) -> dict[str, Any]:
     """Return the constants, and print how well they close on the events they were made from."""
     centres, factors = [], []
-    for low, high in zip(ETA_EDGES[:-1], ETA_EDGES[1:], strict=True):
+    for low, high in pairwise(ETA_EDGES):
         inside = (responses.abs_eta >= low) & (responses.abs_eta < high)
         fitted = _fit(responses.pt[inside], responses.response[inside])
         centres.append(0.5 * (low + high))
@@ -141,9 +143,9 @@ def derive(responses: _Responses) -> dict[str, Any]:
 
 
 def _fit(pt: FloatArray, response: FloatArray) -> FloatArray:
-    """Response at the grid of true pT: a polynomial in its logarithm, constant beyond the measured range."""
+    """Response at the grid of true pT: a smoothing spline in its logarithm, constant beyond the measured range."""
     points = []
-    for low, high in zip(PT_EDGES[:-1], PT_EDGES[1:], strict=True):
+    for low, high in pairwise(PT_EDGES):
         inside = (pt >= low) & (pt < high)
         if np.count_nonzero(inside) >= MIN_ENTRIES:
             mean, width, core = _core(response[inside])
@@ -151,10 +153,13 @@ def _fit(pt: FloatArray, response: FloatArray) -> FloatArray:
     if len(points) < 2:
         return np.ones(len(_GRID))
     x, y, error = np.array(points).T
-    degree = min(DEGREE, len(points) - 1)
     # a floor keeps bins of many jets from dictating where few are
-    fitted = np.polynomial.Polynomial.fit(x, y, degree, w=1.0 / np.hypot(error, 0.002))
-    return np.asarray(fitted(np.clip(_GRID, x[0], x[-1])))
+    weight = 1.0 / np.hypot(error, 0.002)
+    if len(points) < MIN_KNOTS:
+        line = np.polynomial.Polynomial.fit(x, y, min(2, len(points) - 1), w=weight)
+        return np.asarray(line(np.clip(_GRID, x[0], x[-1])))
+    spline = UnivariateSpline(x, y, weight, k=3, s=len(points))
+    return np.asarray(spline(np.clip(_GRID, x[0], x[-1])))
 
 
 def _core(response: FloatArray) -> tuple[float, float, float]:
@@ -167,8 +172,8 @@ def _invert(response: FloatArray) -> FloatArray:
     seen = np.maximum.accumulate(_GRID + np.log(response))
     true = np.interp(_GRID, seen, _GRID)
     factor = np.exp(true - _GRID)
-    factor[_GRID < seen[0]] = 1.0 / response[0]
-    factor[_GRID > seen[-1]] = 1.0 / response[-1]
+    factor[seen[0] > _GRID] = 1.0 / response[0]
+    factor[seen[-1] < _GRID] = 1.0 / response[-1]
     return factor
 
 
@@ -178,7 +183,7 @@ def _print_closure(responses: _Responses, calibration: AbsoluteCalibration) -> N
     edges = np.array([15.0, 20.0, 30.0, 45.0, 70.0, 110.0, 180.0, 300.0, 600.0, 1200.0, 2500.0])
     for low, high in ((0.0, 0.8), (0.8, 1.3), (1.3, 1.8), (1.8, 2.5), (2.5, 3.2), (3.2, 4.5)):
         line = f"|eta| {low:.1f}-{high:.1f}:"
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges):
             inside = (responses.abs_eta >= low) & (responses.abs_eta < high)
             inside &= (responses.pt >= start) & (responses.pt < stop)
             if np.count_nonzero(inside) > MIN_ENTRIES:

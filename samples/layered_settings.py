@@ -129,10 +129,11 @@ class Noise:
     """Towers of 0.2 x 0.2."""
     scale: float = 1.0
     """Of the electronic noise, not of the thresholds."""
-    pileup_em: tuple[float, float, float, float] = (0.012, 0.030, 0.060, 0.008)
-    pileup_hadronic: tuple[float, float, float, float] = (0.060, 0.060, 0.025, 0.015)
-    pileup_fcal: tuple[float, float, float] = (0.50, 0.25, 0.10)
-    """Transverse energy (GeV) by which one more crossing of 30 interactions spreads a tower; only thresholds use it."""
+    pileup_em: tuple[float, float, float, float] = (0.014, 0.024, 0.034, 0.006)
+    pileup_hadronic: tuple[float, float, float, float] = (0.100, 0.060, 0.012, 0.003)
+    pileup_fcal: tuple[float, float, float] = (0.60, 0.20, 0.03)
+    """Spread of a tower's transverse energy (GeV) over crossings of 30 interactions, read off such crossings of this
+    detector; only thresholds use it."""
     seed: float = 4.0
     grow: float = 2.0
     """Thresholds of topological clusters in units of the noise; the neighbours of what has grown join. [Topo]."""
