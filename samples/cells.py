@@ -78,7 +78,7 @@ def cell_noise(detector: LayeredDetector, pileup: float) -> CellNoise:
     scale = np.sqrt(pileup / REFERENCE_PILEUP)
 
     def expected(drawn: FloatArray, transverse: tuple[float, ...], eta: FloatArray) -> FloatArray:
-        return np.hypot(drawn, scale * np.array(transverse) * np.cosh(eta)[:, np.newaxis])
+        return np.asarray(np.hypot(drawn, scale * np.array(transverse) * np.cosh(eta)[:, np.newaxis]))
 
     return CellNoise(
         noise.scale * em,

@@ -43,39 +43,46 @@ def _touches(hot: NDArray[np.bool_], layer: int, i: int, j: int, wall: int) -> b
 
 
 @compiled
+def _any_layer(flags: NDArray[np.bool_], i: int, j: int) -> bool:
+    found = False
+    for layer in range(flags.shape[2]):
+        found |= flags[i, j, layer]
+    return found
+
+
+@compiled
+def _rows_beside(i: int, n_eta: int, wall: int) -> tuple[int, int]:
+    """First and last row next to row i; nothing is next to it across the wall."""
+    first = i if i in (0, wall) else i - 1
+    last = i if i + 1 in (n_eta, wall) else i + 1
+    return first, last
+
+
+@compiled
 def _grow(
     seeds: NDArray[np.bool_], hot: NDArray[np.bool_], wall: int, joined: NDArray[np.bool_], stack: NDArray[np.int64]
 ) -> None:
     """Mark towers (eta, phi) that belong to clusters."""
-    n_eta, n_phi, n_layers = hot.shape
+    n_eta, n_phi, _ = hot.shape
     size = 0
-    joined[:] = False
     for i in range(n_eta):
         for j in range(n_phi):
-            for layer in range(n_layers):
-                if seeds[i, j, layer]:
-                    joined[i, j] = True
-                    stack[size] = i * n_phi + j
-                    size += 1
-                    break
+            joined[i, j] = _any_layer(seeds, i, j)
+            if joined[i, j]:
+                stack[size] = i * n_phi + j
+                size += 1
     while size > 0:
         size -= 1
         i, j = divmod(stack[size], n_phi)
-        for di in range(-1, 2):
-            row = i + di
-            if row < 0 or row >= n_eta or (wall > 0 and (i < wall) != (row < wall)):
-                continue
-            for dj in range(-1, 2):
-                column = (j + dj) % n_phi
-                if joined[row, column]:
-                    continue
-                joined[row, column] = True
-                is_hot = False
-                for layer in range(n_layers):
-                    is_hot |= hot[row, column, layer]
-                if is_hot:
-                    stack[size] = row * n_phi + column
-                    size += 1
+        first, last = _rows_beside(i, n_eta, wall)
+        for row in range(first, last + 1):
+            for step in range(-1, 2):
+                column = (j + step) % n_phi
+                if not joined[row, column]:
+                    joined[row, column] = True
+                    if _any_layer(hot, row, column):
+                        stack[size] = row * n_phi + column
+                        size += 1
 
 
 @compiled
@@ -100,12 +107,10 @@ def _uphill(tower: FloatArray, i: int, j: int, wall: int) -> int:
     """Index of the highest of a tower and its eight neighbours."""
     n_eta, n_phi = tower.shape
     best, energy = i * n_phi + j, tower[i, j]
-    for di in range(-1, 2):
-        row = i + di
-        if row < 0 or row >= n_eta or (wall > 0 and (i < wall) != (row < wall)):
-            continue
-        for dj in range(-1, 2):
-            column = (j + dj) % n_phi
+    first, last = _rows_beside(i, n_eta, wall)
+    for row in range(first, last + 1):
+        for step in range(-1, 2):
+            column = (j + step) % n_phi
             if tower[row, column] > energy:
                 best, energy = row * n_phi + column, tower[row, column]
     return int(best)

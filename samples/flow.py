@@ -1,15 +1,15 @@
 """Particle flow: calorimeter energy that tracks explain is taken off, the rest makes neutral candidates.
 
-After ATLAS, arXiv:1703.10485: a track from the hard interaction takes its expected energy off the cells around the place
-where it enters the calorimeter, nearest first, the electromagnetic ones before the hadronic ones. What is then left
-within 1.5 sigma of the expectation is taken off as well. Where far more energy lies there than the track can have left
-(arXiv:2007.02645, section 4) the track is not used and the calorimeter stands. Nothing is taken off for pile-up tracks:
-the area offset does that.
+After ATLAS, arXiv:1703.10485: a track from the hard interaction takes its expected energy off the cells around the
+place where it enters the calorimeter, nearest first, the electromagnetic ones before the hadronic ones. What is then
+left within 1.5 sigma of the expectation is taken off as well. Where far more energy lies there than the track can have
+left (arXiv:2007.02645, section 4) the track is not used and the calorimeter stands. Nothing is taken off for pile-up
+tracks: the area offset does that.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -82,12 +82,18 @@ def ring_energy(
     return float(total)
 
 
+class Clustered(NamedTuple):
+    """Cells (eta, phi, layer) and cluster numbers (eta, phi) of the two central grids."""
+
+    em: FloatArray
+    hadronic: FloatArray
+    em_label: NDArray[np.int64]
+    hadronic_label: NDArray[np.int64]
+
+
 @compiled
 def subtract_track(
-    em: FloatArray,
-    hadronic: FloatArray,
-    em_label: NDArray[np.int64],
-    hadronic_label: NDArray[np.int64],
+    clustered: Clustered,
     eta: float,
     phi: float,
     pt: float,
@@ -99,6 +105,7 @@ def subtract_track(
         return False
     mean, spread = expected_deposit(pt, eta, is_electron, numbers)
     em_cone, hadronic_cone = numbers[3], numbers[4]
+    em, hadronic, em_label, hadronic_label = clustered
     around = ring_energy(em, em_label, eta, phi, 0.0, em_cone, 1.0)
     around += ring_energy(hadronic, hadronic_label, eta, phi, 0.0, em_cone, 1.0)
     if (around - mean) / spread > numbers[1] * np.log10(numbers[2] / pt):

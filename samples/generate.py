@@ -69,7 +69,7 @@ def generate(
     underlying_event : with multiparton interactions; without them Pythia is five times faster.
     skim, reduced_precision, rntuple : see `samples.writing.SampleOptions`.
     detector : "parametric" (smeared jets, for dijet and toy the default) or "layered" (particles, constituents).
-    large_r, pt_range, pileup : of the layered detector: radius of large jets, range of pT-hat (GeV, 0 for no upper end),
+    large_r, pt_range, pileup : of the layered detector: radius of large jets, range of pT-hat (GeV, 0 for no end),
         mean number of interactions per crossing.
 
     Raises `samples.errors.SampleError`, with a message of one line, before any work is done.

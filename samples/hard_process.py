@@ -20,9 +20,9 @@ _OUTGOING, _BOTTOM, _GLUON = 23, 5, 21
 
 
 def hard_particles(batch: Any) -> Collection:
-    """Columns of `GenPart`: what Pythia gives the status 21 to 29, with the index of the mother among them, else -1.
+    """Columns of `GenPart`: what has the status 21 to 29 in Pythia, with the index of the mother among them, else -1.
 
-    The status is Pythia's own: 21 incoming, 22 intermediate (W, top), 23 outgoing, decay products of W and top included.
+    The status is Pythia's own: 21 incoming, 22 intermediate (W, top), 23 outgoing, also products of W and top.
     """
     import awkward as ak
 
@@ -79,7 +79,8 @@ def parton_flavour(jets: Collection, partons: Collection, radius: float) -> IntA
     flavour = np.zeros(len(jets.columns["pt"]), dtype=np.int64)
     for index, start in enumerate(starts[:-1]):
         mine, near = slice(start, starts[index + 1]), slice(*jets.offsets[index : index + 2])
-        where = (np.ascontiguousarray(jets.columns[name][near], dtype=np.float64) for name in ("eta", "phi"))
-        owners = owners_of(*where, np.ones(mine.stop - mine.start), eta[mine], phi[mine], radius)
+        jet_eta = np.ascontiguousarray(jets.columns["eta"][near], dtype=np.float64)
+        jet_phi = np.ascontiguousarray(jets.columns["phi"][near], dtype=np.float64)
+        owners = owners_of(jet_eta, jet_phi, np.ones(mine.stop - mine.start), eta[mine], phi[mine], radius)
         flavour[near] = np.where(owners >= 0, np.append(code[mine], 0)[owners], 0)
     return flavour

@@ -26,7 +26,7 @@ TRACK_PT = 1.0
 N90_FRACTION = 0.9
 TIGHT_ID, ALL_PU_ID = 6, 7
 PU_ID_MAX_PT, PU_ID_MAX_ETA, PU_ID_MIN_TRACKS = 50.0, 2.4, 0.1
-"""Below this pT (GeV) and |eta| a jet with less than this part of its pT in tracks of the hard interaction is pile-up."""
+"""Below this pT (GeV) and |eta| a jet needs this part of its pT in tracks of the hard interaction."""
 _CHARGED, _NEUTRAL, _CHARGED_EM, _NEUTRAL_EM = range(4)
 
 

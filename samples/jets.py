@@ -1,8 +1,8 @@
 """Jets of candidates or particles: anti-kt, constituents, area, soft drop, and what else points to a jet.
 
-Areas are those of infinitely soft ghosts. For anti-kt such a ghost ends up in the jet with the smallest distance over pT
-within R (Cacciari, Salam, Soyez, JHEP 04 (2008) 063, section 2), so that one sees it without clustering thousands
-of them; clusters, tracks and muon segments are assigned to jets in the same way ("ghost association").
+Areas are those of infinitely soft ghosts. For anti-kt such a ghost ends up in the jet with the smallest distance over
+pT within R (Cacciari, Salam, Soyez, JHEP 04 (2008) 063, section 2), so that it need not be clustered. Clusters, tracks
+and muon segments are assigned to jets in the same way ("ghost association").
 """
 
 from __future__ import annotations

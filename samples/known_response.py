@@ -126,8 +126,8 @@ def is_isolated(
 def known_answer(simulation: ResponseCounts, data: ResponseCounts, reference: tuple[float, float]) -> dict[str, Any]:
     """What a measurement must give back, in the words of `injected.json`.
 
-    `scale_factor` and `response` per |eta| are means over pT of data over simulation with the weights 1 / error^2; a bin
-    without a measured pT takes the value of its neighbour inward.
+    `scale_factor` and `response` per |eta| are means over pT of data over simulation with the weights 1 / error^2; a
+    bin without a measured pT takes the value of its neighbour inward.
     """
     known, measured = simulation.summary(), data.summary()
     scale = _ratio(measured, known, "width_over_mean")

@@ -12,7 +12,7 @@ from samples.hard_process import hard_particles, parton_flavour
 from samples.jet_variables import jet_variables
 from samples.jets import Jets, Momenta, find_jets, ghost_areas, momenta_of, owners_of, soft_drop_mass
 from samples.leptons import missing_momentum, muons
-from samples.particles import PileupPool, as_particles, overlay, stable_particles
+from samples.particles import PileupPool, as_particles, overlay, select_particles, stable_particles
 from samples.reconstruction import Objects, Particles, Reconstruction, reconstruction, see
 from samples.tables import Collection, EventTable
 from samples.truth import event_of_jet, offsets_from_counts
@@ -110,7 +110,7 @@ def _see_events(
     objects, vertices = [], np.empty(len(generated), dtype=np.int32)
     for index in range(len(generated)):
         start, stop = generated.offsets[index], generated.offsets[index + 1]
-        hard = Particles(*(column[start:stop] for column in particles))
+        hard = select_particles(particles, slice(start, stop))
         n_pileup = int(rng.poisson(interactions[index]))
         crossing = overlay(hard, chain.pool, n_pileup, rng, tracking.beam_spot, tracking.min_pt)
         vertices[index] = crossing.n_vertices

@@ -53,8 +53,8 @@ class PoolJob:
         settings, task = self.settings, self.task
         seed = pythia_seed(self.seed, Stream.PILEUP, task.chunk)
         pythia = start_pythia(minimum_bias_lines(settings.tune, settings.collision_energy, seed))
-        parts = []
-        while sum(map(len, parts)) < task.n_events:
+        parts: list[GeneratedParticles] = []
+        while sum(len(part) for part in parts) < task.n_events:
             parts.append(stable_particles(pythia.nextBatch(min(100, task.n_events))))
         self.folder.save_arrays(task, _pool_arrays(parts, task.n_events))
 
@@ -84,7 +84,7 @@ class LayeredJob:
             batch = pythia.nextBatch(BATCH_EVENTS)
             if len(batch):
                 parts.append(process_batch(batch, chain, rng))
-            if sum(map(len, parts)) >= self.task.n_events:
+            if sum(len(part) for part in parts) >= self.task.n_events:
                 self.folder.save_arrays(self.task, join_tables(parts).first(self.task.n_events).arrays())
                 return
         message = f"Pythia fails in more than half of the events of chunk {self.task.chunk} of seed {self.seed}"
@@ -116,8 +116,9 @@ class StoredTables:
 def truth_of(table: EventTable) -> TruthEvents:
     """Truth jets of a table, as the rest of the package takes them."""
     jets = table.collections["GenJet"]
-    columns = (jets.columns[name].astype(np.float64) for name in ("pt", "eta", "phi", "mass"))
-    return TruthEvents(jets.offsets, *columns, table.values["genWeight"], table.values["Generator_binvar"])
+    pt, eta, phi, mass = (jets.columns[name].astype(np.float64) for name in ("pt", "eta", "phi", "mass"))
+    weight, pt_hat = table.values["genWeight"], table.values["Generator_binvar"]
+    return TruthEvents(jets.offsets, pt, eta, phi, mass, weight, pt_hat)
 
 
 def _is_ordinary(table: EventTable, settings: ProcessSettings) -> NDArray[np.bool_]:
@@ -142,8 +143,9 @@ def load_pool(folder: ChunkFolder, tasks: tuple[ChunkTask, ...]) -> PileupPool:
         empty = np.zeros(0)
         return pileup_pool(GeneratedParticles(np.zeros(1, dtype=np.int64), empty, empty, empty, empty, _NO_CODES))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    columns = (joined[name].astype(np.float64) for name in _POOL_COLUMNS)
-    return pileup_pool(GeneratedParticles(offsets_from_counts(joined["counts"]), *columns, joined["identity"]))
+    px, py, pz, energy = (joined[name].astype(np.float64) for name in _POOL_COLUMNS)
+    offsets = offsets_from_counts(joined["counts"])
+    return pileup_pool(GeneratedParticles(offsets, px, py, pz, energy, joined["identity"]))
 
 
 _NO_CODES = np.zeros(0, dtype=np.int32)

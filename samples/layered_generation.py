@@ -1,4 +1,4 @@
-"""`analysis.py generate --detector layered`: from a number of events to a sample, in chunks that survive a killed job."""
+"""`analysis.py generate --detector layered`: a sample in chunks that survive a killed job."""
 
 from __future__ import annotations
 

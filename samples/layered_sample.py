@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from samples.triggers import (
     trigger_pt_avg,
     unprescaled_bits,
     weight_over_prescale,
+    with_fitting_prescales,
 )
 from samples.writing import GeneratedSample, SampleOptions, write_json
 
@@ -75,7 +76,7 @@ def write_layered_sample(
     `streams` are read twice, a chunk at a time.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    k = _find_k(streams[Stream.SIMULATION], options)
+    options, k = _with_triggers(streams[Stream.SIMULATION], options)
     edges = DetectorSettings().eta_edges
     known = {stream: ResponseCounts.empty(edges) for stream in streams}
     counts = {
@@ -128,12 +129,16 @@ def trigger_quantity(table: EventTable, options: LayeredOptions) -> FloatArray:
 def as_reco_events(table: EventTable) -> RecoEvents:
     """Jets of a table in the form that triggers and skim take."""
     jets, n_jets = table.collections["Jet"], len(table.collections["Jet"].columns["pt"])
-    columns = {
-        name: jets.columns[name].astype(np.float64) for name in ("pt", "eta", "phi", "mass", "area", "rawFactor")
-    }
+    names = ("pt", "eta", "phi", "mass", "area", "rawFactor")
+    pt, eta, phi, mass, area, raw_factor = (jets.columns[name].astype(np.float64) for name in names)
     return RecoEvents(
         jets.offsets,
-        *(columns[name] for name in ("pt", "eta", "phi", "mass", "area", "rawFactor")),
+        pt,
+        eta,
+        phi,
+        mass,
+        area,
+        raw_factor,
         jet_id=jets.columns["jetId"].astype(np.int64),
         pu_id=jets.columns["puId"].astype(np.int64),
         truth_index=jets.columns.get("genJetIdx", np.full(n_jets, -1)).astype(np.int64),
@@ -143,13 +148,19 @@ def as_reco_events(table: EventTable) -> RecoEvents:
     )
 
 
-def _find_k(tables: Iterable[EventTable], options: LayeredOptions) -> float:
-    """Largest k for which few events have k w / p above 1, from the simulation, which never sees the data's dice."""
-    ratios = []
+def _with_triggers(tables: Iterable[EventTable], options: LayeredOptions) -> tuple[LayeredOptions, float]:
+    """Prescales that fit the sample, and the largest k for which few events have k w / p above 1.
+
+    Both come from the simulation, which never sees the data's dice.
+    """
+    weights, quantities = [], []
     for table in tables:
-        ratio = weight_over_prescale(table.values["genWeight"], trigger_quantity(table, options), options.menu)
-        ratios.append(ratio[_is_wanted(decide(as_reco_events(table), options.files.skim_settings), options)])
-    return largest_k(np.concatenate(ratios))
+        wanted = _is_wanted(decide(as_reco_events(table), options.files.skim_settings), options)
+        weights.append(table.values["genWeight"][wanted])
+        quantities.append(trigger_quantity(table, options)[wanted])
+    weight, quantity = np.concatenate(weights), np.concatenate(quantities)
+    menu = with_fitting_prescales(options.menu, weight, quantity)
+    return replace(options, menu=menu), largest_k(weight_over_prescale(weight, quantity, menu))
 
 
 def _write_simulation(

@@ -1,8 +1,7 @@
 """Stable particles of generated events as flat arrays, and pile-up from a pool of minimum-bias events.
 
 A crossing gets a Poisson number of pool events, each turned by a random angle, mirrored or not, and moved along the
-beam. The pool is used many times over: with n pool events a crossing of 30 repeats a given pair of them once in n^2 / 900
-crossings.
+beam. The pool is used many times over: of n events a crossing of 30 repeats a given pair once in n^2 / 900 crossings.
 """
 
 from __future__ import annotations
@@ -100,6 +99,19 @@ def as_particles(generated: GeneratedParticles) -> Particles:
     )
 
 
+def select_particles(particles: Particles, selected: NDArray[np.bool_] | slice) -> Particles:
+    """Return some of the particles."""
+    return Particles(
+        particles.pt[selected],
+        particles.eta[selected],
+        particles.phi[selected],
+        particles.energy[selected],
+        particles.charge[selected],
+        particles.kind[selected],
+        particles.offset[selected],
+    )
+
+
 class PileupPool(NamedTuple):
     """Minimum-bias events; `particles` are flat, those of event i at offsets[i]:offsets[i + 1]."""
 
@@ -113,7 +125,7 @@ def pileup_pool(generated: GeneratedParticles) -> PileupPool:
     seen = np.abs(particles.eta) < _DETECTED_ETA
     event = np.repeat(np.arange(len(generated)), np.diff(generated.offsets))[seen]
     offsets = offsets_from_counts(np.bincount(event, minlength=len(generated)))
-    return PileupPool(offsets, Particles(*(column[seen] for column in particles)))
+    return PileupPool(offsets, select_particles(particles, seen))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from samples.cells import (
 )
 from samples.clusters import find_clusters, sum_clusters
 from samples.compiled import compiled, inlined
-from samples.flow import flow_numbers, subtract_track
+from samples.flow import Clustered, flow_numbers, subtract_track
 from samples.showers import ELECTRON, MUON, ShowerModel, measure, shower, shower_model
 from samples.slabs import DEAD, ETA_STEP, FCAL0, MAX_SLABS, N_ETA, N_LAYERS
 from samples.tracks import calorimeter_phi, find_tracks, reaches_calorimeter, tracking_numbers
@@ -244,6 +244,7 @@ def _see(
         is_muon,
         model.tracking,
     )
+    clustered = Clustered(cells.em, cells.hadronic, em_label, hadronic_label)
     tracks = np.empty((len(found), 3))
     candidates = np.empty((len(found) + n_em + n_had + n_far, 6))
     n_candidates = 0
@@ -252,9 +253,7 @@ def _see(
         tracks[order, 0], tracks[order, 1], tracks[order, 2] = pt[order], eta, phi
         is_electron = particles.kind[index] == ELECTRON
         entry = calorimeter_phi(pt[order], eta, phi, charge, model.tracking)
-        if subtract_track(
-            cells.em, cells.hadronic, em_label, hadronic_label, eta, entry, pt[order], is_electron, model.flow
-        ):
+        if subtract_track(clustered, eta, entry, pt[order], is_electron, model.flow):
             row = candidates[n_candidates]
             row[0], row[1], row[2] = pt[order], eta, phi
             row[3], row[4] = _PION_MASS, charge

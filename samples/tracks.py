@@ -61,7 +61,7 @@ def find_tracks(
     is_muon: NDArray[np.bool_],
     numbers: FloatArray,
 ) -> tuple[NDArray[np.int64], FloatArray]:
-    """Indices of particles whose track is found and taken as coming from the hard interaction, hardest first, and its pT.
+    """Indices of particles with a track that is taken as one of the hard interaction, hardest first, and its pT (GeV).
 
     `offset` (n,) is the distance along the beam (mm) from the hard interaction. Muons are left to the spectrometer.
     """

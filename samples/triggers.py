@@ -7,7 +7,7 @@ spectrum with no generator weight. Where k w / p exceeds 1 the event can only be
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,8 @@ MAX_SHARE_ABOVE_ONE = 1e-3
 """Largest share of the expectation that may be lost in a sample ..."""
 PILOT_SHARE_ABOVE_ONE = 7e-4
 """... and in the pilot sample that k is found on, for the two differ by chance."""
+MIN_PILOT_EVENTS = 30
+"""Fewer events of a pilot sample do not tell the prescale of a trigger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,14 @@ class TriggerMenu:
     turn_on: float = 0.95
     """A trigger fires from this fraction of its threshold, so that small shifts of the jets lose nothing."""
     stem: str = "HLT_PFJet"
+    own_prescales: tuple[float, ...] | None = None
+    """Used in place of the power law."""
 
     @property
     def prescales(self) -> FloatArray:
-        """(top threshold / threshold) to the power of `prescale_power`."""
+        """(top threshold / threshold) to the power of `prescale_power`, unless the menu has its own."""
+        if self.own_prescales is not None:
+            return np.asarray(self.own_prescales)
         thresholds = np.asarray(self.thresholds)
         return np.asarray((thresholds[-1] / thresholds) ** self.prescale_power)
 
@@ -103,6 +109,33 @@ def largest_k(ratio: FloatArray, max_share: float = PILOT_SHARE_ABOVE_ONE) -> fl
         below = share_above_one(np.exp(middle) * ratio) < max_share
         low, high = (middle, high) if below else (low, middle)
     return float(np.exp(low))
+
+
+def with_fitting_prescales(menu: TriggerMenu, weight: FloatArray, pt_avg: FloatArray) -> TriggerMenu:
+    """Return the menu with prescales that record of each trigger's events as many as their weights allow.
+
+    `weight` and `pt_avg` (n,) are those of a pilot sample. Thresholds that fewer than `MIN_PILOT_EVENTS` of its events
+    reach follow the power law from the next one on; prescales fall with the threshold and end at 1.
+    """
+    index, law = owner(pt_avg, menu), menu.prescales
+    largest = np.full(len(law), np.nan)
+    for trigger in range(len(law)):
+        owned = weight[index == trigger]
+        if len(owned) >= MIN_PILOT_EVENTS:
+            largest[trigger] = largest_k(owned)
+    known = np.flatnonzero(np.isfinite(largest))
+    if len(known) == 0:
+        return menu
+    top = known[-1]
+    prescales = law / law[top]
+    for trigger in range(top - 1, -1, -1):
+        wanted = largest[top] / largest[trigger]
+        following = prescales[trigger + 1]
+        prescales[trigger] = max(
+            wanted if np.isfinite(wanted) else following * law[trigger] / law[trigger + 1], following
+        )
+    prescales[top:] = prescales[top]
+    return replace(menu, own_prescales=tuple(float(value) for value in prescales))
 
 
 def record(

@@ -257,6 +257,7 @@ def _describe_sample(counts: Mapping[str, SampleCounts], k: float, options: Samp
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write a file that is there as a whole or not at all; returns its path."""
     partial = path.with_name(f".{path.name}.part")
     partial.write_text(json.dumps(content, indent=2) + "\n")
     partial.replace(path)
