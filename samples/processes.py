@@ -24,7 +24,7 @@ HARD_PROCESSES: Mapping[str, tuple[str, ...]] = {
 }
 """Pythia's settings by process: dijets, hadronic W with a jet, hadronic top pairs, top pairs with a muon, W to muon."""
 MUON_PROCESSES = ("ttbar_mu", "wjets")
-BIASED = {"dijet": 5.0, "w": 5.0, "top": 5.0}
+BIASED = {"dijet": 4.5, "w": 4.5, "top": 4.5}
 """Power of pT-hat by which the spectrum is flattened; the processes for measurements with muons keep theirs."""
 FULL_RANGE = {
     "dijet": (20.0, 0.0),
@@ -38,7 +38,7 @@ FULL_RANGE = {
 
 @dataclass(frozen=True, slots=True)
 class ProcessSettings:
-    """Pythia for one sample; dijets as in `samples.pythia.PythiaSettings`, but flatter in pT-hat."""
+    """Pythia for one sample; dijets as in `samples.pythia.PythiaSettings`, flatter in log pT-hat."""
 
     process: str = "dijet"
     pt_range: tuple[float, float] = (20.0, 0.0)
@@ -46,7 +46,7 @@ class ProcessSettings:
     tune: int = TUNES["monash"]
     collision_energy: float = 13_000.0
     """GeV."""
-    bias_power: float = 5.0
+    bias_power: float = 4.5
     """0 for events of weight 1."""
     bias_reference: float = 100.0
     """GeV; events with this pT-hat have weight 1."""
