@@ -40,6 +40,7 @@ PILEUP = 30.0
 OFFSET_CROSSINGS = 600
 OFFSET_EDGES = (0.0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6, 4.0, 4.4, 4.9)
 ETA_EDGES = (0.0, 0.3, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.1, 2.5, 2.8, 3.1, 3.4, 3.8, 4.3, 4.9)
+LARGE_ETA_EDGES = (0.0, 0.4, 0.8, 1.3, 1.8, 2.5, 3.2)
 PT_EDGES = np.exp(np.linspace(np.log(12.0), np.log(3000.0), 27))
 MIN_ENTRIES = 25
 MIN_KNOTS = 8
@@ -73,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for radius, n_events in ((JET_RADIUS, options.events), (0.8, options.large_events), (1.0, options.large_events)):
         if n_events > 0:
             responses = _responses(_tables(options.work, radius, n_events, options.workers), radius)
-            content["jets"][f"{radius:g}"] = derive(responses)
+            edges = ETA_EDGES if radius == JET_RADIUS else LARGE_ETA_EDGES
+            content["jets"][f"{radius:g}"] = derive(responses, edges)
     CONSTANTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
 
@@ -81,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _settings(radius: float) -> tuple[ProcessSettings, LayeredSettings]:
     large = None if radius == JET_RADIUS else radius
     layered = LayeredSettings(LayeredDetector(), PILEUP, large, is_calibrated=False)
-    return ProcessSettings(pt_range=(15.0 if large is None else 150.0, 0.0)), layered
+    # soft jets are plentiful in any event: the small ones come from a harder spectrum
+    pt_range, power = ((15.0, 0.0), 5.0) if large is None else ((150.0, 0.0), 4.5)
+    return ProcessSettings(pt_range=pt_range, bias_power=power), layered
 
 
 def _pool(work: Path, workers: int) -> tuple[ChunkFolder, tuple[ChunkTask, ...]]:
@@ -115,7 +119,7 @@ def _responses(tables: Iterator[EventTable], radius: float) -> _Responses:
     for table in tables:
         jets, truth = table.collections[names[0]], table.collections[names[1]]
         pt, eta, phi = (truth.columns[name].astype(np.float64) for name in ("pt", "eta", "phi"))
-        isolated = is_isolated(truth.offsets, pt, eta, phi, 2.5 * radius)
+        isolated = is_isolated(truth.offsets, pt, eta, phi, (2.5 if radius == JET_RADIUS else 1.5) * radius)
         found = jets.columns[names[2]] >= 0
         target = truth.offsets[:-1][jets.event[found]] + jets.columns[names[2]][found]
         target, first = np.unique(target, return_index=True)
@@ -125,14 +129,16 @@ def _responses(tables: Iterator[EventTable], radius: float) -> _Responses:
     return _Responses(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def derive(responses: _Responses) -> dict[str, Any]:
-    """Return the constants, and print how well they close on the events they were made from."""
-    centres, factors = [], []
-    for low, high in pairwise(ETA_EDGES):
+def derive(responses: _Responses, eta_edges: Sequence[float]) -> dict[str, Any]:
+    """Return the constants in bins of |eta|, and print how well they close on the events they were made from."""
+    centres: list[float] = []
+    factors: list[FloatArray] = []
+    for low, high in pairwise(eta_edges):
         inside = (responses.abs_eta >= low) & (responses.abs_eta < high)
         fitted = _fit(responses.pt[inside], responses.response[inside])
         centres.append(0.5 * (low + high))
-        factors.append(_invert(fitted))
+        # where jets are missing the region further inside holds
+        factors.append(factors[-1] if fitted is None else _invert(fitted))
     content = {
         "abs_eta": centres,
         "log_pt": np.round(_GRID, 6).tolist(),
@@ -142,8 +148,11 @@ def derive(responses: _Responses) -> dict[str, Any]:
     return content
 
 
-def _fit(pt: FloatArray, response: FloatArray) -> FloatArray:
-    """Response at the grid of true pT: a smoothing spline in its logarithm, constant beyond the measured range."""
+def _fit(pt: FloatArray, response: FloatArray) -> FloatArray | None:
+    """Response at the grid of true pT: a smoothing spline in its logarithm, constant beyond the measured range.
+
+    None with less than two bins of enough jets.
+    """
     points = []
     for low, high in pairwise(PT_EDGES):
         inside = (pt >= low) & (pt < high)
@@ -151,7 +160,7 @@ def _fit(pt: FloatArray, response: FloatArray) -> FloatArray:
             mean, width, core = _core(response[inside])
             points.append((float(np.log(pt[inside]).mean()), mean, width / np.sqrt(core)))
     if len(points) < 2:
-        return np.ones(len(_GRID))
+        return None
     x, y, error = np.array(points).T
     # a floor keeps bins of many jets from dictating where few are
     weight = 1.0 / np.hypot(error, 0.002)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from samples.truth import IntArray
 
 
-_OUTGOING, _BOTTOM, _GLUON = 23, 5, 21
+_FIRST_HARD, _LAST_HARD, _OUTGOING = 21, 29, 23
+_BOTTOM, _GLUON = 5, 21
 
 
 def hard_particles(batch: Any) -> Collection:
@@ -29,8 +30,9 @@ def hard_particles(batch: Any) -> Collection:
     particles = batch.prt
     counts = ak.to_numpy(ak.num(particles, axis=1)).astype(np.int64)
     flat = ak.flatten(particles, axis=1)
-    status, mother = ak.to_numpy(flat.status), ak.to_numpy(flat.mother1).astype(np.int64)
-    kept = (status <= -21) & (status >= -29)
+    # muons and neutrinos that do not radiate are final, with a positive status
+    status, mother = np.abs(ak.to_numpy(flat.status)), ak.to_numpy(flat.mother1).astype(np.int64)
+    kept = (status >= _FIRST_HARD) & (status <= _LAST_HARD)
     event = np.repeat(np.arange(len(counts)), counts)
     starts = np.concatenate(([0], np.cumsum(counts)))[:-1]
     mothers = _mothers(starts[event], mother, kept)
@@ -42,7 +44,7 @@ def hard_particles(batch: Any) -> Collection:
         "phi": np.arctan2(py, px),
         "mass": ak.to_numpy(flat.m)[kept],
         "pdgId": ak.to_numpy(flat.id)[kept],
-        "status": -status[kept],
+        "status": status[kept],
         "genPartIdxMother": mothers,
     }
     return Collection(np.bincount(event[kept], minlength=len(counts)), columns)

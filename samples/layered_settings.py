@@ -74,7 +74,8 @@ class Showers:
     baryon_scale: float = 2.6
     """E0 in GeV of baryons. [Grp]."""
     em_fraction_spread: float = 0.45
-    """Relative rms of f_em at 10 GeV, falling with E^-0.2; read off [Wig] figure 2.42 ff."""
+    """Relative rms of f_em at 10 GeV, falling with E^-0.2; the rms is then 0.15 to 0.16 up to 300 GeV. A choice within
+    the range that [Wig] shows."""
     em_fraction_spread_power: float = -0.2
     eh_em: float = 1.74
     """e/h [EMB]."""
@@ -83,7 +84,7 @@ class Showers:
     eh_hec: float = 1.49
     """[HEC]."""
     eh_fcal: float = 1.6
-    """Choice: liquid argon with copper and tungsten lie between [HEC] and [EMB]."""
+    """Choice: between [HEC] and [EMB]."""
     pion_interaction: float = 1.12
     """Interaction length of mesons in units of that of protons. [Wig]."""
     hadron_slope: float = 1.0
@@ -106,7 +107,7 @@ class Showers:
     """[FCal]."""
     fcal_stochastic: float = 1.00
     fcal_constant: float = 0.10
-    """[Det] section 5."""
+    """[Det]: 100 %/sqrt(E) and 10 %."""
     em_radius: float = 0.015
     """m; half width of electromagnetic showers, about a Moliere radius."""
     hadron_radius: float = 0.06
@@ -118,7 +119,7 @@ class Showers:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Noise per tower and layer in GeV. Electronic noise follows [Topo] figure 2, summed over the cells of a tower."""
+    """Noise per tower and layer in GeV. Electronic noise of the order of [Topo], summed over the cells of a tower."""
 
     em: tuple[float, float, float, float] = (0.030, 0.020, 0.032, 0.028)
     """Towers of 0.025 x 0.025."""

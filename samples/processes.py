@@ -19,10 +19,15 @@ HARD_PROCESSES: Mapping[str, tuple[str, ...]] = {
     "dijet": ("HardQCD:all = on",),
     "w": (*_W_JET, *_HADRONIC_W),
     "top": (*_TOP, *_HADRONIC_W),
-    "ttbar_mu": (*_TOP, "24:onMode = off", "24:onPosIfAny = 1 2 3 4 5 13", "24:onNegIfAny = 1 2 3 4 5 13"),
+    "ttbar_mu": (*_TOP, "24:onMode = off"),
     "wjets": (*_W_JET, *_MUON_W),
 }
 """Pythia's settings by process: dijets, hadronic W with a jet, hadronic top pairs, top pairs with a muon, W to muon."""
+_ONE_MUON = (
+    ("24:onPosIfAny = 1 2 3 4 5", "24:onNegIfAny = 13"),
+    ("24:onPosIfAny = 13", "24:onNegIfAny = 1 2 3 4 5"),
+)
+"""One W of a pair makes a muon; which of the two goes by the seed, so that chunks of both kinds alternate."""
 MUON_PROCESSES = ("ttbar_mu", "wjets")
 BIASED = {"dijet": 4.5, "w": 4.5, "top": 4.5}
 """Power of pT-hat by which the spectrum is flattened; the processes for measurements with muons keep theirs."""
@@ -67,6 +72,7 @@ class ProcessSettings:
         return (
             *_common_lines(self.tune, self.collision_energy, seed),
             *HARD_PROCESSES[self.process],
+            *(_ONE_MUON[seed % 2] if self.process == "ttbar_mu" else ()),
             f"PhaseSpace:pTHatMin = {low}",
             *((f"PhaseSpace:pTHatMax = {high}",) if high > 0.0 else ()),
             *(bias if self.bias_power > 0.0 else ()),
