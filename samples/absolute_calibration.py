@@ -61,6 +61,10 @@ class OffsetShape:
         return np.asarray(rho * area * np.interp(np.abs(eta), self.abs_eta, self.density))
 
 
+NO_OFFSET = OffsetShape(np.array([0.0, 5.0]), np.zeros(2))
+"""Takes nothing off."""
+
+
 def _position(values: FloatArray, knots: FloatArray) -> FloatArray:
     position = np.interp(values, knots, np.arange(len(knots), dtype=np.float64))
     return np.minimum(position, len(knots) - 1 - 1e-9)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.interpolate import UnivariateSpline
 
-from samples.absolute_calibration import CONSTANTS, AbsoluteCalibration
+from samples.absolute_calibration import CONSTANTS, AbsoluteCalibration, OffsetShape
 from samples.durable import ChunkFolder, ChunkTask
 from samples.known_response import gaussian_core, is_isolated
 from samples.layered import JET_RADIUS, LayeredSettings, layered_chain, pileup_density
@@ -31,7 +31,7 @@ from samples.workers import run_jobs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from samples.tables import EventTable
+    from samples.tables import Collection, EventTable
     from samples.truth import FloatArray
 
 SEED = 40_961
@@ -65,15 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--large-events", type=int, default=20_000)
     options = parser.parse_args(arguments)
+    shape = _offset(options.work, options.workers)
     content: dict[str, Any] = {
         "made_by": f"python -m samples.derive_calibration --events {options.events} "
         f"--large-events {options.large_events}, seed {SEED}",
-        "offset": _offset(options.work, options.workers),
+        "offset": {"abs_eta": shape.abs_eta.tolist(), "density": shape.density.tolist()},
         "jets": {},
     }
     for radius, n_events in ((JET_RADIUS, options.events), (0.8, options.large_events), (1.0, options.large_events)):
         if n_events > 0:
-            responses = _responses(_tables(options.work, radius, n_events, options.workers), radius)
+            responses = _responses(_tables(options.work, radius, n_events, options.workers), radius, shape)
             edges = ETA_EDGES if radius == JET_RADIUS else LARGE_ETA_EDGES
             content["jets"][f"{radius:g}"] = derive(responses, edges)
     CONSTANTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -95,12 +96,12 @@ def _pool(work: Path, workers: int) -> tuple[ChunkFolder, tuple[ChunkTask, ...]]
     return folder, tasks
 
 
-def _offset(work: Path, workers: int) -> dict[str, list[float]]:
+def _offset(work: Path, workers: int) -> OffsetShape:
     folder, tasks = _pool(work, workers)
     chain = layered_chain(_settings(JET_RADIUS)[1], load_pool(folder, tasks))
     density = pileup_density(chain, OFFSET_CROSSINGS, np.asarray(OFFSET_EDGES), np.random.default_rng(SEED))
     centres = 0.5 * (np.array(OFFSET_EDGES[1:]) + np.array(OFFSET_EDGES[:-1]))
-    return {"abs_eta": centres.tolist(), "density": np.round(density, 4).tolist()}
+    return OffsetShape(centres, np.round(density, 4))
 
 
 def _tables(work: Path, radius: float, n_events: int, workers: int) -> Iterator[EventTable]:
@@ -113,7 +114,7 @@ def _tables(work: Path, radius: float, n_events: int, workers: int) -> Iterator[
     return (table_from_arrays(folder.load_arrays(task)) for task in tasks)
 
 
-def _responses(tables: Iterator[EventTable], radius: float) -> _Responses:
+def _responses(tables: Iterator[EventTable], radius: float, shape: OffsetShape) -> _Responses:
     names = ("Jet", "GenJet", "genJetIdx") if radius == JET_RADIUS else ("FatJet", "GenJetAK8", "genJetAK8Idx")
     parts = []
     for table in tables:
@@ -123,10 +124,16 @@ def _responses(tables: Iterator[EventTable], radius: float) -> _Responses:
         found = jets.columns[names[2]] >= 0
         target = truth.offsets[:-1][jets.event[found]] + jets.columns[names[2]][found]
         target, first = np.unique(target, return_index=True)
-        ratio = jets.columns["pt"][found][first] / pt[target]
-        kept = isolated[target]
+        ratio = _after_offset(table, jets, shape)[found][first] / pt[target]
+        kept = isolated[target] & (ratio > 0.0)
         parts.append((pt[target][kept], np.abs(eta[target][kept]), ratio[kept]))
     return _Responses(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _after_offset(table: EventTable, jets: Collection, shape: OffsetShape) -> FloatArray:
+    clustered = jets.columns["pt"] * (1.0 - jets.columns["rawFactor"])
+    rho = table.values["Rho_fixedGridRhoFastjetAll"][jets.event]
+    return np.asarray(clustered - shape.offset(rho, jets.columns["area"], jets.columns["eta"]), dtype=np.float64)
 
 
 def derive(responses: _Responses, eta_edges: Sequence[float]) -> dict[str, Any]:

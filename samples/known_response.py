@@ -29,7 +29,7 @@ ISOLATION_FRACTION = 0.2
 CORE = 1.5
 CORE_WIDTH = 0.7426
 """Width of a unit Gaussian cut at +-1.5."""
-MIN_ENTRIES = 50
+MIN_ENTRIES = 100
 _STEPS, _LAST = 600, 3.0
 
 
@@ -55,7 +55,7 @@ class ResponseCounts:
         np.add.at(self.counts, (eta_bin[inside], pt_bin[inside], step[inside]), 1)
 
     def summary(self) -> dict[str, FloatArray]:
-        """`mean`, `width_over_mean`, their errors and `entries`, each (|eta| bins, pT bins); nan below 50 entries."""
+        """`mean`, `width_over_mean`, their errors and `entries`, each (|eta| bins, pT bins); nan below 100 entries."""
         shape = self.counts.shape[:2]
         names = ("mean", "mean_error", "width_over_mean", "width_over_mean_error")
         result = {name: np.full(shape, np.nan) for name in names}
@@ -126,7 +126,7 @@ def is_isolated(
 def known_answer(simulation: ResponseCounts, data: ResponseCounts, reference: tuple[float, float]) -> dict[str, Any]:
     """What a measurement must give back, in the words of `injected.json`.
 
-    `scale_factor` and `response` per |eta| are means over pT of data over simulation with the weights 1 / error^2; a
+    `scale_factor` and `response` per |eta| are geometric means over pT of data over simulation, weighted by jets; a
     bin without a measured pT takes the value of its neighbour inward.
     """
     known, measured = simulation.summary(), data.summary()
@@ -157,13 +157,16 @@ def _ratio(
     data: Mapping[str, FloatArray], simulation: Mapping[str, FloatArray], name: str
 ) -> tuple[FloatArray, FloatArray]:
     ratio = data[name] / simulation[name]
+    # weights by numbers of jets: those from measured widths would prefer what fluctuated low
+    jets = 1.0 / (1.0 / np.maximum(data["entries"], 1.0) + 1.0 / np.maximum(simulation["entries"], 1.0))
+    known = np.isfinite(ratio)
+    weight = np.where(known, jets, 0.0)
     parts = (data[f"{name}_error"] / data[name]) ** 2 + (simulation[f"{name}_error"] / simulation[name]) ** 2
-    weight = np.where(np.isfinite(ratio), 1.0 / (ratio**2 * parts), 0.0)
     total = weight.sum(axis=1)
-    mean = np.divide(
-        (np.nan_to_num(ratio) * weight).sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0
-    )
-    error = np.divide(1.0, np.sqrt(total), out=np.full(len(total), 1.0), where=total > 0)
+    share = weight / np.maximum(total, 1e-9)[:, np.newaxis]
+    mean = np.exp((share * np.log(np.where(known, ratio, 1.0))).sum(axis=1))
+    error = mean * np.sqrt((share**2 * np.where(known, parts, 0.0)).sum(axis=1))
+    mean, error = np.where(total > 0.0, mean, np.nan), np.where(total > 0.0, error, 1.0)
     mean[0] = mean[0] if np.isfinite(mean[0]) else 1.0
     for index in range(1, len(mean)):
         mean[index] = mean[index] if np.isfinite(mean[index]) else mean[index - 1]

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samples.absolute_calibration import UNCALIBRATED, AbsoluteCalibration, OffsetShape, calibration_of, offset_shape
+from samples.absolute_calibration import (
+    NO_OFFSET,
+    UNCALIBRATED,
+    AbsoluteCalibration,
+    OffsetShape,
+    calibration_of,
+    offset_shape,
+)
 from samples.hard_process import hard_particles, parton_flavour
 from samples.jet_variables import jet_variables
 from samples.jets import Jets, Momenta, find_jets, ghost_areas, momenta_of, owners_of, soft_drop_mass
@@ -51,7 +58,7 @@ class LayeredSettings:
     large_radius: float | None = None
     """Radius of large jets, if they are wanted."""
     is_calibrated: bool = True
-    """Without it jets keep the pT after the offset and soft ones are stored too: what constants are derived from."""
+    """Without it jets keep their clustered pT and soft ones are stored too: what constants are derived from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ def layered_chain(settings: LayeredSettings, pool: PileupPool) -> LayeredChain:
         settings,
         reconstruction(settings.detector, settings.pileup),
         pool,
-        offset_shape(),
+        offset_shape() if settings.is_calibrated else NO_OFFSET,
         calibration_of(JET_RADIUS) if settings.is_calibrated else UNCALIBRATED,
         None if radius is None else (calibration_of(radius) if settings.is_calibrated else UNCALIBRATED),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def write_layered_sample(
     `streams` are read twice, a chunk at a time.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    options, k = _with_triggers(streams[Stream.SIMULATION], options)
+    options, k = _with_triggers(chain(streams[Stream.SIMULATION], streams[Stream.DATA]), options)
     edges = DetectorSettings().eta_edges
     known = {stream: ResponseCounts.empty(edges) for stream in streams}
     counts = {
@@ -151,7 +152,7 @@ def as_reco_events(table: EventTable) -> RecoEvents:
 def _with_triggers(tables: Iterable[EventTable], options: LayeredOptions) -> tuple[LayeredOptions, float]:
     """Prescales that fit the sample, and the largest k for which few events have k w / p above 1.
 
-    Both come from the simulation, which never sees the data's dice.
+    Both come from simulation and data before the dice are cast: no event of either weighs more than they allow for.
     """
     weights, quantities = [], []
     for table in tables:
