@@ -9,11 +9,13 @@ import pytest
 import uproot
 
 from samples.absolute_calibration import UNCALIBRATED, AbsoluteCalibration, OffsetShape, calibration_of, offset_shape
+from samples.durable import ChunkFolder, ChunkTask
 from samples.errors import SampleError
 from samples.generate import generate
 from samples.hard_process import _mothers
 from samples.known_response import ResponseCounts, gaussian_core, is_isolated, known_answer
-from samples.layered_generation import LayeredRequest
+from samples.layered_chunks import LayeredJob
+from samples.layered_generation import LayeredRequest, _facts
 from samples.particles import GeneratedParticles, PileupPool, as_particles, charge_of, kind_of, overlay, pileup_pool
 from samples.processes import ProcessSettings
 from samples.showers import BARYON, ELECTRON, MESON, MUON, PHOTON
@@ -392,3 +394,44 @@ def test_every_process_makes_what_it_is_named_for(process: str, tmp_path: Path) 
     assert ak.mean(events.nFatJet) > 0.5
     if process == "top":
         assert np.median(ak.flatten(events.FatJet_msoftdrop)) > 40.0
+
+
+@pytest.mark.slow
+def test_a_resumed_job_gives_the_same_content(sample: GeneratedSample, tmp_path: Path) -> None:
+    request = LayeredRequest("dijet", 120, 120, 4, (60.0, 0.0), 0.0, 1.0)
+    generators, detectors = request.generators(14), request.detectors()
+    folder = ChunkFolder(tmp_path / "resumed" / ".chunks")
+    folder.open({"seed": 4, **_facts(generators, detectors)})
+    task = ChunkTask(Stream.DATA, 0, 120)
+    LayeredJob(folder, generators[Stream.DATA], detectors[Stream.DATA], 4, task, ()).run()
+
+    resumed = generate(
+        "dijet",
+        120,
+        4,
+        tmp_path / "resumed",
+        workers=1,
+        quiet=True,
+        detector="layered",
+        pileup=0.0,
+        large_r=1.0,
+        pt_range=(60.0, 0.0),
+    )
+
+    assert resumed.injected.read_bytes() == sample.injected.read_bytes()
+    one, other = read(sample, "data"), read(resumed, "data")
+    assert all(ak.array_equal(one[field], other[field]) for field in one.fields)
+
+
+@pytest.mark.slow
+def test_pileup_raises_the_density_and_the_number_of_vertices(
+    sample: GeneratedSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samples.layered_generation.POOL_EVENTS", 60)
+
+    crowded = generate("dijet", 30, 4, tmp_path, workers=2, quiet=True, detector="layered", pt_range=(60.0, 0.0))
+
+    quiet, busy = (read(each, "simulation") for each in (sample, crowded))
+    assert np.mean(busy.Rho_fixedGridRhoFastjetAll) > 5.0 > np.mean(quiet.Rho_fixedGridRhoFastjetAll)
+    assert np.mean(busy.PV_npvs) > 10.0 > np.mean(quiet.PV_npvs) == 1.0
+    assert np.mean(busy.averageInteractions) == pytest.approx(30.0, abs=5.0)
