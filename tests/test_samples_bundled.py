@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import uproot
 
 import samples
 from processors.fileset import load_fileset
+from samples.layered_settings import LayeredDetector, data_detector
 from samples.response import DetectorSettings, relative_resolution
 
 BUNDLED = Path(samples.__file__).parent / "bundled"
@@ -75,3 +77,41 @@ def test_simulated_jets_have_the_injected_resolution(simulation: ak.Array) -> No
     assert (high - low) / 2.0 == pytest.approx(1.012, abs=0.02)
     # being among the two leading ones prefers jets measured too high, by a few per cent of their resolution
     assert np.median(pulls) == pytest.approx(0.0, abs=0.08)
+
+
+CONSTITUENTS = BUNDLED / "constituents"
+
+
+def test_the_constituent_sample_is_small_and_complete() -> None:
+    names = {path.name for path in CONSTITUENTS.iterdir()}
+
+    assert names == {"simulation.root", "data.root", "data_truth.root", "fileset.json", "injected.json"}
+    assert sum(path.stat().st_size for path in CONSTITUENTS.iterdir()) < 8e6
+
+
+def test_the_constituent_fileset_names_files_without_the_truth_of_data() -> None:
+    datasets = load_fileset(CONSTITUENTS / "fileset.json")
+
+    assert [dataset.name for dataset in datasets] == ["simulation", "data"]
+    assert [len(dataset.files) for dataset in datasets] == [1, 1]
+
+
+def test_the_constituent_sample_was_made_with_the_detectors_of_today() -> None:
+    content = json.loads((CONSTITUENTS / "injected.json").read_text())
+
+    assert content["simulation_detector"]["detector"] == json.loads(json.dumps(asdict(LayeredDetector())))
+    assert content["data_detector"]["detector"] == json.loads(json.dumps(asdict(data_detector())))
+
+
+def test_bundled_candidates_add_up_to_their_jets() -> None:
+    events = uproot.open(CONSTITUENTS / "data.root")["Events"].arrays()
+    size = ak.to_numpy(ak.flatten(events.Jet_nConstituents))
+    pt, phi = (ak.flatten(events[f"PFCands_{name}"][events.JetPFCands_pFCandsIdx]) for name in ("pt", "phi"))
+
+    first = np.concatenate(([0], np.cumsum(size)))[:-1]
+    px, py = (np.add.reduceat(ak.to_numpy(pt * angle(phi)), first) for angle in (np.cos, np.sin))
+
+    expected = ak.to_numpy(ak.flatten(events.Jet_pt * (1.0 - events.Jet_rawFactor)))
+    # momenta have 10, the raw factor 6 bits
+    assert np.median(np.abs(np.hypot(px, py) / expected - 1.0)) < 2e-3
+    assert np.allclose(np.hypot(px, py), expected, rtol=0.05)
