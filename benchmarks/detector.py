@@ -75,13 +75,14 @@ def chosen(jets: dict[str, np.ndarray], pt: tuple[float, float], eta: tuple[floa
 
 
 def resolutions(jets: dict[str, np.ndarray], eta: tuple[float, float]) -> list[tuple[float, float, float, float]]:
-    """(pT, mean, width over mean, entries) of the bins with at least 60 jets."""
+    """(pT, mean of the core, half of the central 68 %, entries) of the bins with at least 60 jets."""
     rows = []
     for low, high in pairwise(PT_EDGES):
         inside = chosen(jets, (low, high), eta)
         if np.count_nonzero(inside) >= 60:
-            mean, width, entries = core((jets["pt"] / jets["true_pt"])[inside])
-            rows.append((float(np.sqrt(low * high)), mean, width / mean, entries))
+            response = (jets["pt"] / jets["true_pt"])[inside]
+            mean, _, entries = core(response)
+            rows.append((float(np.sqrt(low * high)), mean, half_width(response), entries))
     return rows
 
 
@@ -113,7 +114,7 @@ def half_width(response: np.ndarray) -> float:
 
 def show(jets: dict[str, np.ndarray], title: str) -> None:
     """Print resolution and closure."""
-    print(f"\n{title}: pT: mean response, width/mean")
+    print(f"\n{title}: pT: mean response, half of the central 68 %")
     for region in REGIONS:
         rows = resolutions(jets, region)
         line = "  ".join(f"{pt:.0f}: {mean:.3f}, {width:.3f}" for pt, mean, width, _ in rows)
@@ -171,7 +172,9 @@ def draw(folder: Path, jets: dict[str, np.ndarray], injected: dict[str, Any]) ->
         (CMS_ABSTRACT, "CMS 1607.03663", "^"),
     ):
         axes[0].plot(list(numbers), list(numbers.values()), marker, mfc="none", color="black", label=label)
-    axes[0].set(xscale="log", xlabel="true $p_T$ [GeV]", ylabel="resolution, width / mean", ylim=(0.0, 0.35))
+    axes[0].set(
+        xscale="log", xlabel="true $p_T$ [GeV]", ylabel="resolution, half of the central 68 %", ylim=(0.0, 0.35)
+    )
     axes[0].legend(fontsize=7, frameon=False)
     axes[1].axhline(1.0, color="grey", lw=0.8)
     axes[1].set(xscale="log", xlabel="true $p_T$ [GeV]", ylabel="mean response after MCJES", ylim=(0.94, 1.06))

@@ -13,7 +13,7 @@ from samples.durable import ChunkFolder, ChunkTask
 from samples.errors import SampleError
 from samples.generate import generate
 from samples.hard_process import _mothers
-from samples.known_response import ResponseCounts, gaussian_core, is_isolated, known_answer
+from samples.known_response import ResponseCounts, gaussian_core, half_width, is_isolated, known_answer
 from samples.layered_chunks import LayeredJob
 from samples.layered_generation import LayeredRequest, _facts
 from samples.particles import GeneratedParticles, PileupPool, as_particles, charge_of, kind_of, overlay, pileup_pool
@@ -127,6 +127,7 @@ def test_the_core_of_a_gaussian_is_the_gaussian(mean: float, width: float) -> No
 
     assert got[0] == pytest.approx(mean, abs=0.003)
     assert got[1] == pytest.approx(width, rel=0.02)
+    assert half_width(counts) == pytest.approx(width, rel=0.01)
 
 
 def test_a_tail_does_not_move_the_core() -> None:
