@@ -189,11 +189,12 @@ def draw(folder: Path, jets: dict[str, np.ndarray], injected: dict[str, Any]) ->
     edges = np.array(injected["abs_eta_edges"])
     centre, half = 0.5 * (edges[1:] + edges[:-1]), 0.5 * np.diff(edges)
     for name in ("scale_factor", "response"):
-        axes[1].errorbar(
-            centre, injected[name], injected[f"{name}_error"], half, fmt="o", ms=3, label=name.replace("_", " ")
-        )
+        value, error = np.array(injected[name]), np.array(injected[f"{name}_error"])
+        known = error < 0.5
+        label = name.replace("_", " ")
+        axes[1].errorbar(centre[known], value[known], error[known], half[known], fmt="o", ms=3, label=label)
     axes[1].axhline(1.0, color="grey", lw=0.8)
-    axes[1].set(xlabel=r"|$\eta$|", ylabel="data over simulation")
+    axes[1].set(xlabel=r"|$\eta$|", ylabel="data over simulation", ylim=(0.8, 1.2))
     axes[1].legend(fontsize=7, frameon=False)
     figure.savefig(folder / "detector_layers.png", dpi=80)
 
