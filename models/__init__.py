@@ -2,8 +2,12 @@
 
 In the order data meets them:
 
-features             names, order, units and dtype of the jet columns a network may use
+features             names, order, units and dtype of the columns a network may use, of jets and of constituents
+event_table          the training table: whole events as arrays, and as a parquet file
+flat_weights         bounded weights that make a falling spectrum flat
 card                 ModelCard: what a network takes and gives, as JSON beside the .onnx
 session              OnnxModel: an ONNX file as a function of arrays, opened once per process
-calibration          jet columns -> calibration factor
+calibration          jet columns and constituents -> calibration factor
+evaluation           how good calibrated jets are: response, resolution, closure, in-situ gain, pulls
+training             everything that needs TensorFlow, a package of its own
 """

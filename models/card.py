@@ -1,17 +1,24 @@
-"""What a network takes and gives, as JSON beside its .onnx file."""
+"""What a network takes and gives, as JSON beside its .onnx file.
+
+A network of somebody else is plugged in by a card that says which of its inputs holds what and how its output becomes
+a factor; nothing about the network itself has to change.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.features import check_features
+from models.features import CONSTITUENT_COLUMNS, FEATURES, MAX_CONSTITUENTS, check_features
 
 Task = Literal["calibration"]
-VERSION = 1
+Gives = Literal["factor", "log_factor", "response", "pt"]
+VERSION = 2
+READABLE = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +28,39 @@ class ModelCard:
     Attributes
     ----------
     task
-        "calibration": the first output is the factor that a jet's pt and mass are multiplied with.
+        "calibration": the output tells the factor that a jet's pt and mass are multiplied with.
     features
-        Names of the input columns in order, see `models.features`; normalisation is part of the network.
+        Names of the columns of the jet input in order, see `models.features`; normalisation is part of the network.
     outputs
-        Names of the output columns in order.
+        Names of the output columns in order; the first is the calibration, `resolution` a relative width of pt.
     lowest, highest
-        Outputs beyond are set to these (counted); a calibration factor outside is no calibration.
+        Factors beyond are set to these (counted); a calibration factor outside is no calibration.
     trained_on
         Free text: sample and its digest.
     version
         Version of this form.
+    jet_input, constituent_input, output
+        Names in the network: input (n, n_features), input (n, n_constituents, n_columns) and output (n,) or (n, n_out).
+        None for the only or first one, and for a network without constituents.
+    constituent_columns
+        Columns of a constituent in order, out of px, py, pz and pt.
+    max_constituents
+        The hardest of a jet that are given.
+    pads_all
+        Whether `max_constituents` are always given, with zeros where a jet has fewer, as networks with a fixed shape
+        want it. Otherwise jets of like size are given together, which needs a network that masks zeros.
+    gives
+        What the first output column is: the factor, its logarithm, the response pt/true pt, or the true pt.
+    energy_unit
+        GeV of one unit of energy inside the network, for columns and output: 0.001 for a network in MeV.
+    opset
+        Version of the ONNX operators it was written with, for messages.
+    units
+        Unit by feature, as it was trained.
+    training
+        Digest of the training table, settings, seeds, versions.
+    metrics
+        How good it was on events it was not trained on.
     """
 
     task: Task
@@ -41,10 +70,22 @@ class ModelCard:
     highest: float = 5.0
     trained_on: str = ""
     version: int = VERSION
+    jet_input: str | None = None
+    constituent_input: str | None = None
+    output: str | None = None
+    constituent_columns: tuple[str, ...] = CONSTITUENT_COLUMNS
+    max_constituents: int = MAX_CONSTITUENTS
+    pads_all: bool = False
+    gives: Gives = "factor"
+    energy_unit: float = 1.0
+    opset: int | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a card no program could follow."""
-        if self.task not in get_args(Task) or self.version != VERSION:
+        if self.task not in get_args(Task) or self.version not in READABLE:
             raise ValueError(
                 f"a card of task {self.task!r} and version {self.version} is not known; this is version {VERSION}"
             )
@@ -52,7 +93,30 @@ class ModelCard:
             raise ValueError("a card needs at least one feature and one output")
         if not 0 < self.lowest < self.highest < math.inf:
             raise ValueError(f"a card needs 0 < lowest < highest, got {self.lowest} and {self.highest}")
+        if self.gives not in get_args(Gives):
+            raise ValueError(f"gives is one of {', '.join(get_args(Gives))}, got {self.gives!r}")
+        if not 0 < self.energy_unit < math.inf:
+            raise ValueError(f"energy_unit is a number of GeV above 0, got {self.energy_unit}")
+        if self.max_constituents < 1 or not set(self.constituent_columns) <= set(CONSTITUENT_COLUMNS):
+            raise ValueError(
+                f"a card takes at least one constituent with columns out of {', '.join(CONSTITUENT_COLUMNS)}, "
+                f"got {self.max_constituents} with {', '.join(self.constituent_columns)}"
+            )
         check_features(self.features)
+
+    @property
+    def signature(self) -> str:
+        """Inputs and output in words."""
+        inputs = [f"{self.jet_input or 'jets'} (n, {len(self.features)})"]
+        if self.constituent_input is not None:
+            length = self.max_constituents if self.pads_all else "any"
+            inputs.append(f"{self.constituent_input} (n, {length}, {len(self.constituent_columns)})")
+        return f"{' and '.join(inputs)} -> {self.output or 'first output'} (n, {len(self.outputs)})"
+
+
+def units_of(features: tuple[str, ...]) -> dict[str, str]:
+    """Unit of each feature, those without one left out."""
+    return {name: FEATURES[name].unit for name in features if FEATURES[name].unit}
 
 
 def card_path(onnx_path: str | Path) -> Path:
@@ -70,23 +134,24 @@ def read_card(path: str | Path) -> ModelCard:
     if not Path(path).is_file():
         raise FileNotFoundError(f"the model card {path} does not exist; it belongs beside the .onnx file")
     try:
-        return _card(json.loads(Path(path).read_text(encoding="utf-8")))
+        return card_from(json.loads(Path(path).read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a model card: {error}") from error
 
 
-def _card(values: Any) -> ModelCard:
-    if not isinstance(values, dict):
+def card_from(values: Any) -> ModelCard:
+    """Card of a JSON object, or of the same in a configuration."""
+    if not isinstance(values, Mapping):
         raise TypeError("not a JSON object")
     unknown = values.keys() - {field.name for field in fields(ModelCard)}
     missing = {"task", "features"} - values.keys()
     if unknown or missing:
         raise ValueError(f"unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
-    lists = {key: _names(key, values[key]) for key in ("features", "outputs") if key in values}
+    lists = {key: _names(key, values[key]) for key in ("features", "outputs", "constituent_columns") if key in values}
     return ModelCard(**{**values, **lists})
 
 
 def _names(key: str, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise TypeError(f"{key} is a list of names, got {value!r}")
     return tuple(value)

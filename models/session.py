@@ -17,17 +17,31 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from models.features import FloatArray
+    from models.features import FloatArray, RaggedConstituents
 
 THREADS = "JETBALANCE_THREADS"
 
 # Rows at a time: the activations of a small network stay in a second-level cache.
 BATCH_ROWS = 1024
+# Constituents at a time, zeros included: the activations of 64 units are one megabyte.
+BATCH_CONSTITUENTS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Inputs and outputs of a network: names, shapes (None for an open length) and types, in order."""
+
+    inputs: tuple[tuple[str, tuple[int | None, ...], str], ...]
+    outputs: tuple[tuple[str, tuple[int | None, ...], str], ...]
+
+    def __str__(self) -> str:
+        """Both in words."""
+        return f"{_words(self.inputs)} -> {_words(self.outputs)}"
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxModel:
-    """A network with one input (n, n_features) float32; calls give its first output.
+    """A network with an input (n, n_features) float32; calls give its first output.
 
     The environment variable JETBALANCE_THREADS sets the threads of a session, 1 if unset.
     """
@@ -49,6 +63,39 @@ class OnnxModel:
         outputs = np.concatenate([part.reshape(len(part), -1) for part in parts])
         return outputs.astype(np.float32, copy=False)
 
+    def with_constituents(
+        self,
+        matrix: FloatArray,
+        constituents: RaggedConstituents,
+        names: tuple[str, str, str | None],
+        length: int | None = None,
+    ) -> FloatArray:
+        """Output for each jet, (n, n_outputs) float32, from columns (n, n_features) and constituents of n jets.
+
+        `names` are those of the jet input, the constituent input and the output (None for the first). Jets with about
+        as many constituents are given together, so that few zeros are computed, in batches whose activations fit a
+        second-level cache. With a `length` each jet is filled up to it.
+        """
+        session = self._session()
+        jets, parts, output = names
+        wanted = output or session.get_outputs()[0].name
+        result = np.empty((len(matrix), self.n_outputs_of(output)), np.float32)
+        for chosen, padded in _batches(constituents, length):
+            feed = {jets: np.ascontiguousarray(matrix[chosen], np.float32), parts: padded}
+            result[chosen] = session.run([wanted], feed)[0].reshape(len(chosen), -1)
+        return result
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs."""
+        session = self._session()
+        return Signature(_described(session.get_inputs()), _described(session.get_outputs()))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself."""
+        return dict(self._session().get_modelmeta().custom_metadata_map)
+
     @property
     def n_features(self) -> int | None:
         """Columns of the input; None where the network leaves it open."""
@@ -57,12 +104,43 @@ class OnnxModel:
     @property
     def n_outputs(self) -> int:
         """Columns of the output; 1 for an output of shape (n,) or an open one."""
-        return _columns(self._session().get_outputs()[0].shape) or 1
+        return self.n_outputs_of(None)
+
+    def n_outputs_of(self, name: str | None) -> int:
+        """Columns of an output, None for the first; 1 for one of shape (n,) or an open one."""
+        outputs = self._session().get_outputs()
+        chosen = next((each for each in outputs if each.name == name), outputs[0])
+        return _columns(chosen.shape) or 1
 
     def _session(self) -> Any:
         if not Path(self.path).is_file():
             raise FileNotFoundError(f"the model {self.path} does not exist; give the path of an .onnx file")
         return _opened(self.path, Path(self.path).stat().st_mtime_ns, int(os.environ.get(THREADS) or 1), os.getpid())
+
+
+def _batches(constituents: RaggedConstituents, length: int | None) -> list[tuple[NDArray[np.intp], FloatArray]]:
+    """Indices of jets and their padded constituents, from the jets with fewest constituents on."""
+    counts = constituents.counts
+    order = np.argsort(counts, kind="stable") if length is None else np.arange(len(counts))
+    batches, start = [], 0
+    while start < len(order):
+        stop = _end_of_batch(counts, order, start, length)
+        chosen = order[start:stop]
+        width = max(int(counts[chosen[-1]]), 1) if length is None else length
+        batches.append((chosen, constituents.take(chosen).padded(width)))
+        start = stop
+    return batches
+
+
+def _end_of_batch(
+    counts: NDArray[np.int64], order: NDArray[np.intp], start: int, length: int | None
+) -> int:
+    """Where the batch ends that begins at `start`: its padded size stays below `BATCH_CONSTITUENTS`."""
+    low = length or max(int(counts[order[start]]), 1)
+    stop = min(start + max(BATCH_CONSTITUENTS // low, 1), len(order))
+    while length is None and stop - start > 1 and (stop - start) * counts[order[stop - 1]] > BATCH_CONSTITUENTS:
+        stop = start + max((stop - start) * 7 // 8, 1)
+    return stop
 
 
 @cache
@@ -73,11 +151,13 @@ def _opened(path: str, modified: int, threads: int, process: int) -> Any:  # noq
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_mem_pattern = False  # the shapes of batches differ
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the exceptions of onnxruntime share no base class
-        raise ValueError(f"{path} is not an ONNX network: {(str(error).splitlines() or [''])[0]}") from error
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{path} is not an ONNX network for onnxruntime {onnxruntime.__version__}: {reason}") from error
 
 
 def _check_width(path: str, session: Any, rows: FloatArray) -> None:
@@ -88,3 +168,15 @@ def _check_width(path: str, session: Any, rows: FloatArray) -> None:
 
 def _columns(shape: list[Any]) -> int | None:
     return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None
+
+
+def _described(nodes: list[Any]) -> tuple[tuple[str, tuple[int | None, ...], str], ...]:
+    return tuple(
+        (node.name, tuple(length if isinstance(length, int) else None for length in node.shape), node.type)
+        for node in nodes
+    )
+
+
+def _words(nodes: tuple[tuple[str, tuple[int | None, ...], str], ...]) -> str:
+    shapes = [(name, ", ".join("any" if n is None else str(n) for n in shape)) for name, shape, _ in nodes]
+    return " and ".join(f"{name} ({shape})" for name, shape in shapes)

@@ -14,6 +14,7 @@ correction_files     correctionlib files, opened once per process
 event_filter         luminosity mask, pile-up weight, trigger decision
 jet_quality          identification, veto maps, lepton cleaning, matching to truth jets
 jet_calibration      existing corrections, calibration networks and smearing
+jet_features         columns and constituents of jets as networks take them
 binning              edges in GeV and |eta|, with the source of each choice
 observables          the formulas: pt_avg, asymmetry, alpha, delta_phi
 selection            the cuts that make a dijet event
@@ -28,6 +29,7 @@ warm_up              what the first of them loads and compiles, for all of them
 chunk_store          finished chunks on disk, for resuming
 progress             how far a run is, on a terminal or in a log
 filling              datasets and settings -> filled histograms: checks, the run, what its result depends on
+training_table       datasets and settings -> the table that a jet calibration is trained on
 histogram_files      histograms -> ROOT and UHI files, and back
 output_folder        the folder a run writes into
 code_identity        digest of the code and versions of the packages behind a result

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -17,6 +17,13 @@ from processors.errors import InputError, raise_if_any, suggestion
 FormatName = Literal["nanoaod", "pfnano", "physlite", "delphes", "flat"]
 BranchMap = Mapping[str, str | Sequence[str]]
 
+LAYER_FRACTIONS = (
+    *(f"fraction_em{layer}" for layer in range(4)),
+    *(f"fraction_tile{layer}" for layer in range(3)),
+    *(f"fraction_hec{layer}" for layer in range(4)),
+    *(f"fraction_fcal{layer}" for layer in range(3)),
+)
+"""Energy fractions of the calorimeter layers."""
 JET_COLUMNS = (
     "jet_id",
     "pu_id",
@@ -33,13 +40,22 @@ JET_COLUMNS = (
     "neutral_multiplicity",
     "parton_flavour",
     "hadron_flavour",
+    *LAYER_FRACTIONS,
+    "n90",
+    "track_width",
+    "n_tracks",
+    "charged_fraction",
+    "n_segments",
 )
 """Names of the optional jet columns (`Jets.extra`)."""
 EVENT_ID = ("run", "luminosity_block", "event")
-EVENT_COLUMNS = ("rho", "npv", "true_interactions", "met_pt", "met_phi")
+EVENT_COLUMNS = ("rho", "npv", "true_interactions", "average_interactions", "met_pt", "met_phi")
 """Names of the optional columns of the event."""
 MOMENTUM = ("pt", "eta", "phi", "mass")
 UNITS = ("GeV", "MeV")
+
+
+_NONE: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +72,9 @@ class Layout:
         Usual name of the jet algorithm in corrections.
     momentum, jet_columns, event
         Names of branches by our name of the column.
+    constituents
+        Names of the branches of constituents: momentum of the candidates, and the index of the jet and of the
+        candidate for each link between the two.
     trigger
         Name of the branch of a trigger path.
     energy_unit
@@ -73,6 +92,7 @@ class Layout:
     momentum: Mapping[str, tuple[str, ...]]
     jet_columns: Mapping[str, tuple[str, ...]]
     event: Mapping[str, tuple[str, ...]]
+    constituents: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NONE)
     trigger: tuple[str, ...] = ()
     energy_unit: float = 1.0
     prefix: str = ""
@@ -108,6 +128,15 @@ _NANOAOD = Layout(
             "neutral_multiplicity": "neMultiplicity",
             "parton_flavour": "partonFlavour",
             "hadron_flavour": "hadronFlavour",
+            **{f"fraction_{name.lower()}": f"f{name}" for name in ("EM0", "EM1", "EM2", "EM3")},
+            **{f"fraction_{name.lower()}": f"f{name}" for name in ("Tile0", "Tile1", "Tile2")},
+            **{f"fraction_{name.lower()}": f"f{name}" for name in ("HEC0", "HEC1", "HEC2", "HEC3")},
+            **{f"fraction_{name.lower()}": f"f{name}" for name in ("FCAL0", "FCAL1", "FCAL2")},
+            "n90": "n90",
+            "track_width": "trackWidth",
+            "n_tracks": "nTracks",
+            "charged_fraction": "chargedFraction",
+            "n_segments": "nMuonSegments",
         },
         "{}_FIELD",
     ),
@@ -119,8 +148,14 @@ _NANOAOD = Layout(
         "rho": ("fixedGridRhoFastjetAll", "Rho_fixedGridRhoFastjetAll"),
         "npv": ("PV_npvs",),
         "true_interactions": ("Pileup_nTrueInt",),
+        "average_interactions": ("averageInteractions",),
         "met_pt": ("MET_pt", "PuppiMET_pt", "PFMET_pt"),
         "met_phi": ("MET_phi", "PuppiMET_phi", "PFMET_phi"),
+    },
+    constituents={
+        "jet_index": ("{}PFCands_jetIdx",),
+        "candidate_index": ("{}PFCands_pFCandsIdx",),
+        **_in_collection({"pt": "pt", "eta": "eta", "phi": "phi"}, "PFCands_FIELD"),
     },
     trigger=("{}", "HLT_{}"),
 )
@@ -214,8 +249,8 @@ class ReadRequest:
         Names out of `JET_COLUMNS` and `EVENT_COLUMNS` that are wanted where the file has them.
     needed
         Those of them without which the job cannot be done.
-    truth, leptons
-        Whether truth jets (of simulation), electrons and muons are wanted.
+    truth, leptons, constituents
+        Whether truth jets (of simulation), electrons and muons, and the constituents of jets are wanted.
     branch_map
         For flat ntuples, branches by our name of the column (`FLAT_COLUMNS`). A list of branches means one number per
         event in each, the first for the first jet and so on. `energy_unit` is GeV or MeV.
@@ -232,6 +267,7 @@ class ReadRequest:
     needed: tuple[str, ...] = ()
     truth: bool = True
     leptons: bool = False
+    constituents: bool = False
     branch_map: BranchMap | None = None
 
 
@@ -257,6 +293,8 @@ class FileColumns:
         Branch by our name of the column.
     triggers
         Branch by trigger path, for those the file has.
+    constituents
+        Branches by `pt`, `eta`, `phi`, `jet_index` and `candidate_index`; None where not wanted or not in the file.
     """
 
     format: FormatName
@@ -267,12 +305,14 @@ class FileColumns:
     muons: CollectionBranches | None
     event: Mapping[str, str]
     triggers: Mapping[str, str]
+    constituents: Mapping[str, str] | None = None
 
     def names(self) -> tuple[str, ...]:
         """Columns by our names: those of the event, and those of collections as `jets.pt`."""
         collections = {"jets": self.jets, "truth": self.truth, "electrons": self.electrons, "muons": self.muons}
         inner = [f"{key}.{name}" for key, value in collections.items() if value for name in value.columns]
-        return (*self.event, *inner, *self.triggers)
+        parts = [f"constituents.{name}" for name in self.constituents or ()]
+        return (*self.event, *inner, *parts, *self.triggers)
 
     def branches(self) -> dict[str, int]:
         """Every branch, with how many dimensions it must have besides that of events: 0, 1, or -1 for either."""
@@ -285,6 +325,7 @@ class FileColumns:
             **dict.fromkeys(self.triggers.values(), 0),
             **jagged,
             **single,
+            **dict.fromkeys((self.constituents or {}).values(), 1),
         }
 
 
@@ -412,7 +453,15 @@ def _columns(file_format: FormatName, names: Collection[str], request: ReadReque
             {column: _first(given, "", names) for column, given in layout.event.items()}, names, request, faults
         ),
         triggers=_triggers(layout.trigger, names, request),
+        constituents=_constituents(layout, names, jets) if jets and request.constituents else None,
     )
+
+
+def _constituents(layout: Layout, names: Collection[str], jets: CollectionBranches) -> dict[str, str] | None:
+    """Branches of the constituents of a collection, None unless all are there."""
+    found = {column: _first(given, jets.name, names) for column, given in layout.constituents.items()}
+    there = {column: branch for column, branch in found.items() if branch is not None}
+    return there if there and len(there) == len(found) else None
 
 
 def _collection(layout: Layout, names: Collection[str], name: str) -> CollectionBranches | None:

@@ -32,9 +32,12 @@ from processors.formats import (
 )
 from processors.kept_files import uproot_options
 from processors.record import (
+    BAD_CONSTITUENT,
+    CONSTITUENT_ROW,
     AnyArray,
     BoolArray,
     Columns,
+    Constituents,
     EventRecord,
     Float32Array,
     Float64Array,
@@ -43,6 +46,7 @@ from processors.record import (
     Jets,
     entry_identity,
     event_identity,
+    group_constituents,
     order_jets,
     relink,
     usable_weights,
@@ -74,9 +78,11 @@ def read_events(events: Any, request: ReadRequest) -> EventRecord:
     source: _Source = _SchemaSource(events, found.format, chunk) if events.fields else chunk
     event = {column: source.column(branch) for column, branch in found.event.items()}
     jets, truth, excluded = _jets_and_truth(source, found)
+    constituents, not_constituents = _constituents(source, found, len(chunk))
     electrons, not_electrons = _leptons(source, found, found.electrons, "electrons")
     muons, not_muons = _leptons(source, found, found.muons, "muons")
     rho, interactions = _first(event, "rho"), _first(event, "true_interactions")
+    average = _first(event, "average_interactions")
     weight, without_weight = usable_weights(_weight(event, len(chunk)))
     return EventRecord(
         dataset=chunk.dataset,
@@ -88,13 +94,15 @@ def read_events(events: Any, request: ReadRequest) -> EventRecord:
         rho=None if rho is None else _energy(rho, found.energy_unit),
         npv=_npv(event),
         true_interactions=None if interactions is None else _float32(interactions),
+        average_interactions=None if average is None else _float32(average),
         jets=jets,
         truth=truth,
+        constituents=constituents,
         electrons=electrons,
         muons=muons,
         met=_missing_momentum(event, found.energy_unit),
         triggers=_triggers(request.triggers, found, source, len(chunk)),
-        excluded={**excluded, **not_electrons, **not_muons, **without_weight},
+        excluded={**excluded, **not_constituents, **not_electrons, **not_muons, **without_weight},
     )
 
 
@@ -265,6 +273,8 @@ def _jets_and_truth(source: _Source, found: FileColumns) -> tuple[Jets, Jets | N
     columns = _columns(source, found.jets, found.energy_unit)
     extra = dict(columns.extra)
     links = extra.pop("truth_index", None)
+    if found.constituents is not None:
+        extra[CONSTITUENT_ROW] = np.arange(len(columns.pt), dtype=np.int32)
     if found.truth is None:
         jets = order_jets(replace(columns, extra=extra))
         return jets.jets, None, dict(jets.excluded)
@@ -275,6 +285,29 @@ def _jets_and_truth(source: _Source, found: FileColumns) -> tuple[Jets, Jets | N
         extra["truth_index"] = relink(links, columns.offsets, truth_columns.offsets, truth.places)
     jets = order_jets(replace(columns, extra=extra))
     return jets.jets, truth.jets, {**jets.excluded, **truth.excluded}
+
+
+def _constituents(source: _Source, found: FileColumns, n_events: int) -> tuple[Constituents | None, dict[str, int]]:
+    """Constituents by jet in the order of the file, and what was left out."""
+    if found.constituents is None:
+        return None, {}
+    read = {name: source.column(branch) for name, branch in found.constituents.items()}
+    links, candidates = read["jet_index"], read["pt"]
+    jet_offsets = source.column(found.jets.columns["pt"][0]).offsets
+    if jet_offsets is None or links.offsets is None or candidates.offsets is None:
+        raise UnreadableEventsError(f"{source}: the constituents of {n_events} events are no lists")
+    lengths = {name: len(values.values) for name, values in read.items()}
+    if lengths["jet_index"] != lengths["candidate_index"] or len({lengths[name] for name in ("pt", "eta", "phi")}) > 1:
+        raise UnreadableEventsError(f"{source}: the columns of constituents have different lengths, {lengths}")
+    momenta = Columns(
+        candidates.offsets,
+        _energy(candidates.values, found.energy_unit),
+        _float32(read["eta"].values),
+        _float32(read["phi"].values),
+    )
+    places = (read[name].values.astype(np.int32, copy=False) for name in ("jet_index", "candidate_index"))
+    constituents, n_bad = group_constituents(jet_offsets, momenta, links.offsets, *places)
+    return constituents, {BAD_CONSTITUENT: n_bad} if n_bad else {}
 
 
 def _leptons(

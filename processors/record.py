@@ -31,6 +31,9 @@ NOT_FINITE_PT = "{} with non-finite pt"
 NOT_POSITIVE_PT = "{} with pt <= 0"
 NOT_FINITE_DIRECTION = "{} with non-finite eta or phi"
 NOT_FINITE_WEIGHT = "events with a non-finite weight"
+BAD_CONSTITUENT = "constituents without a usable momentum or a jet"
+
+CONSTITUENT_ROW = "constituent_row"
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _UNMOVED = np.empty(0, np.int32)
@@ -76,6 +79,26 @@ class Jets:
 
 
 @dataclass(frozen=True, slots=True)
+class Constituents:
+    """Constituents of the jets of a chunk; those in row r are at `offsets[r]:offsets[r + 1]`, in falling pT.
+
+    Rows do not move when jets do: the row of a jet is in its column `CONSTITUENT_ROW`.
+
+    Attributes
+    ----------
+    offsets
+        (n_rows + 1,), starts at 0.
+    pt, eta, phi
+        (n,), GeV and radians, finite, pt > 0.
+    """
+
+    offsets: Int64Array
+    pt: Float32Array
+    eta: Float32Array
+    phi: Float32Array
+
+
+@dataclass(frozen=True, slots=True)
 class EventRecord:
     """A chunk of events; every array has one value per event, (n,), in the order of the file.
 
@@ -94,6 +117,10 @@ class EventRecord:
         Generator weight; 1 in data or where the file has none, 0 where it is not finite (counted in `excluded`).
     rho, npv, true_interactions
         GeV per unit area; reconstructed vertices; true or average interactions per crossing. None if not in the file.
+    average_interactions
+        Interactions per crossing averaged over a luminosity block, which data have too. None if not in the file.
+    constituents
+        Of the jets; None if not asked for or not in the file.
     jets, truth, electrons, muons
         Truth jets in simulation only; leptons only if asked for. None where not in the file.
     met
@@ -122,6 +149,8 @@ class EventRecord:
     electrons: Jets | None = None
     muons: Jets | None = None
     met: tuple[Float64Array, Float64Array] | None = None
+    average_interactions: Float32Array | None = None
+    constituents: Constituents | None = None
     triggers: Mapping[str, BoolArray] = field(default_factory=lambda: _EMPTY)
     excluded: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
 
@@ -195,6 +224,21 @@ def relink(index: Int32Array, offsets: Int64Array, truth_offsets: Int64Array, pl
     `truth_offsets` of the file; `places` comes from `order_jets` of the truth jets.
     """
     return _relink(index, offsets, truth_offsets, _UNMOVED if places is None else places)
+
+
+def group_constituents(
+    jet_offsets: Int64Array, candidates: Columns, link_offsets: Int64Array, jet: Int32Array, candidate: Int32Array
+) -> tuple[Constituents, int]:
+    """Constituents by jet, and how many links were left out.
+
+    Rows are the jets in the order of the file, whose events begin at `jet_offsets`. Each link, (n_links,) with the
+    `link_offsets` of events, has the place of a `jet` and of a `candidate` within the event. A link to nothing or to a
+    candidate without a usable momentum is left out.
+    """
+    offsets, order, n_bad = _group(
+        jet_offsets, candidates.offsets, link_offsets, jet, candidate, candidates.pt, candidates.eta, candidates.phi
+    )
+    return Constituents(offsets, candidates.pt[order], candidates.eta[order], candidates.phi[order]), n_bad
 
 
 def _excluded(columns: Columns, name: str) -> dict[str, int]:
@@ -334,3 +378,44 @@ def _relink(index: Int32Array, offsets: Int64Array, truth_offsets: Int64Array, p
             if 0 <= index[j] < n_truth:
                 links[j] = places[truth_offsets[i] + index[j]] if len(places) else index[j]
     return links
+
+
+@compiled
+def _group(
+    jet_offsets: Int64Array,
+    candidate_offsets: Int64Array,
+    link_offsets: Int64Array,
+    jet: Int32Array,
+    candidate: Int32Array,
+    pt: Float32Array,
+    eta: Float32Array,
+    phi: Float32Array,
+) -> tuple[Int64Array, Int64Array, int]:
+    """Offsets of the rows, flat index of the candidate in each place of them, and the number of links left out."""
+    n_rows = jet_offsets[-1]
+    row_of = np.full(len(jet), -1, np.int64)
+    chosen = np.zeros(len(jet), np.int64)
+    offsets = np.zeros(n_rows + 1, np.int64)
+    for i in range(len(jet_offsets) - 1):
+        n_jets, n_candidates = jet_offsets[i + 1] - jet_offsets[i], candidate_offsets[i + 1] - candidate_offsets[i]
+        for k in range(link_offsets[i], link_offsets[i + 1]):
+            if not (0 <= jet[k] < n_jets and 0 <= candidate[k] < n_candidates):
+                continue
+            j = candidate_offsets[i] + candidate[k]
+            if _fault1(pt[j], eta[j], phi[j]) < 0:
+                row_of[k], chosen[k] = jet_offsets[i] + jet[k], j
+                offsets[row_of[k] + 1] += 1
+    offsets = np.cumsum(offsets)
+    order = np.empty(offsets[-1], np.int64)
+    filled = np.zeros(n_rows, np.int64)
+    for k in range(len(jet)):
+        row = row_of[k]
+        if row < 0:
+            continue
+        place = offsets[row] + filled[row]
+        while place > offsets[row] and pt[order[place - 1]] < pt[chosen[k]]:
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = chosen[k]
+        filled[row] += 1
+    return offsets, order, len(jet) - offsets[-1]

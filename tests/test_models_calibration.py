@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.calibration import CLIPPED, NOT_FINITE, load_calibration
+from models.calibration import CLIPPED, NOT_FINITE_INPUT, load_calibration
 from models.card import ModelCard, card_path, write_card
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def test_factors_that_are_no_calibration_are_mended_and_counted(network: str) ->
     factor, counts = load_calibration(network).factor({"eta": lambda: eta, "pt": lambda: pt})
 
     np.testing.assert_allclose(factor, [1.2, 2.0, 1.0, 0.5], rtol=1e-6)
-    assert counts == {NOT_FINITE: 1, CLIPPED: 2}
+    assert counts == {NOT_FINITE_INPUT: 1, CLIPPED: 2}
 
 
 def test_no_jets_have_no_factors(network: str) -> None:
