@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.training.losses import loss_terms
+from models.training.losses import constraint_of_sums, loss_terms
 from models.training.network import Scales, make_network
 from models.training.preprocessing import LIMIT
 from models.training.samples import (
@@ -49,6 +49,9 @@ Report = Mapping[str, float]
 CHECKPOINT = "checkpoint.npz"
 DRAWS = 4
 _GRADIENT_NORM = 2.0
+# What of the sums of the constraint is left after each step: a longer memory makes the mean pT swing, a shorter one is
+# noisy.
+_MEMORY = 0.8
 _PREDICTED_EVENTS = 4096
 _TERMS = ("likelihood", "asymmetry", "constraint", "total")
 
@@ -65,13 +68,18 @@ class Prepared:
 
 @dataclass(slots=True)
 class State:
-    """Where a training is: network and optimizer as they are, the best weights, and a row of the history per epoch."""
+    """Where a training is.
+
+    Network and optimizer as they are, the best weights and their loss, a row of the history per epoch, and the running
+    sums of the constraint.
+    """
 
     network: CalibrationNetwork
     optimizer: Any
     best: list[Any] = field(default_factory=list)
     best_loss: float = math.inf
     history: list[dict[str, float]] = field(default_factory=list)
+    running: Any = None
 
     @property
     def epochs_since_best(self) -> int:
@@ -140,7 +148,8 @@ def start(prepared: Prepared, settings: TrainingSettings) -> State:
     network.columns.adapt(*standardisation(training, np.clip(scaled, -1e4, 1e4)))
     optimizer = keras.optimizers.Adam(settings.fit.learning_rate, global_clipnorm=_GRADIENT_NORM)
     optimizer.build(network.trainable_variables)
-    return State(network, optimizer)
+    running = tf.Variable(tf.zeros((prepared.training.n_shift_cells, 3)), trainable=False)
+    return State(network, optimizer, running=running)
 
 
 def run_epoch(
@@ -166,18 +175,17 @@ def run_epoch(
 
 
 def validate(prepared: Prepared, settings: TrainingSettings, measure: Callable[..., Any]) -> dict[str, float]:
-    """Terms of the loss of the validation sample, mean over batches."""
-    rows = [
-        {name: float(value) for name, value in measure(batch).items()}
-        for batch in batches(
-            prepared.validation,
-            2 * settings.fit.batch_events,
-            np.random.default_rng(settings.fit.seed),
-            draws=DRAWS,
-            prior=prepared.prior,
-        )
-    ]
-    return {name: float(np.mean([row[name] for row in rows])) for name in _TERMS}
+    """Terms of the loss of the validation sample: mean over batches, the constraint from the sums of all of them."""
+    rng = np.random.default_rng(settings.fit.seed)
+    items = batches(
+        prepared.validation, 2 * settings.fit.batch_events, rng, draws=DRAWS, prior=prepared.prior
+    )
+    measured = [measure(batch) for batch in items]
+    found = {name: float(np.mean([terms[name] for terms, _ in measured])) for name in _TERMS[:2]}
+    found["constraint"] = float(constraint_of_sums(np.sum([np.asarray(sums) for _, sums in measured], axis=0)))
+    factors = (settings.loss.f1, settings.loss.f2, settings.loss.f3)
+    found["total"] = sum(f * found[name] for f, name in zip(factors, _TERMS[:3], strict=True))
+    return found
 
 
 def learning_rate(first: float, epoch: int, epochs: int) -> float:
@@ -188,7 +196,13 @@ def learning_rate(first: float, epoch: int, epochs: int) -> float:
 def predict(network: CalibrationNetwork, sample: Sample) -> tuple[Float64Array, Float64Array]:
     """Logarithm of the factor and relative width of each jet of a sample, (n,), in the order of the sample."""
 
-    @tf.function(reduce_retracing=True)  # type: ignore[misc]
+    signature = [
+        tf.TensorSpec((None, len(network.names)), tf.float32),
+        tf.TensorSpec((None, 4), tf.float32),
+        tf.TensorSpec((None,), tf.int32),
+    ]
+
+    @tf.function(input_signature=signature)  # type: ignore[misc]
     def estimate(jets: Any, momenta: Any, segments: Any) -> Any:
         return network(jets, momenta, segments if network.uses_constituents else None)
 
@@ -204,6 +218,7 @@ def save_checkpoint(state: State, path: Path) -> None:
     """Write a checkpoint; it takes the place of the last one when it is whole."""
     arrays = {f"weight/{i}": value for i, value in enumerate(state.network.get_weights())}
     arrays |= {f"best/{i}": value for i, value in enumerate(state.best)}
+    arrays["running"] = state.running.numpy()
     arrays |= {f"optimizer/{i}": np.asarray(value) for i, value in enumerate(state.optimizer.variables)}
     told = {"best_loss": state.best_loss, "history": state.history}
     unfinished = path.with_name(f"{path.name}.part")
@@ -226,6 +241,7 @@ def load_checkpoint(state: State, path: Path) -> None:
             count = {name: sum(key.startswith(f"{name}/") for key in arrays.files) for name in ("weight", "best")}
             state.network.set_weights([arrays[f"weight/{i}"] for i in range(count["weight"])])
             state.best = [arrays[f"best/{i}"] for i in range(count["best"])]
+            state.running.assign(arrays["running"])
             for i, variable in enumerate(state.optimizer.variables):
                 variable.assign(arrays[f"optimizer/{i}"])
     except (ValueError, KeyError, OSError, EOFError) as error:
@@ -237,8 +253,8 @@ def _functions(
     state: State, prepared: Prepared, settings: TrainingSettings
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """One step of the optimizer, and the terms of the loss without one, both compiled."""
-    network, optimizer = state.network, state.optimizer
-    counts = (prepared.training.n_cells, prepared.training.n_shift_cells)
+    network, optimizer, running = state.network, state.optimizer, state.running
+    n_cells = prepared.training.n_cells
     example = next(batches(prepared.training, settings.fit.batch_events, None, draws=DRAWS, prior=prepared.prior))
     signature = [
         {name: tf.TensorSpec((None, *values.shape[1:]), values.dtype) for name, values in example.items()}
@@ -247,7 +263,8 @@ def _functions(
     @tf.function(input_signature=signature)  # type: ignore[misc]
     def step(batch: Batch) -> dict[str, Any]:
         with tf.GradientTape() as tape:
-            terms = loss_terms(network, batch, settings.loss, counts)
+            terms, sums = loss_terms(network, batch, settings.loss, n_cells, running)
+        running.assign(_MEMORY * running + tf.stop_gradient(sums))
         variables = network.trainable_variables
         gradients = tape.gradient(terms["total"], variables)
         known = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
@@ -256,8 +273,8 @@ def _functions(
         return terms
 
     @tf.function(input_signature=signature)  # type: ignore[misc]
-    def measure(batch: Batch) -> dict[str, Any]:
-        return loss_terms(network, batch, settings.loss, counts)
+    def measure(batch: Batch) -> tuple[dict[str, Any], Any]:
+        return loss_terms(network, batch, settings.loss, n_cells, running)
 
     return step, measure
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from keras import ops
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from models.training.network import CalibrationNetwork
     from models.training.settings import LossSettings
@@ -26,24 +29,26 @@ _SLOPE_COST = 1e-3
 
 
 def loss_terms(
-    network: CalibrationNetwork, batch: Mapping[str, Any], settings: LossSettings, counts: tuple[int, int]
-) -> dict[str, Any]:
-    """Scalars "likelihood", "asymmetry", "constraint" and "total"; a term whose factor is 0 is computed all the same.
+    network: CalibrationNetwork, batch: Mapping[str, Any], settings: LossSettings, n_cells: int, running: Any
+) -> tuple[dict[str, Any], Any]:
+    """Scalars "likelihood", "asymmetry", "constraint" and "total", and the sums of the constraint of this batch.
 
-    `counts` are the numbers of cells of the asymmetry and of the constraint.
+    A term whose factor is 0 is computed all the same. `n_cells` is the number of cells of the asymmetry, `running` has
+    the sums of the constraint of batches before, (n_shift_cells, 3).
     """
     segments = batch["segments"] if network.uses_constituents else None
     latent = network.latent(batch["jets"], batch["momenta"], segments)
     log_factor, _ = network.calibrated(latent, batch["jets"])
     log_pt = ops.log(batch["jets"][:, network.names.index("pt")])
+    constraint, sums = constraint_term(log_factor, batch, settings.shift_tolerance, running)
     terms = {
         "likelihood": likelihood(network, latent, log_pt, batch),
-        "asymmetry": asymmetry_term(log_pt, log_factor, batch, settings.core, counts[0]),
-        "constraint": constraint_term(log_factor, batch, settings.shift_tolerance, counts[1]),
+        "asymmetry": asymmetry_term(log_pt, log_factor, batch, settings.core, n_cells),
+        "constraint": constraint,
     }
     factors = (settings.f1, settings.f2, settings.f3)
     total = sum(f * term for f, term in zip(factors, terms.values(), strict=True) if f > 0)
-    return {**terms, "total": total}
+    return {**terms, "total": total}, sums
 
 
 def likelihood(network: CalibrationNetwork, latent: Any, log_pt: Any, batch: Mapping[str, Any]) -> Any:
@@ -80,13 +85,31 @@ def asymmetry_term(log_pt: Any, log_factor: Any, batch: Mapping[str, Any], core:
     return ops.sum(of_cell * ratio) / ops.maximum(ops.sum(of_cell), 1e-6)
 
 
-def constraint_term(log_factor: Any, batch: Mapping[str, Any], tolerance: float, n_cells: int) -> Any:
-    """Squared shift of the mean log pT of a cell, in units of `tolerance`, mean over cells by weight."""
+def constraint_term(log_factor: Any, batch: Mapping[str, Any], tolerance: float, running: Any) -> tuple[Any, Any]:
+    """Squared shift of the mean log pT of a cell in units of `tolerance`, mean over cells, and the sums of this batch.
+
+    The square of a mean over the few jets of a batch has the variance of their factors in it, which would punish every
+    calibration that is not the same for all jets. So the shift of this batch is multiplied with that of batches before,
+    `running` (n_cells, 3), whose gradient is that of the square and whose noise is small. The slope within a cell counts
+    as well: pushing jets to the middle of their cell leaves its mean where it was.
+
+    The columns of both sums are weight, weight times log factor, and the same times the place within the cell.
+    """
     weight, cell = batch["shift_weight"], batch["shift_cell"]
-    shift = ops.take(log_factor, batch["shift_jet"], axis=0)
-    of_cell = ops.segment_sum(weight, cell, num_segments=n_cells)
-    mean = ops.segment_sum(weight * shift, cell, num_segments=n_cells) / ops.maximum(of_cell, 1e-6)
-    return ops.sum(of_cell * ops.square(mean / tolerance)) / ops.maximum(ops.sum(of_cell), 1e-6)
+    shift = weight * ops.take(log_factor, batch["shift_jet"], axis=0) / tolerance
+    columns = ops.stack([weight, shift, shift * batch["shift_place"]], axis=-1)
+    sums = ops.segment_sum(columns, cell, num_segments=running.shape[0])
+    now = sums[:, 1:] / ops.maximum(sums[:, :1], 1e-6)
+    before = running[:, 1:] / ops.maximum(running[:, :1], 1e-6)
+    square = ops.sum(before * (2.0 * now - before), axis=-1)
+    return ops.sum(sums[:, 0] * square) / ops.maximum(ops.sum(sums[:, 0]), 1e-6), sums
+
+
+def constraint_of_sums(sums: NDArray[np.float64]) -> float:
+    """The constraint of a whole sample from its sums (n_cells, 3), see `constraint_term`."""
+    weight = np.maximum(sums[:, :1], 1e-6)
+    square = np.sum((sums[:, 1:] / weight) ** 2, axis=1)
+    return float(np.average(square, weights=weight[:, 0]))
 
 
 def _gaussian(distance: Any, width: Any) -> Any:

@@ -54,8 +54,9 @@ class Sample:
     is_mc, pair_weight, cell, pair_width
         (n_events,): simulation; weight of the pair, 0 without one; its cell of the asymmetry, and the width of the
         asymmetry in this cell before calibration.
-    shift_cell
-        (n,): cell of the constraint of each jet, -1 for none.
+    shift_cell, shift_place
+        (n,): cell of the constraint of each jet, -1 for none, and its place within in log pt_avg, of mean 0 and
+        variance 1 if jets are spread evenly.
     n_cells, n_shift_cells
         How many cells there are, simulation and data together.
     """
@@ -72,6 +73,7 @@ class Sample:
     cell: Int32Array
     pair_width: Float32Array
     shift_cell: Int32Array
+    shift_place: Float32Array
     n_cells: int
     n_shift_cells: int
 
@@ -136,7 +138,7 @@ def sample_of(table: EventTable, names: tuple[str, ...], fit: FitSettings, loss:
     weight = np.repeat(table.event["weight_truth"].astype(np.float64), np.diff(offsets))
     assert table.constituents is not None  # noqa: S101  put there above
     cells = _cells(table, pair, loss)
-    shift, n_shift = _shift_cells(table, pair, loss, flat["eta"], offsets)
+    shift, shift_place, n_shift = _shift_cells(table, pair, loss, flat["eta"], offsets)
     return Sample(
         names=names,
         features=np.column_stack([flat[name] for name in names]).astype(np.float32),
@@ -150,6 +152,7 @@ def sample_of(table: EventTable, names: tuple[str, ...], fit: FitSettings, loss:
         cell=cells.cell,
         pair_width=cells.width,
         shift_cell=shift,
+        shift_place=shift_place,
         n_cells=cells.count,
         n_shift_cells=n_shift,
     )
@@ -186,7 +189,7 @@ def batch_of(
     """Arrays of some events for one step.
 
     jets (n, n_features); momenta (n_constituents, 4) with the jet of each in `segments`; log_truth and truth_weight
-    (n,); first, second, pair_weight, cell, pair_width, pair_is_mc (n_pairs,); shift_jet, shift_cell, shift_weight.
+    (n,); first, second, pair_weight, cell, pair_width, pair_is_mc (n_pairs,); shift_jet, shift_cell, shift_place, shift_weight.
     """
     counts = np.diff(sample.offsets)[events]
     offsets = offsets_of(counts)
@@ -210,6 +213,7 @@ def batch_of(
         "pair_is_mc": sample.is_mc[events][is_pair].astype(np.float32),
         "shift_jet": shifted,
         "shift_cell": sample.shift_cell[rows][shifted],
+        "shift_place": sample.shift_place[rows][shifted],
         "shift_weight": np.repeat(sample.pair_weight[events], counts)[shifted].astype(np.float32),
     }
     if draws and prior is not None:
@@ -300,7 +304,7 @@ class _Cells:
 
 def _cells(table: EventTable, pair: BoolArray, loss: LossSettings) -> _Cells:
     """Cell of each pair and the robust width of its asymmetry; data have cells of their own."""
-    place, n_pt = _pt_place(table, pair, loss.pt_bins)
+    place, _, n_pt = _pt_place(table, pair, loss.pt_bins)
     eta = np.abs(np.nan_to_num(table.jets["eta"][:, :2])).max(axis=1)
     n_eta = len(loss.abs_eta_edges) - 1
     eta_place = np.clip(np.searchsorted(loss.abs_eta_edges, eta, side="right") - 1, 0, n_eta - 1)
@@ -316,26 +320,31 @@ def _cells(table: EventTable, pair: BoolArray, loss: LossSettings) -> _Cells:
 
 def _shift_cells(
     table: EventTable, pair: BoolArray, loss: LossSettings, eta: AnyArray, offsets: Int64Array
-) -> tuple[Int32Array, int]:
-    """Cell of the constraint of each jet of a pair, -1 for others, and how many there are."""
-    place, n_pt = _pt_place(table, pair, loss.shift_bins)
+) -> tuple[Int32Array, Float32Array, int]:
+    """Cell of the constraint of each jet of a pair, -1 for others, its place there, and how many cells there are.
+
+    The two jets of an event never share a cell: at a given pt_avg one is up where the other is down.
+    """
+    place, within_cell, n_pt = _pt_place(table, pair, loss.shift_bins)
     counts = np.diff(offsets)
     event = np.repeat(np.arange(len(table)), counts)
     within = np.arange(len(eta)) - offsets[event]
     n_eta = len(loss.abs_eta_edges) - 1
     eta_place = np.clip(np.searchsorted(loss.abs_eta_edges, np.abs(eta), side="right") - 1, 0, n_eta - 1)
-    kind = n_pt * n_eta * ~table.event["is_mc"][event]
-    cell = np.where(pair[event] & (within < 2), place[event] * n_eta + eta_place + kind, -1)
-    return cell.astype(np.int32), 2 * n_pt * n_eta
+    kind = 2 * np.where(table.event["is_mc"][event], 0, 1) + within
+    cell = np.where(pair[event] & (within < 2), (kind * n_pt + place[event]) * n_eta + eta_place, -1)
+    return cell.astype(np.int32), within_cell[event].astype(np.float32), 4 * n_pt * n_eta
 
 
-def _pt_place(table: EventTable, pair: BoolArray, n_bins: int) -> tuple[Int64Array, int]:
-    """Bin of log pt_avg of each event, and how many there are."""
+def _pt_place(table: EventTable, pair: BoolArray, n_bins: int) -> tuple[Int64Array, Float64Array, int]:
+    """Bin of log pt_avg of each event, its place there of variance 1, and how many bins there are."""
     log_pt = np.log(np.where(pair, table.event["pt_avg"], 1.0).astype(np.float64))
     if not pair.any():
-        return np.zeros(len(pair), np.int64), 1
+        return np.zeros(len(pair), np.int64), np.zeros(len(pair)), 1
     low, high = log_pt[pair].min(), log_pt[pair].max() + 1e-6
-    return np.clip(((log_pt - low) / (high - low) * n_bins).astype(np.int64), 0, n_bins - 1), n_bins
+    exact = (log_pt - low) / (high - low) * n_bins
+    place = np.clip(exact.astype(np.int64), 0, n_bins - 1)
+    return place, np.where(pair, (exact - place - 0.5) * np.sqrt(12), 0.0), n_bins
 
 
 def _with_empty_constituents(table: EventTable) -> EventTable:

@@ -64,7 +64,7 @@ class LossSettings:
     data
         Whether dijets of data, which have no truth, take part in asymmetry and constraint.
     shift_tolerance
-        A shift of the mean log pT in a cell that costs 1.
+        A shift of the mean log pT in a cell that costs 1; smaller ones make the term stronger and noisier.
     max_abs_eta
         Both jets of a pair are below it.
     pt_bins, shift_bins
@@ -79,10 +79,10 @@ class LossSettings:
     f2: float = 1.0
     f3: float = 1.0
     data: bool = True
-    shift_tolerance: float = 0.02
+    shift_tolerance: float = 0.1
     max_abs_eta: float = 2.5
     pt_bins: int = 10
-    shift_bins: int = 20
+    shift_bins: int = 12
     abs_eta_edges: tuple[float, ...] = (0.0, 0.8, 1.3, 2.5)
     core: float = 1.5
 
