@@ -196,6 +196,110 @@ def generate(*, no_underlying_event: bool, **options: Any) -> int:
     return 0
 
 
+@cli.group()
+def table() -> None:
+    """Write the table that something is trained on."""
+
+
+@table.command(name="calibration")
+@click.option("--fileset", type=EXISTING_FILE, required=True, help="Datasets and their files, JSON or YAML.")
+@click.option("--config", type=EXISTING_FILE, help="Settings in YAML; those of a run count as far as they concern it.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Parquet file.")
+@click.option("-e", "--executor", type=click.Choice(EXECUTORS), help="What spreads the work  [futures].")
+@click.option("-j", "--workers", type=click.IntRange(1), help="Processes  [one per core].")
+@click.option("--chunksize", type=click.IntRange(1), help="Events in a chunk  [100000].")
+@click.option("--overwrite", is_flag=True, help="Replace a table that is there.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.argument("changes", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
+def table_calibration(
+    fileset: Path,
+    config: Path | None,
+    output: Path,
+    changes: tuple[str, ...],
+    *,
+    overwrite: bool,
+    debug: bool,  # noqa: ARG001  main looks for it
+    **options: Any,
+) -> int:
+    """Write the training table of the jet calibration: whole events with jets, constituents, truth and weights.
+
+    Data take part without truth. A table that was interrupted goes on from its finished chunks.
+    """
+    from processors.fileset import load_fileset
+    from processors.settings_file import merged_values, own_sections, settings_from
+    from processors.training_table import TableSettings, look, summary_lines, write_table
+    from report.run_settings import RunSettings
+
+    if output.exists() and not overwrite:
+        raise InputError(f"--output {output} exists; say --overwrite or name another file")
+    values = merged_values(config, changes, {f"execution.{name}": value for name, value in options.items()})
+    values = own_sections(values, TableSettings, RunSettings)
+    _start_workers(values.get("execution") or {})
+    settings = settings_from(TableSettings, values, f"{config} or the command line" if config else "the command line")
+    output.absolute().parent.mkdir(parents=True, exist_ok=True)
+    facts, outcome = write_table(look(load_fileset(fileset), settings), settings, output)
+    for line in summary_lines(facts):
+        click.echo(line)
+    click.echo(f"Table written: {output}")
+    return INCOMPLETE if outcome.lost else 0
+
+
+@cli.group()
+def train() -> None:
+    """Train a network."""
+
+
+@train.command(name="calibration")
+@click.option("--table", "tables", type=EXISTING_FILE, required=True, multiple=True, help="Training table; may repeat.")
+@click.option("--test", type=EXISTING_FILE, multiple=True, help="Table to judge with  [events held out of --table].")
+@click.option("--config", type=EXISTING_FILE, help="Settings in YAML.")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder.")
+@click.option("--epochs", type=click.IntRange(1), help="At most so many  [30].")
+@click.option("--seed", type=click.IntRange(0), help="The same seed gives the same network.")
+@click.option("--study", is_flag=True, help="Train every variant, and write the table that compares them.")
+@click.option("--only", multiple=True, help="Of the study, only this variant; may repeat.")
+@click.option("--resume", is_flag=True, help="Go on with an unfinished training from its last epoch.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier training in --output.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.argument("changes", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
+def train_calibration(
+    tables: tuple[Path, ...],
+    test: tuple[Path, ...],
+    config: Path | None,
+    output: Path,
+    changes: tuple[str, ...],
+    *,
+    study: bool,
+    only: tuple[str, ...],
+    resume: bool,
+    overwrite: bool,
+    debug: bool,  # noqa: ARG001  main looks for it
+    **options: Any,
+) -> int:
+    """Train the jet calibration; writes network, card, metrics, tables and plots.
+
+    Settings are those of `models.training.settings`, for example loss.f2=0 or network.head=ansatz.
+    """
+    from models.training.settings import TrainingSettings
+    from processors.settings_file import merged_values, settings_from
+
+    values = merged_values(config, changes, {f"fit.{name}": value for name, value in options.items()})
+    settings = settings_from(TrainingSettings, values, f"{config} or the command line" if config else "the command line")
+    try:
+        from models.training import command
+    except ModuleNotFoundError as error:
+        raise InputError(f"training needs {error.name}: pip install 'jetbalance[train]'") from None
+    try:
+        lines = command.run(
+            tables, test, settings, output, only=only if study else None, resume=resume, overwrite=overwrite
+        )
+    except command.RefusedError as error:
+        raise InputError(str(error)) from None
+    for line in lines:
+        click.echo(line)
+    return 0
+
+
 @cli.command(name="report")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--config", type=EXISTING_FILE, help="Settings in YAML, of which `report` counts.")

@@ -55,6 +55,12 @@ def settings_from(kind: type[Settings], values: Mapping[str, Any], where: str) -
     return build(kind, values, where)
 
 
+def own_sections(values: Mapping[str, Any], kind: type, other: type) -> Values:
+    """Values without the top-level keys that are of `other` and not of `kind`, so that both may share a file."""
+    own, others = get_type_hints(kind), get_type_hints(other)
+    return {key: value for key, value in values.items() if key in own or key not in others}
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """Dotted key and value of `a.b=c`; the value is YAML, so that 0.3, [1, 2], true and null mean what they say."""
     key, equals, value = text.partition("=")

@@ -12,5 +12,7 @@ closure              what makes the mean response 1 and the width right, fitted 
 sequential           the global-sequential correction, a baseline without a network
 export               network and closure -> ONNX and its card
 assessment           metrics, tables and plots of a trained calibration
-study                many trainings -> one table
+pipeline             tables -> a calibration in a folder, and the study of many trainings
+quiet                silence for libraries that write whatever they are told
+command              what `analysis.py train calibration` calls: checks, progress, words
 """

@@ -6,8 +6,6 @@ Inputs are columns of jets (n, n_features) and constituents (n, any, 4); the out
 
 from __future__ import annotations
 
-import io
-import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from keras import ops
 
 from models.card import ModelCard, card_path, units_of, write_card
 from models.features import CONSTITUENT_COLUMNS, MAX_CONSTITUENTS
+from models.training.quiet import silenced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,7 +95,9 @@ def export(
 def to_onnx(calibration: Calibration) -> Any:
     """The ONNX model of a calibration."""
     import onnx
-    import tf2onnx
+
+    with silenced():
+        import tf2onnx
 
     network = calibration.network
     signature = [tf.TensorSpec((None, len(network.names)), tf.float32, name=JETS)]
@@ -108,7 +109,7 @@ def to_onnx(calibration: Calibration) -> Any:
         return tf.identity(calibration(jets, momenta), name=OUTPUT)
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    with contextlib.redirect_stderr(io.StringIO()):
+    with silenced():
         model, _ = tf2onnx.convert.from_function(graph, input_signature=signature, opset=OPSET)
     _rename(model)
     onnx.checker.check_model(model)

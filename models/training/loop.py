@@ -148,7 +148,7 @@ def start(prepared: Prepared, settings: TrainingSettings) -> State:
     network.columns.adapt(*standardisation(training, np.clip(scaled, -1e4, 1e4)))
     optimizer = keras.optimizers.Adam(settings.fit.learning_rate, global_clipnorm=_GRADIENT_NORM)
     optimizer.build(network.trainable_variables)
-    running = tf.Variable(tf.zeros((prepared.training.n_shift_cells, 3)), trainable=False)
+    running = tf.Variable(tf.zeros((prepared.training.n_shift_cells, 6)), trainable=False)
     return State(network, optimizer, running=running)
 
 

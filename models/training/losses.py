@@ -34,7 +34,7 @@ def loss_terms(
     """Scalars "likelihood", "asymmetry", "constraint" and "total", and the sums of the constraint of this batch.
 
     A term whose factor is 0 is computed all the same. `n_cells` is the number of cells of the asymmetry, `running` has
-    the sums of the constraint of batches before, (n_shift_cells, 3).
+    the sums of the constraint of batches before, (n_shift_cells, 6).
     """
     segments = batch["segments"] if network.uses_constituents else None
     latent = network.latent(batch["jets"], batch["momenta"], segments)
@@ -90,26 +90,32 @@ def constraint_term(log_factor: Any, batch: Mapping[str, Any], tolerance: float,
 
     The square of a mean over the few jets of a batch has the variance of their factors in it, which would punish every
     calibration that is not the same for all jets. So the shift of this batch is multiplied with that of batches before,
-    `running` (n_cells, 3), whose gradient is that of the square and whose noise is small. The slope within a cell counts
+    `running` (n_cells, 6), whose gradient is that of the square and whose noise is small. The slope within a cell counts
     as well: pushing jets to the middle of their cell leaves its mean where it was.
 
-    The columns of both sums are weight, weight times log factor, and the same times the place within the cell.
+    The columns of both sums are weight, weight times log factor, the same times the place within the cell, and the
+    squares of all three.
     """
     weight, cell = batch["shift_weight"], batch["shift_cell"]
     shift = weight * ops.take(log_factor, batch["shift_jet"], axis=0) / tolerance
-    columns = ops.stack([weight, shift, shift * batch["shift_place"]], axis=-1)
+    inner = shift * batch["shift_place"]
+    columns = ops.stack([weight, shift, inner, weight * weight, shift * shift, inner * inner], axis=-1)
     sums = ops.segment_sum(columns, cell, num_segments=running.shape[0])
-    now = sums[:, 1:] / ops.maximum(sums[:, :1], 1e-6)
-    before = running[:, 1:] / ops.maximum(running[:, :1], 1e-6)
+    now = sums[:, 1:3] / ops.maximum(sums[:, :1], 1e-6)
+    before = running[:, 1:3] / ops.maximum(running[:, :1], 1e-6)
     square = ops.sum(before * (2.0 * now - before), axis=-1)
     return ops.sum(sums[:, 0] * square) / ops.maximum(ops.sum(sums[:, 0]), 1e-6), sums
 
 
 def constraint_of_sums(sums: NDArray[np.float64]) -> float:
-    """The constraint of a whole sample from its sums (n_cells, 3), see `constraint_term`."""
-    weight = np.maximum(sums[:, :1], 1e-6)
-    square = np.sum((sums[:, 1:] / weight) ** 2, axis=1)
-    return float(np.average(square, weights=weight[:, 0]))
+    """The constraint of a whole sample from its sums (n_cells, 6), see `constraint_term`.
+
+    Squared means are estimated without bias, from products of different jets; the result may be slightly negative.
+    """
+    pairs = sums[:, :1] ** 2 - sums[:, 3:4]
+    square = np.sum((sums[:, 1:3] ** 2 - sums[:, 4:]) / np.maximum(pairs, 1e-6), axis=1)
+    weight = np.where(pairs[:, 0] > 0.1 * sums[:, 0] ** 2, sums[:, 0], 0.0)
+    return float(np.sum(weight * square) / max(weight.sum(), 1e-6))
 
 
 def _gaussian(distance: Any, width: Any) -> Any:

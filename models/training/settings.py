@@ -82,7 +82,7 @@ class LossSettings:
     shift_tolerance: float = 0.1
     max_abs_eta: float = 2.5
     pt_bins: int = 10
-    shift_bins: int = 12
+    shift_bins: int = 8
     abs_eta_edges: tuple[float, ...] = (0.0, 0.8, 1.3, 2.5)
     core: float = 1.5
 

@@ -1,0 +1,282 @@
+"""Metrics, tables and plots of calibrations on events they were not trained on.
+
+A candidate is a name with the log factor of every jet of the test sample, and the predicted width where it has one.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.evaluation import (
+    ResponseMap,
+    asymmetries,
+    gain,
+    gaussian_core,
+    in_situ_gain,
+    pull_core,
+    response_map,
+    reweighted,
+    summary,
+    tolerances,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from models.evaluation import Float64Array, InSituGain
+    from models.training.samples import Sample
+    from models.training.settings import EvaluationSettings
+
+PLAIN = "none"
+SEQUENTIAL = "sequential"
+POWERS = (-1.0, 1.0)
+IN_SITU_MIN_PT = 100.0
+REGIONS: Mapping[str, float] = {"central": 0.8, "tracker": 2.5}
+"""Largest |eta| of both jets of a pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A calibration applied to the test sample: `log_factor` (n_jets,), and relative `width` (n_jets,) or None."""
+
+    name: str
+    log_factor: Float64Array
+    width: Float64Array | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What came out for each candidate, by name: numbers for the table, response maps, and in-situ gains by place."""
+
+    numbers: Mapping[str, Mapping[str, float]]
+    maps: Mapping[str, ResponseMap]
+    in_situ: Mapping[str, Mapping[str, InSituGain]]
+
+
+def assess(sample: Sample, candidates: Sequence[Candidate], settings: EvaluationSettings) -> Assessment:
+    """Every number there is for candidates on the events of a test sample; the first one is the uncalibrated one."""
+    edges = (settings.abs_eta_edges, settings.pt_edges)
+    used = sample.truth_weight > 0
+    truth, eta, weight = sample.truth_pt[used], sample.abs_eta_truth[used], sample.truth_weight[used]
+    calibrated = {each.name: sample.pt[used] * np.exp(each.log_factor[used]) for each in candidates}
+    maps = {name: response_map(pt, truth, eta, edges, weight) for name, pt in calibrated.items()}
+    numbers = summary(maps, settings.pt_edges, settings.abs_eta_edges)
+    in_situ = {each.name: _in_situ(sample, each, settings.replicas) for each in candidates}
+    limit = tolerances(settings.pt_edges, settings.abs_eta_edges)
+    for each in candidates:
+        told = numbers[each.name]
+        for power in POWERS:
+            found = response_map(calibrated[each.name], truth, eta, edges, reweighted(truth, weight, power))
+            told[f"worst_closure_pt{power:+.0f}"] = _worst(found, limit)
+        if each.width is not None:
+            core = pull_core(calibrated[each.name], truth, each.width[used], weight)
+            told["pull_mean"], told["pull_width"], told["pull_width_error"] = core.mean, core.width, core.width_error
+        if SEQUENTIAL in maps:
+            told["gain_over_sequential"], told["gain_over_sequential_error"] = _over(maps[each.name], maps[SEQUENTIAL], settings)
+        for place, found_gain in in_situ[each.name].items():
+            told[f"ratio_{place}"], told[f"ratio_{place}_error"] = found_gain.ratio, found_gain.ratio_error
+            told[f"share_{place}"], told[f"share_{place}_error"] = found_gain.share, found_gain.share_error
+        told["mean_shift_data"] = _mean_shift(sample, each, is_mc=False)
+        told["mean_shift_simulation"] = _mean_shift(sample, each, is_mc=True)
+        told.update(each.facts)
+    return Assessment(numbers, maps, in_situ)
+
+
+def write_assessment(found: Assessment, settings: EvaluationSettings, folder: Path, stem: str = "metrics") -> None:
+    """JSON with everything, and a table of the numbers as CSV."""
+    document = {
+        "pt_edges": list(settings.pt_edges),
+        "abs_eta_edges": list(settings.abs_eta_edges),
+        "numbers": {name: {k: _plain(v) for k, v in told.items()} for name, told in found.numbers.items()},
+        "maps": {name: each.as_lists() for name, each in found.maps.items()},
+        "in_situ": {
+            name: {place: {k: _plain(v) for k, v in asdict(each).items()} for place, each in told.items()}
+            for name, told in found.in_situ.items()
+        },
+    }
+    (folder / f"{stem}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    columns = list(dict.fromkeys(key for told in found.numbers.values() for key in told))
+    with (folder / f"{stem}.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["calibration", *columns])
+        for name, told in found.numbers.items():
+            writer.writerow([name, *(_rounded(told.get(column)) for column in columns)])
+
+
+def table_rows(found: Assessment) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the study table, for the console and for Markdown."""
+    header = [
+        "calibration", "JER gain |eta|<0.8", "JER gain |eta|<2.5", "over GSC", "worst closure", "pT^-1", "pT^+1",
+        "pull", "sigma_A sim", "share sim", "sigma_A data", "shift data",
+    ]  # fmt: skip
+    rows = []
+    for name, told in found.numbers.items():
+        rows.append(
+            [
+                name,
+                _percent(told, "gain_central"),
+                _percent(told, "gain_tracker"),
+                _percent(told, "gain_over_sequential"),
+                _percent(told, "worst_closure", error=False),
+                _percent(told, "worst_closure_pt-1", error=False),
+                _percent(told, "worst_closure_pt+1", error=False),
+                _number(told, "pull_width"),
+                _number(told, "ratio_simulation_central"),
+                _number(told, "share_simulation_central"),
+                _number(told, "ratio_data_central"),
+                _percent(told, "mean_shift_data", error=False),
+            ]
+        )
+    return header, rows
+
+
+def markdown(found: Assessment) -> str:
+    """The study table in Markdown."""
+    header, rows = table_rows(found)
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _in_situ(sample: Sample, candidate: Candidate, replicas: int) -> dict[str, InSituGain]:
+    """Gains by kind of events and region; no entry where there are no pairs."""
+    found = {}
+    for word, is_mc in (("simulation", True), ("data", False)):
+        first = sample.pairs(is_mc=is_mc)
+        if not len(first):
+            continue
+        weight = sample.pair_weight[sample.pair_weight > 0]
+        weight = sample.pair_weight[(sample.pair_weight > 0) & (sample.is_mc == is_mc)]
+        pt, factor = sample.pt, np.exp(candidate.log_factor)
+        before = asymmetries(pt[first], pt[first + 1])
+        after = asymmetries((pt * factor)[first], (pt * factor)[first + 1])
+        truth = asymmetries(sample.truth_pt[first], sample.truth_pt[first + 1]) if is_mc else None
+        hard = 0.5 * (pt[first] + pt[first + 1]) > IN_SITU_MIN_PT
+        for region, limit in REGIONS.items():
+            chosen = hard & (np.maximum(sample.abs_eta[first], sample.abs_eta[first + 1]) < limit)
+            of_truth = None if truth is None else truth[chosen]
+            found[f"{word}_{region}"] = in_situ_gain(before[chosen], after[chosen], of_truth, weight[chosen], replicas)
+    return found
+
+
+def _mean_shift(sample: Sample, candidate: Candidate, *, is_mc: bool) -> float:
+    """Largest shift of the mean pT by the calibration in bins of uncalibrated pt_avg; nan without pairs."""
+    first = sample.pairs(is_mc=is_mc)
+    if len(first) < 100:
+        return math.nan
+    pt = sample.pt
+    total = pt[first] + pt[first + 1]
+    factor = np.exp(candidate.log_factor)
+    shift = ((pt * factor)[first] + (pt * factor)[first + 1]) / total - 1
+    edges = np.quantile(total, np.linspace(0, 1, 7))
+    place = np.clip(np.searchsorted(edges, total, side="right") - 1, 0, 5)
+    return float(np.max(np.abs([np.median(shift[place == i]) for i in range(6)])))
+
+
+def _worst(found: ResponseMap, limit: Float64Array) -> float:
+    strict = np.isfinite(found.mean) & (limit < 0.01)
+    return float(np.max(np.abs(found.mean - 1)[strict])) if strict.any() else math.nan
+
+
+def _over(better: ResponseMap, worse: ResponseMap, settings: EvaluationSettings) -> tuple[float, float]:
+    low_pt, high_eta = np.array(settings.pt_edges[:-1]), np.array(settings.abs_eta_edges[1:])[:, None]
+    return gain(better, worse, (high_eta <= 2.5) & (low_pt >= 60))
+
+
+def _percent(told: Mapping[str, float], name: str, *, error: bool = True) -> str:
+    value = told.get(name, math.nan)
+    if not math.isfinite(value):
+        return "-"
+    spread = told.get(f"{name}_error", math.nan)
+    return f"{100 * value:.1f} ± {100 * spread:.1f} %" if error and math.isfinite(spread) else f"{100 * value:.2f} %"
+
+
+def _number(told: Mapping[str, float], name: str) -> str:
+    value, spread = told.get(name, math.nan), told.get(f"{name}_error", math.nan)
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.3f} ± {spread:.3f}" if math.isfinite(spread) else f"{value:.3f}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def _rounded(value: float | None) -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
+
+
+def draw_learning_curve(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Terms of the loss against the epoch, for training and validation."""
+    figure, axes = _figure(2, 2)
+    epochs = [row["epoch"] for row in history]
+    for axis, name in zip(axes, ("total", "likelihood", "asymmetry", "constraint"), strict=True):
+        axis.plot(epochs, [row[name] for row in history], label="training")
+        axis.plot(epochs, [row[f"validation_{name}"] for row in history], label="validation")
+        axis.set(xlabel="epoch", ylabel=name)
+    axes[0].legend()
+    _save(figure, path)
+
+
+def draw_resolution(found: Assessment, settings: EvaluationSettings, path: Path) -> None:
+    """Resolution against true pT in each |eta| bin, one line per calibration."""
+    _draw_rows(found, settings, path, "resolution", "width of the response / slope")
+
+
+def draw_closure(found: Assessment, settings: EvaluationSettings, path: Path) -> None:
+    """Mean response against true pT in each |eta| bin, one line per calibration."""
+    _draw_rows(found, settings, path, "mean", "mean response (core)")
+
+
+def _draw_rows(found: Assessment, settings: EvaluationSettings, path: Path, quantity: str, label: str) -> None:
+    eta, edges = settings.abs_eta_edges, np.array(settings.pt_edges)
+    n = len(eta) - 1
+    figure, axes = _figure(math.ceil(n / 3), min(n, 3))
+    for i, axis in enumerate(axes[:n]):
+        for name, each in found.maps.items():
+            values, errors = getattr(each, quantity)[i], getattr(each, f"{quantity}_error")[i]
+            axis.errorbar(np.sqrt(edges[1:] * edges[:-1]), values, errors, label=name, marker="o", ms=3, lw=1)
+        axis.set(xscale="log", xlabel="true pT [GeV]", ylabel=label, title=f"{eta[i]:g} < |eta| < {eta[i + 1]:g}")
+        if quantity == "mean":
+            axis.axhspan(0.995, 1.005, color="0.9")
+            axis.set_ylim(0.96, 1.04)
+        else:
+            axis.set_ylim(bottom=0.0)
+    axes[0].legend(fontsize="x-small")
+    _save(figure, path)
+
+
+def _figure(rows: int, columns: int) -> tuple[Any, list[Any]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(axes.ravel())
+
+
+def _save(figure: Any, path: Path) -> None:
+    for ending in (".png", ".pdf"):
+        figure.savefig(path.with_suffix(ending), metadata={"CreationDate": None} if ending == ".pdf" else None)
+
+
+__all__ = [
+    "Assessment",
+    "Candidate",
+    "assess",
+    "draw_closure",
+    "draw_learning_curve",
+    "draw_resolution",
+    "gaussian_core",
+    "markdown",
+    "table_rows",
+    "write_assessment",
+]
