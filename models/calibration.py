@@ -75,7 +75,9 @@ class CalibrationModel:
                 n = None if constituents is None else len(constituents)
                 raise ValueError(f"{self.model.path} needs constituents of {len(matrix)} jets, got {n}")
             usable &= _are_finite(constituents)
-            chosen = constituents.limited(card.max_constituents).take(np.flatnonzero(usable))
+            chosen = constituents.limited(card.max_constituents)
+            if not usable.all():
+                chosen = chosen.take(np.flatnonzero(usable))
             names = (self._jet_input, card.constituent_input, card.output)
             length = card.max_constituents if card.pads_all else None
             rows = self.model.with_constituents(given[usable], _columns_of(chosen, card), names, length)

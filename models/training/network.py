@@ -211,15 +211,17 @@ class CalibrationNetwork(keras.Model):
     def _pooled(self, jets: Any, momenta: Any) -> Any:
         """Sums over constituents (n, n_constituents, 4), those with pt = 0 masked."""
         pt = momenta[..., 3]
-        mask = ops.cast(pt > 0.0, "float32")
         total = ops.sum(pt, axis=1, keepdims=True)
         eta, phi = (ops.expand_dims(jets[:, self.names.index(name)], -1) for name in ("eta", "phi"))
-        values = self._of_each(self.places(momenta, eta, phi, total))
-        share = ops.expand_dims(pt / ops.maximum(total, 1e-6), -1)
-        sums = [ops.sum(values * share, axis=1)]
+        columns = self.places(ops.transpose(momenta, (2, 0, 1)), eta, phi, total)
+        # layers on rows of a matrix have their bias and activation fused, and a sum with weights is a product
+        values = self._of_each(ops.transpose(ops.reshape(columns, (columns.shape[0], -1))))
+        values = ops.reshape(values, (-1, ops.shape(momenta)[1], self.settings.constituent_units[-1]))
+        weights = [pt / ops.maximum(total, 1e-6)]
         if self.sees_pt:
-            sums.append(ops.sum(values * ops.expand_dims(mask, -1), axis=1) / _POOL_SCALE)
-        return ops.concatenate(sums, axis=-1)
+            weights.append(ops.cast(pt > 0.0, "float32") / _POOL_SCALE)
+        sums = ops.matmul(ops.stack(weights, axis=1), values)
+        return ops.reshape(sums, (-1, len(weights) * self.settings.constituent_units[-1]))
 
     def _pooled_flat(self, jets: Any, momenta: Any, segments: Any) -> Any:
         """The same for constituents (n_constituents, 4) with the jet of each in `segments`."""
@@ -228,7 +230,8 @@ class CalibrationNetwork(keras.Model):
         total = ops.segment_sum(pt, segments, num_segments=n)
         of_jet = ops.stack([jets[:, self.names.index("eta")], jets[:, self.names.index("phi")], total], axis=-1)
         of_each = ops.take(of_jet, segments, axis=0)
-        values = self._of_each(self.places(momenta, of_each[:, 0], of_each[:, 1], of_each[:, 2]))
+        columns = self.places(ops.transpose(momenta), of_each[:, 0], of_each[:, 1], of_each[:, 2])
+        values = self._of_each(ops.transpose(columns))
         share = ops.expand_dims(pt / ops.maximum(of_each[:, 2], 1e-6), -1)
         weighted = [values * share, *([values / _POOL_SCALE] if self.sees_pt else [])]
         return ops.concatenate([ops.segment_sum(each, segments, num_segments=n) for each in weighted], axis=-1)

@@ -42,7 +42,7 @@ class NetworkSettings:
     head_units: tuple[int, ...] = (32,)
     eta_edges: tuple[float, ...] = (0.0, 0.8, 1.3, 2.0, 2.5, 3.2, 5.2)
     radius: float = 0.4
-    iterations: int = 5
+    iterations: int = 4
 
     def __post_init__(self) -> None:
         """Refuse a network without layers."""
