@@ -23,8 +23,8 @@ THREADS = "JETBALANCE_THREADS"
 
 # Rows at a time: the activations of a small network stay in a second-level cache.
 BATCH_ROWS = 1024
-# Constituents at a time, zeros included: the activations of 64 units are two megabytes.
-BATCH_CONSTITUENTS = 8192
+# Constituents at a time, zeros included: the activations of 64 units are one megabyte.
+BATCH_CONSTITUENTS = 4096
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,12 +86,15 @@ class CalibrationNetwork(keras.Model):
             self.whole = [
                 keras.layers.Dense(n, activation="silu", name=f"jet_{i}") for i, n in enumerate(settings.jet_units)
             ]
-        self.behind = [
-            keras.layers.Dense(n, activation="silu", name=f"head_{i}") for i, n in enumerate(settings.head_units)
-        ]
-        n_out = {"inversion": 2, "regression": 2, "mixture": 2 + 3 * _TAILS, "ansatz": 1}[settings.head]
-        self.last = keras.layers.Dense(n_out, kernel_initializer="zeros", name="last")
-        self.direct = keras.layers.Dense(3, kernel_initializer="zeros", name="direct")
+        # the first layer of a head is a sum over what is known of the jet, computed once, and over the true pT
+        first, *more = settings.head_units
+        self.known = keras.layers.Dense(first, name="head_known")
+        self.truth = keras.layers.Dense(first, use_bias=False, name="head_truth")
+        self.behind = [keras.layers.Dense(n, activation="silu", name=f"head_{i}") for i, n in enumerate(more)]
+        self.centre, self.spread, self.tails, self.direct = (
+            keras.layers.Dense(n, kernel_initializer="zeros", name=name)
+            for n, name in ((1, "centre"), (1, "spread"), (3 * _TAILS, "tails"), (3, "direct"))
+        )
 
     def build(self, *_: Any) -> None:
         """Give every layer its weights, by two jets."""
@@ -138,19 +141,19 @@ class CalibrationNetwork(keras.Model):
         if self.settings.head == "ansatz":
             shift, _, _ = self._direct(latent)
             return shift, ops.sqrt(-1.0 / self._curvature(latent, log_pt + shift))
-        raw = self.last(self._hidden(latent))
-        return self._centre(raw[:, 0]), self._width(raw[:, 1])
+        hidden = self._hidden(self.known(latent))
+        return self._centre(hidden)[:, 0], self._width(hidden)[:, 0]
 
     def response(self, latent: Any, log_truth: Any) -> tuple[Any, Any]:
         """Log response at a true pT and its width, (n,) each, of the head "inversion"."""
-        raw = self.last(self._hidden(latent, log_truth))
-        return self._centre(raw[:, 0]), self._width(raw[:, 1])
+        hidden = self._hidden(self.known(latent), ops.expand_dims(log_truth, -1))
+        return self._centre(hidden)[:, 0], self._width(hidden)[:, 0]
 
     def components(self, latent: Any) -> tuple[Any, Any, Any]:
         """Shares, centres and widths (n, 3) of the head "mixture", the core first; in log true pt/pt."""
-        raw = self.last(self._hidden(latent))
-        centre, width = self._centre(raw[:, :1]), self._width(raw[:, 1:2])
-        share, offset, wider = (raw[:, 2 + i * _TAILS : 2 + (i + 1) * _TAILS] for i in range(3))
+        hidden = self._hidden(self.known(latent))
+        centre, width, raw = self._centre(hidden), self._width(hidden), self.tails(hidden)
+        share, offset, wider = (raw[:, i * _TAILS : (i + 1) * _TAILS] for i in range(3))
         # the core is the largest and the narrowest component
         tail = (1.0 - _CORE_SHARE) * ops.softmax(ops.concatenate([ops.ones_like(centre), share], axis=-1), axis=-1)
         shares = ops.concatenate([_CORE_SHARE + tail[:, :1], tail[:, 1:]], axis=-1)
@@ -168,37 +171,44 @@ class CalibrationNetwork(keras.Model):
 
     def _inverted(self, latent: Any, log_pt: Any) -> tuple[Any, Any]:
         """Fixed-point solution of log true pt + log response(true pt) = log pt."""
-        response, width = self.response(latent, log_pt)
+        known, log_pt = self.known(latent), ops.expand_dims(log_pt, -1)
+        hidden = self._hidden(known, log_pt)
         for _ in range(self.settings.iterations):
-            response, width = self.response(latent, log_pt - response)
-        return -response, width
+            hidden = self._hidden(known, log_pt - self._centre(hidden))
+        return -self._centre(hidden)[:, 0], self._width(hidden)[:, 0]
 
     def _direct(self, latent: Any) -> tuple[Any, Any, Any]:
         """B - log pt, A and D of the Gaussian Ansatz."""
         raw = self.direct(latent)
-        return self._centre(raw[:, 0]), raw[:, 1], raw[:, 2] / self.scales.width
+        return self._positive(raw[:, 0]), raw[:, 1], raw[:, 2] / self.scales.width
 
     def _curvature(self, latent: Any, log_truth: Any) -> Any:
         """C < 0 of the Gaussian Ansatz, -1/width^2."""
-        width = self._width(self.last(self._hidden(latent, log_truth))[:, 0])
+        width = self._width(self._hidden(self.known(latent), ops.expand_dims(log_truth, -1)))[:, 0]
         return -1.0 / (width * width)
 
-    def _hidden(self, latent: Any, log_truth: Any = None) -> Any:
-        values = latent
+    def _hidden(self, known: Any, log_truth: Any = None) -> Any:
+        """Last hidden layer, from what `self.known` gave and a log true pT (n, 1)."""
+        values = known
         if log_truth is not None:
             scaled = (log_truth - self.scales.log_pt) / self.scales.spread
-            values = ops.concatenate([latent, ops.expand_dims(ops.clip(scaled, -3.0, 3.0), -1)], axis=-1)
+            values = known + self.truth(ops.clip(scaled, -3.0, 3.0))
+        values = ops.silu(values)
         for layer in self.behind:
             values = layer(values)
         return values
 
-    def _centre(self, raw: Any) -> Any:
+    def _centre(self, hidden: Any) -> Any:
+        """Centre of the target, (n, 1)."""
+        return self._positive(self.centre(hidden))
+
+    def _positive(self, raw: Any) -> Any:
         """Logarithm of a positive factor: 0 gives 0, and steps are those of the standardised target."""
         return ops.log(ops.softplus(UNIT + self.scales.width / (1.0 - math.exp(-1.0)) * raw) + 1e-6)
 
-    def _width(self, raw: Any) -> Any:
-        """A positive width: 0 gives the typical one."""
-        return self.scales.width * ops.softplus(UNIT + raw) + MIN_WIDTH
+    def _width(self, hidden: Any) -> Any:
+        """A positive width, (n, 1); 0 gives the typical one."""
+        return self.scales.width * ops.softplus(UNIT + self.spread(hidden)) + MIN_WIDTH
 
     def _eta_shares(self, jets: Any) -> Any:
         """1 for the bin of |eta| and 0 for the others, (n, n_bins)."""

@@ -42,12 +42,12 @@ class NetworkSettings:
     head_units: tuple[int, ...] = (32,)
     eta_edges: tuple[float, ...] = (0.0, 0.8, 1.3, 2.0, 2.5, 3.2, 5.2)
     radius: float = 0.4
-    iterations: int = 4
+    iterations: int = 3
 
     def __post_init__(self) -> None:
         """Refuse a network without layers."""
-        if not self.jet_units or (self.kind == "deepsets" and not self.constituent_units):
-            raise ValueError("network.constituent_units and network.jet_units need at least one layer")
+        if not self.head_units or not self.jet_units or (self.kind == "deepsets" and not self.constituent_units):
+            raise ValueError("network.constituent_units, jet_units and head_units need at least one layer")
         if self.iterations < 1 or not self.radius > 0:
             raise ValueError("network.iterations must be at least 1 and network.radius above 0")
 
