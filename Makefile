@@ -69,7 +69,7 @@ $(VENV)/.run: $(BIN)/python $(REQUIREMENTS)
 
 # The extras, on top of it.
 $(VENV)/.test: $(VENV)/.run
-	$(PIP) install --constraint constraints.txt --editable ".[dask,parsl,generate,test]"
+	$(PIP) install --constraint constraints.txt --editable ".[dask,parsl,generate,train,test]"
 	touch $@
 
 # PYTHON= wins; otherwise the first of these that runs and is in range.

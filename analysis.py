@@ -284,7 +284,9 @@ def train_calibration(
     from processors.settings_file import merged_values, settings_from
 
     values = merged_values(config, changes, {f"fit.{name}": value for name, value in options.items()})
-    settings = settings_from(TrainingSettings, values, f"{config} or the command line" if config else "the command line")
+    settings = settings_from(
+        TrainingSettings, values, f"{config} or the command line" if config else "the command line"
+    )
     try:
         from models.training import command
     except ModuleNotFoundError as error:

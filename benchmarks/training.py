@@ -103,7 +103,10 @@ def events(n: int) -> EventTable:
         "weight_truth": is_mc.astype(np.float32),
     }
     return EventTable(
-        ("simulation", "data"), event, {k: v.astype(np.float32) for k, v in jets.items()}, constituents(pt, eta, phi, rng)
+        ("simulation", "data"),
+        event,
+        {k: v.astype(np.float32) for k, v in jets.items()},
+        constituents(pt, eta, phi, rng),
     )
 
 

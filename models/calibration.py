@@ -45,7 +45,7 @@ class CalibrationModel:
         get 1; a factor beyond the limits of the card becomes the limit.
         """
         matrix = feature_matrix(columns, self.card.features)
-        usable = np.isfinite(matrix).all(axis=1)
+        usable = _finite_rows(matrix)
         raw = self._outputs(matrix, constituents, usable)[:, 0].astype(np.float64)
         raw = self._as_factor(raw, columns)
         finite = np.isfinite(raw) & usable
@@ -60,7 +60,7 @@ class CalibrationModel:
     def outputs(self, columns: Columns, constituents: RaggedConstituents | None = None) -> FloatArray:
         """All output columns as the network gives them, (n, n_outputs); nan for a jet with an input that is not."""
         matrix = feature_matrix(columns, self.card.features)
-        return self._outputs(matrix, constituents, np.isfinite(matrix).all(axis=1))
+        return self._outputs(matrix, constituents, _finite_rows(matrix))
 
     def _outputs(
         self, matrix: FloatArray, constituents: RaggedConstituents | None, usable: NDArray[np.bool_]
@@ -123,10 +123,10 @@ def _checked(calibration: CalibrationModel) -> CalibrationModel:
     """The same, if the network has the inputs and outputs of the card; both are named where it has not."""
     model, card = calibration.model, calibration.card
     width = model.n_features
-    if card.constituent_input is None and len(model.signature.inputs) == 1:
-        if width is not None and width != len(card.features):
-            names = ", ".join(card.features)
-            raise ValueError(f"{model.path} takes {width} columns, but its card lists {len(card.features)}: {names}")
+    is_plain = card.constituent_input is None and len(model.signature.inputs) == 1
+    if is_plain and width is not None and width != len(card.features):
+        names = ", ".join(card.features)
+        raise ValueError(f"{model.path} takes {width} columns, but its card lists {len(card.features)}: {names}")
     faults = list(_faults(calibration))
     if faults:
         expected = f"expected {card.signature}{f' (opset {card.opset})' if card.opset else ''}"
@@ -171,6 +171,10 @@ def _wrong_shape(name: str, found: tuple[int | None, ...], expected: tuple[int |
     return [] if fits else [f"{name} has another shape"]
 
 
+def _finite_rows(matrix: FloatArray) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(matrix).all(axis=1))
+
+
 def _are_finite(constituents: RaggedConstituents) -> NDArray[np.bool_]:
     """Whether all constituents of a jet are finite, (n,)."""
     finite = np.isfinite(constituents.values).all(axis=1)
@@ -183,7 +187,7 @@ def _are_finite(constituents: RaggedConstituents) -> NDArray[np.bool_]:
 def _in_unit(matrix: FloatArray, card: ModelCard) -> FloatArray:
     """Columns with the energies in the unit of the network."""
     scale = [1 / card.energy_unit if FEATURES[name].unit == "GeV" else 1.0 for name in card.features]
-    return (matrix * np.array(scale)).astype(np.float32)
+    return np.asarray(matrix * np.array(scale), np.float32)
 
 
 def _columns_of(constituents: RaggedConstituents, card: ModelCard) -> RaggedConstituents:

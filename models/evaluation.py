@@ -199,23 +199,25 @@ def in_situ_gain(
     inside = np.abs(before) < 3 * core
     columns = [before, after] if truth is None else [before, after, truth]
     inside &= np.all([np.isfinite(each) & (np.abs(each) < 4 * core) for each in columns], axis=0)
-    if np.count_nonzero(inside) < MIN_ENTRIES:
-        nothing = [math.nan] * 7
-        return InSituGain(*nothing, int(np.count_nonzero(inside)))
+    n = int(np.count_nonzero(inside))
+    if n < MIN_ENTRIES:
+        return InSituGain(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, n)
     rows, weights = np.column_stack(columns)[inside], weights[inside]
     central = _variances(rows, weights)
     rng = np.random.default_rng(seed)
-    drawn = np.array([_variances(rows, weights * rng.poisson(1.0, len(rows))) for _ in range(replicas)])
+    drawn = np.array([_variances(rows, weights * rng.poisson(1.0, n)) for _ in range(replicas)])
     ratio, share = _ratio_and_share(central[None, :])
     ratios, shares = _ratio_and_share(drawn)
-    widths = [*np.sqrt(central), math.nan][:3]
+    widths = [float(width) for width in np.sqrt(central)] + [math.nan]
     return InSituGain(
-        *(float(w) for w in widths),
-        float(ratio[0]),
-        float(np.std(ratios)),
-        float(share[0]),
-        float(np.std(shares)),
-        len(rows),
+        before=widths[0],
+        after=widths[1],
+        truth=widths[2],
+        ratio=float(ratio[0]),
+        ratio_error=float(np.std(ratios)),
+        share=float(share[0]),
+        share_error=float(np.std(shares)),
+        events=n,
     )
 
 
@@ -229,7 +231,9 @@ def asymmetries(first: Float64Array, second: Float64Array) -> Float64Array:
     return np.asarray(2 * (first - second) / (first + second))
 
 
-def summary(maps: Mapping[str, ResponseMap], pt_edges: Sequence[float], eta_edges: Sequence[float]) -> dict[str, dict[str, float]]:
+def summary(
+    maps: Mapping[str, ResponseMap], pt_edges: Sequence[float], eta_edges: Sequence[float]
+) -> dict[str, dict[str, float]]:
     """Per calibration: worst closure and mean gain in resolution over "none" in the regions that count."""
     return {name: _told(each, maps["none"], pt_edges, eta_edges) for name, each in maps.items()}
 
@@ -263,7 +267,11 @@ def _told(
 ) -> dict[str, float]:
     low_pt, high_eta = np.array(pt_edges[:-1]), np.array(eta_edges[1:])[:, None]
     central, hard = high_eta <= 0.8, low_pt >= 100
-    gains = {"central": central & hard, "tracker": (high_eta <= 2.5) & (low_pt >= 60), "forward": (high_eta > 2.5) & (low_pt >= 30)}
+    gains = {
+        "central": central & hard,
+        "tracker": (high_eta <= 2.5) & (low_pt >= 60),
+        "forward": (high_eta > 2.5) & (low_pt >= 30),
+    }
     told = {}
     for word, chosen in gains.items():
         told[f"gain_{word}"], told[f"gain_{word}_error"] = gain(found, plain, np.broadcast_to(chosen, found.mean.shape))

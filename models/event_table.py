@@ -154,10 +154,12 @@ def read_table(path: str | Path, *, constituents: bool = True) -> EventTable:
     import pyarrow.parquet as pq
 
     if not Path(path).is_file():
-        raise FileNotFoundError(f"the training table {path} does not exist; make one with `analysis.py table calibration`")
+        raise FileNotFoundError(
+            f"the training table {path} does not exist; make one with `analysis.py table calibration`"
+        )
     try:
         names = pq.read_schema(path).names
-        wanted = [name for name in names if constituents or not name.startswith("constituents_") and name != "n_stored"]
+        wanted = [name for name in names if constituents or not name.startswith(("constituents_", "n_stored"))]
         rows = pq.read_table(path, columns=wanted)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} is not a parquet file: {str(error).splitlines()[0]}") from error

@@ -69,4 +69,4 @@ def _bounded(weights: Float64Array, bound: float) -> Float64Array:
         bounded /= bounded.mean()
         if bounded.max() <= bound * (1 + 1e-12):
             break
-    return np.minimum(bounded, bound)
+    return np.asarray(np.minimum(bounded, bound))

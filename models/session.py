@@ -122,7 +122,9 @@ def _batches(constituents: RaggedConstituents, length: int | None) -> list[tuple
     """Indices of jets and their padded constituents, from the jets with fewest constituents on."""
     counts = constituents.counts
     order = np.argsort(counts, kind="stable") if length is None else np.arange(len(counts))
-    rows = np.concatenate([constituents.values, np.zeros_like(constituents.values, shape=(1, constituents.values.shape[1]))])
+    rows = np.concatenate(
+        [constituents.values, np.zeros_like(constituents.values, shape=(1, constituents.values.shape[1]))]
+    )
     batches, start = [], 0
     while start < len(order):
         stop = _end_of_batch(counts, order, start, length)
@@ -140,9 +142,7 @@ def _padded(constituents: RaggedConstituents, rows: FloatArray, chosen: NDArray[
     return np.take(rows, places, axis=0)
 
 
-def _end_of_batch(
-    counts: NDArray[np.int64], order: NDArray[np.intp], start: int, length: int | None
-) -> int:
+def _end_of_batch(counts: NDArray[np.int64], order: NDArray[np.intp], start: int, length: int | None) -> int:
     """Where the batch ends that begins at `start`: its padded size stays below `BATCH_CONSTITUENTS`."""
     low = length or max(int(counts[order[start]]), 1)
     stop = min(start + max(BATCH_CONSTITUENTS // low, 1), len(order))
@@ -165,7 +165,9 @@ def _opened(path: str, modified: int, threads: int, process: int) -> Any:  # noq
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the exceptions of onnxruntime share no base class
         reason = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"{path} is not an ONNX network for onnxruntime {onnxruntime.__version__}: {reason}") from error
+        raise ValueError(
+            f"{path} is not an ONNX network for onnxruntime {onnxruntime.__version__}: {reason}"
+        ) from error
 
 
 def _check_width(path: str, session: Any, rows: FloatArray) -> None:

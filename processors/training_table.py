@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from processors.execution import Outcome
     from processors.fileset import Dataset
     from processors.filling import Job
-    from processors.record import AnyArray, BoolArray, EventRecord, Float32Array, Float64Array, Int32Array, Int64Array
+    from processors.record import AnyArray, BoolArray, EventRecord, Float32Array, Float64Array, Int64Array
 
 # What an input of a network is made of, besides columns of its own name.
 _EVENT_COLUMNS = ("rho", "npv", "average_interactions", "true_interactions")
@@ -381,7 +381,7 @@ def summary_lines(facts: Mapping[str, Any]) -> list[str]:
 def _distance_to_next(
     offsets: Int64Array, pt: Float32Array, eta: Float32Array, phi: Float32Array, min_pt: float
 ) -> Float32Array:
-    """dR of each object to the nearest other one of its event above `min_pt`; infinite for none."""
+    """Distance dR of each object to the nearest other one of its event above `min_pt`; infinite for none."""
     nearest = np.full(len(pt), np.inf, np.float32)
     for i in range(len(offsets) - 1):
         for j in range(offsets[i], offsets[i + 1]):

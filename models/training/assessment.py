@@ -80,7 +80,9 @@ def assess(sample: Sample, candidates: Sequence[Candidate], settings: Evaluation
             core = pull_core(calibrated[each.name], truth, each.width[used], weight)
             told["pull_mean"], told["pull_width"], told["pull_width_error"] = core.mean, core.width, core.width_error
         if SEQUENTIAL in maps:
-            told["gain_over_sequential"], told["gain_over_sequential_error"] = _over(maps[each.name], maps[SEQUENTIAL], settings)
+            told["gain_over_sequential"], told["gain_over_sequential_error"] = _over(
+                maps[each.name], maps[SEQUENTIAL], settings
+            )
         for place, found_gain in in_situ[each.name].items():
             told[f"ratio_{place}"], told[f"ratio_{place}_error"] = found_gain.ratio, found_gain.ratio_error
             told[f"share_{place}"], told[f"share_{place}_error"] = found_gain.share, found_gain.share_error

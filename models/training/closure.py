@@ -1,7 +1,8 @@
 """The last step of a calibration: a smooth correction that makes the mean response 1 and the predicted width right.
 
 The Gaussian core of the response of calibrated jets is measured in bins of |eta| and true pT, smoothed in log pT, and
-inverted numerically: what is corrected is a function of the calibrated pT alone, so no spectrum enters (arXiv:1609.05195).
+inverted numerically: what is corrected is a function of the calibrated pT alone, so no spectrum enters
+(arXiv:1609.05195).
 It is stored on a grid of calibrated pT and |eta| between whose nodes it is linear, in the exported graph as here.
 """
 
@@ -61,7 +62,8 @@ def hats(values: Float64Array, nodes: Float64Array) -> Float64Array:
     steps = np.diff(nodes)
     rising = np.clip((values - nodes[:-1]) / steps, 0.0, 1.0)
     ones = np.ones_like(values)
-    return np.concatenate([ones, rising], axis=1) - np.concatenate([rising, 0 * ones], axis=1)
+    weights: Float64Array = np.concatenate([ones, rising], axis=1) - np.concatenate([rising, 0 * ones], axis=1)
+    return weights
 
 
 def fit_closure(

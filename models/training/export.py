@@ -104,7 +104,7 @@ def to_onnx(calibration: Calibration) -> Any:
     if network.uses_constituents:
         signature.append(tf.TensorSpec((None, None, len(CONSTITUENT_COLUMNS)), tf.float32, name=CONSTITUENTS))
 
-    @tf.function(input_signature=signature)  # type: ignore[misc]
+    @tf.function(input_signature=signature)
     def graph(jets: Any, momenta: Any = None) -> Any:
         return tf.identity(calibration(jets, momenta), name=OUTPUT)
 

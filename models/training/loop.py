@@ -177,9 +177,7 @@ def run_epoch(
 def validate(prepared: Prepared, settings: TrainingSettings, measure: Callable[..., Any]) -> dict[str, float]:
     """Terms of the loss of the validation sample: mean over batches, the constraint from the sums of all of them."""
     rng = np.random.default_rng(settings.fit.seed)
-    items = batches(
-        prepared.validation, 2 * settings.fit.batch_events, rng, draws=DRAWS, prior=prepared.prior
-    )
+    items = batches(prepared.validation, 2 * settings.fit.batch_events, rng, draws=DRAWS, prior=prepared.prior)
     measured = [measure(batch) for batch in items]
     found = {name: float(np.mean([terms[name] for terms, _ in measured])) for name in _TERMS[:2]}
     found["constraint"] = float(constraint_of_sums(np.sum([np.asarray(sums) for _, sums in measured], axis=0)))
@@ -195,14 +193,13 @@ def learning_rate(first: float, epoch: int, epochs: int) -> float:
 
 def predict(network: CalibrationNetwork, sample: Sample) -> tuple[Float64Array, Float64Array]:
     """Logarithm of the factor and relative width of each jet of a sample, (n,), in the order of the sample."""
-
     signature = [
         tf.TensorSpec((None, len(network.names)), tf.float32),
         tf.TensorSpec((None, 4), tf.float32),
         tf.TensorSpec((None,), tf.int32),
     ]
 
-    @tf.function(input_signature=signature)  # type: ignore[misc]
+    @tf.function(input_signature=signature)
     def estimate(jets: Any, momenta: Any, segments: Any) -> Any:
         return network(jets, momenta, segments if network.uses_constituents else None)
 
@@ -256,11 +253,9 @@ def _functions(
     network, optimizer, running = state.network, state.optimizer, state.running
     n_cells = prepared.training.n_cells
     example = next(batches(prepared.training, settings.fit.batch_events, None, draws=DRAWS, prior=prepared.prior))
-    signature = [
-        {name: tf.TensorSpec((None, *values.shape[1:]), values.dtype) for name, values in example.items()}
-    ]
+    signature = [{name: tf.TensorSpec((None, *values.shape[1:]), values.dtype) for name, values in example.items()}]
 
-    @tf.function(input_signature=signature)  # type: ignore[misc]
+    @tf.function(input_signature=signature)
     def step(batch: Batch) -> dict[str, Any]:
         with tf.GradientTape() as tape:
             terms, sums = loss_terms(network, batch, settings.loss, n_cells, running)
@@ -272,7 +267,7 @@ def _functions(
         optimizer.apply_gradients([*known, *zeros])
         return terms
 
-    @tf.function(input_signature=signature)  # type: ignore[misc]
+    @tf.function(input_signature=signature)
     def measure(batch: Batch) -> tuple[dict[str, Any], Any]:
         return loss_terms(network, batch, settings.loss, n_cells, running)
 
@@ -303,4 +298,6 @@ def _scales(sample: Sample) -> Scales:
     log_truth = np.log(sample.truth_pt[used])
     response = np.log(sample.pt[used]) - log_truth
     low, high = np.percentile(response, [16, 84])
-    return Scales(float(max(0.5 * (high - low), 0.01)), float(log_truth.mean()), float(max(log_truth.std(), LIMIT / 50)))
+    return Scales(
+        float(max(0.5 * (high - low), 0.01)), float(log_truth.mean()), float(max(log_truth.std(), LIMIT / 50))
+    )

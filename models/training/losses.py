@@ -88,10 +88,10 @@ def asymmetry_term(log_pt: Any, log_factor: Any, batch: Mapping[str, Any], core:
 def constraint_term(log_factor: Any, batch: Mapping[str, Any], tolerance: float, running: Any) -> tuple[Any, Any]:
     """Squared shift of the mean log pT of a cell in units of `tolerance`, mean over cells, and the sums of this batch.
 
-    The square of a mean over the few jets of a batch has the variance of their factors in it, which would punish every
-    calibration that is not the same for all jets. So the shift of this batch is multiplied with that of batches before,
-    `running` (n_cells, 6), whose gradient is that of the square and whose noise is small. The slope within a cell counts
-    as well: pushing jets to the middle of their cell leaves its mean where it was.
+    The square of a mean over the few jets of a batch has the variance of their factors in it, which would punish any
+    calibration that is not the same for all jets. So the shift of this batch is multiplied with that of those before,
+    `running` (n_cells, 6), whose gradient is that of the square and whose noise is small. The slope within a cell
+    counts as well: pushing jets to the middle of their cell leaves its mean where it was.
 
     The columns of both sums are weight, weight times log factor, the same times the place within the cell, and the
     squares of all three.

@@ -66,7 +66,7 @@ class EtaBins(keras.layers.Layer):
 
 
 class CalibrationNetwork(keras.Model):
-    """A network with its head; jets are (n, n_features), constituents (n, n_constituents, 4) or flat with `segments`."""
+    """A network with its head; jets are (n, n_features), constituents (n, n_parts, 4) or flat with `segments`."""
 
     def __init__(self, settings: NetworkSettings, names: Sequence[str], scales: Scales, **options: Any) -> None:
         super().__init__(**options)

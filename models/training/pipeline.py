@@ -59,7 +59,9 @@ def read_tables(paths: Sequence[Path], test: Sequence[Path]) -> Tables:
     """Tables in files, those given together joined."""
     digests = {str(path): _digest(path) for path in (*paths, *test)}
     return Tables(
-        joined([read_table(path) for path in paths]), joined([read_table(path) for path in test]) if test else None, digests
+        joined([read_table(path) for path in paths]),
+        joined([read_table(path) for path in test]) if test else None,
+        digests,
     )
 
 
@@ -251,7 +253,9 @@ def _export(
 ) -> None:
     from models.training.export import Calibration, export
 
-    digest = hashlib.sha256(json.dumps([asdict(settings), *tables.digests.values()], sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(
+        json.dumps([asdict(settings), *tables.digests.values()], sort_keys=True).encode()
+    ).hexdigest()
     training = {
         "digest": digest,
         "tables": dict(tables.digests),
@@ -281,7 +285,9 @@ def _remember(tables: Tables, settings: TrainingSettings, folder: Path, *, resum
     content = json.loads(json.dumps({"settings": asdict(settings), "tables": sorted(tables.digests.values())}))
     path = folder / SETTINGS
     if resume and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != content:
-        raise ValueError(f"{folder} holds a training with other settings or tables; name another --output or --overwrite")
+        raise ValueError(
+            f"{folder} holds a training with other settings or tables; name another --output or --overwrite"
+        )
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

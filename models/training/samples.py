@@ -99,7 +99,7 @@ class Sample:
     def pairs(self, *, is_mc: bool) -> Int64Array:
         """Flat index of the first jet of each pair; the second follows it."""
         chosen = (self.pair_weight > 0) & (self.is_mc == is_mc)
-        return self.offsets[:-1][chosen]
+        return np.asarray(self.offsets[:-1][chosen])
 
 
 def network_features(settings: NetworkSettings, available: tuple[str, ...]) -> tuple[str, ...]:
@@ -189,7 +189,8 @@ def batch_of(
     """Arrays of some events for one step.
 
     jets (n, n_features); momenta (n_constituents, 4) with the jet of each in `segments`; log_truth and truth_weight
-    (n,); first, second, pair_weight, cell, pair_width, pair_is_mc (n_pairs,); shift_jet, shift_cell, shift_place, shift_weight.
+    (n,); first, second, pair_weight, cell, pair_width, pair_is_mc (n_pairs,); shift_jet, shift_cell, shift_place and
+    shift_weight of the jets of pairs.
     """
     counts = np.diff(sample.offsets)[events]
     offsets = offsets_of(counts)
@@ -247,9 +248,7 @@ class Prior:
         scales = np.array([0.1, 0.5])
         chosen = scales[rng.integers(0, len(scales), (len(log_pt), draws))]
         step = rng.normal(size=chosen.shape) * chosen
-        proposal = np.mean(
-            [np.exp(-0.5 * (step / s) ** 2) / (s * np.sqrt(2 * np.pi)) for s in scales], axis=0
-        )
+        proposal = np.mean([np.exp(-0.5 * (step / s) ** 2) / (s * np.sqrt(2 * np.pi)) for s in scales], axis=0)
         drawn = log_pt[:, np.newaxis] + step
         density = np.interp(drawn, self.nodes, self.density, left=0.0, right=0.0)
         return {"drawn": drawn.astype(np.float32), "drawn_weight": (density / proposal).astype(np.float32)}

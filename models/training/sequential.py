@@ -69,7 +69,9 @@ class Sequential:
     names: tuple[str, ...]
     steps: Mapping[str, Sequence[Step | None]]
 
-    def log_factor(self, log_pt: Float64Array, abs_eta: Float64Array, columns: Mapping[str, Float64Array]) -> Float64Array:
+    def log_factor(
+        self, log_pt: Float64Array, abs_eta: Float64Array, columns: Mapping[str, Float64Array]
+    ) -> Float64Array:
         """Logarithm of the factor on pT of jets (n,)."""
         place = _eta_place(abs_eta)
         corrected = log_pt.copy()

@@ -129,7 +129,7 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         """Refuse shares that leave nothing to train on."""
-        if not (0 < self.validation and 0 <= self.test and self.validation + self.test < 1):
+        if not (self.validation > 0 and self.test >= 0 and self.validation + self.test < 1):
             raise ValueError("fit.validation and fit.test are shares whose sum is below 1")
         if self.epochs < 1 or self.batch_events < 2 or self.learning_rate <= 0:
             raise ValueError("fit.epochs, fit.batch_events and fit.learning_rate must be positive")
