@@ -17,6 +17,7 @@ with silenced():
 
 from models.training import pipeline
 from models.training.assessment import table_rows
+from models.training.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
     from models.training.assessment import Assessment
     from models.training.settings import TrainingSettings
 
-
-class RefusedError(ValueError):
-    """A mistake of the user that was found before or while training."""
+__all__ = ["RefusedError", "run"]
 
 
 def run(
@@ -46,14 +45,14 @@ def run(
     tf.get_logger().setLevel("ERROR")
     try:
         given = pipeline.read_tables(tables, test)
-        for line in _described(given):
-            _tell(line)
-        if only is not None:
-            found = pipeline.study(given, settings, output, only=only, resume=resume, tell=_tell)
-        else:
-            found = pipeline.train_calibration(given, settings, output, resume=resume, tell=_tell)
     except (ValueError, FileNotFoundError) as error:
         raise RefusedError(str(error)) from error
+    for line in _described(given):
+        _tell(line)
+    if only is not None:
+        found = pipeline.study(given, settings, output, only=only, resume=resume, tell=_tell)
+    else:
+        found = pipeline.train_calibration(given, settings, output, resume=resume, tell=_tell)
     _show(found)
     what = output / "study.md" if only is not None else output / pipeline.ONNX
     return [f"Written: {what}, with metrics and plots beside it"]

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.training.errors import RefusedError
 from models.training.losses import constraint_of_sums, loss_terms
 from models.training.network import Scales, make_network
 from models.training.preprocessing import LIMIT
@@ -93,20 +94,20 @@ def prepare(table: EventTable, settings: TrainingSettings) -> Prepared:
 
     Raises
     ------
-    ValueError
+    RefusedError
         Where there is nothing to learn from: no truth for the likelihood, or no dijets for the asymmetry.
     """
     names = network_features(settings.network, table.features)
     if settings.network.kind == "deepsets" and table.constituents is None:
-        raise ValueError("the training table has no constituents; choose network.kind=per_eta")
+        raise RefusedError("the training table has no constituents; choose network.kind=per_eta")
     fold = folds(table.event["identity"], settings.fit)
     chosen = [_limited(table, np.flatnonzero(fold == each), settings) for each in (TRAINING, VALIDATION)]
     training, validation = (sample_of(table.take(each), names, settings.fit, settings.loss) for each in chosen)
     has_truth, has_pairs = (training.truth_weight > 0).sum() > 1, (training.pair_weight > 0).any()
     if not has_truth:
-        raise ValueError("the training table has no jets that can be compared with truth")
+        raise RefusedError("the training table has no jets that can be compared with truth")
     if not has_pairs and (settings.loss.f2 > 0 or settings.loss.f3 > 0):
-        raise ValueError("the training table has no dijet events for the asymmetry; set loss.f2=0 loss.f3=0")
+        raise RefusedError("the training table has no dijet events for the asymmetry; set loss.f2=0 loss.f3=0")
     prior = Prior.of(training) if settings.network.head == "ansatz" else None
     return Prepared(training, validation, _scales(training), prior)
 
@@ -159,11 +160,13 @@ def run_epoch(
     fit, epoch = settings.fit, len(state.history)
     rng = np.random.default_rng((fit.seed, epoch))
     state.optimizer.learning_rate.assign(learning_rate(fit.learning_rate, epoch, fit.epochs))
+    is_warming_up = settings.loss.f1 > 0 and epoch < round(fit.warm_up * fit.epochs)
+    pairs = tf.constant(0.0 if is_warming_up else 1.0)
     began, n_jets = time.monotonic(), 0
     sums = dict.fromkeys(_TERMS, 0.0)
     n_steps = 0
     for batch in _ahead(batches(prepared.training, fit.batch_events, rng, draws=DRAWS, prior=prepared.prior)):
-        terms = step(batch)
+        terms = step(batch, pairs)
         n_jets += len(batch["jets"])
         n_steps += 1
         for name in _TERMS:
@@ -229,7 +232,7 @@ def load_checkpoint(state: State, path: Path) -> None:
 
     Raises
     ------
-    ValueError
+    RefusedError
         Where it belongs to another network, or is damaged.
     """
     try:
@@ -242,7 +245,9 @@ def load_checkpoint(state: State, path: Path) -> None:
             for i, variable in enumerate(state.optimizer.variables):
                 variable.assign(arrays[f"optimizer/{i}"])
     except (ValueError, KeyError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is no checkpoint of this training ({error}); start anew with --overwrite") from error
+        raise RefusedError(
+            f"{path} is no checkpoint of this training ({error}); start anew with --overwrite"
+        ) from error
     state.best_loss, state.history = told["best_loss"], told["history"]
 
 
@@ -255,10 +260,10 @@ def _functions(
     example = next(batches(prepared.training, settings.fit.batch_events, None, draws=DRAWS, prior=prepared.prior))
     signature = [{name: tf.TensorSpec((None, *values.shape[1:]), values.dtype) for name, values in example.items()}]
 
-    @tf.function(input_signature=signature)
-    def step(batch: Batch) -> dict[str, Any]:
+    @tf.function(input_signature=[*signature, tf.TensorSpec((), tf.float32)])
+    def step(batch: Batch, pairs: Any) -> dict[str, Any]:
         with tf.GradientTape() as tape:
-            terms, sums = loss_terms(network, batch, settings.loss, n_cells, running)
+            terms, sums = loss_terms(network, batch, settings.loss, n_cells, running, pairs)
         running.assign(_MEMORY * running + tf.stop_gradient(sums))
         variables = network.trainable_variables
         gradients = tape.gradient(terms["total"], variables)

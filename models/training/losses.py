@@ -29,12 +29,17 @@ _SLOPE_COST = 1e-3
 
 
 def loss_terms(
-    network: CalibrationNetwork, batch: Mapping[str, Any], settings: LossSettings, n_cells: int, running: Any
+    network: CalibrationNetwork,
+    batch: Mapping[str, Any],
+    settings: LossSettings,
+    n_cells: int,
+    running: Any,
+    pairs: Any = 1.0,
 ) -> tuple[dict[str, Any], Any]:
     """Scalars "likelihood", "asymmetry", "constraint" and "total", and the sums of the constraint of this batch.
 
     A term whose factor is 0 is computed all the same. `n_cells` is the number of cells of the asymmetry, `running` has
-    the sums of the constraint of batches before, (n_shift_cells, 6).
+    the sums of the constraint of batches before, (n_shift_cells, 6). The terms that pair jets count `pairs` times.
     """
     segments = batch["segments"] if network.uses_constituents else None
     latent = network.latent(batch["jets"], batch["momenta"], segments)
@@ -46,8 +51,9 @@ def loss_terms(
         "asymmetry": asymmetry_term(log_pt, log_factor, batch, settings.core, n_cells),
         "constraint": constraint,
     }
-    factors = (settings.f1, settings.f2, settings.f3)
-    total = sum(f * term for f, term in zip(factors, terms.values(), strict=True) if f > 0)
+    factors = {"likelihood": settings.f1, "asymmetry": settings.f2 * pairs, "constraint": settings.f3 * pairs}
+    used = [name for name, f in zip(factors, (settings.f1, settings.f2, settings.f3), strict=True) if f > 0]
+    total = sum(factors[name] * terms[name] for name in used)
     return {**terms, "total": total}, sums
 
 

@@ -104,6 +104,8 @@ class CalibrationNetwork(keras.Model):
         self.calibrated(latent, jets)
         if self.settings.head == "ansatz":
             self.log_ratio(latent, ops.zeros((2,)), ops.zeros((2,)))
+        if self.settings.head == "mixture":
+            self.components(latent)
         self.built = True
 
     @property

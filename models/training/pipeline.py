@@ -15,6 +15,7 @@ from models.features import SEQUENTIAL_FEATURES
 from models.training import assessment as judge
 from models.training.assessment import PLAIN, SEQUENTIAL, Candidate
 from models.training.closure import fit_closure, no_closure
+from models.training.errors import RefusedError
 from models.training.samples import TEST, TRAINING, VALIDATION, Sample, folds, network_features, sample_of
 from models.training.sequential import fit_sequential
 
@@ -217,7 +218,7 @@ def _sequential(tables: Tables, settings: TrainingSettings, test: Sample) -> lis
     shift = steps.log_factor(np.log(own.pt), own.abs_eta, _columns(own, slice(None)))
     more, _ = closure.apply(np.log(own.pt) + shift, own.abs_eta)
     if len(own) != len(test):
-        raise ValueError("the test samples of two calibrations differ")
+        raise RefusedError("the test samples of two calibrations differ")
     return [Candidate(SEQUENTIAL, shift + more)]
 
 
@@ -244,7 +245,7 @@ def _test_sample(tables: Tables, settings: TrainingSettings) -> Sample:
     names = network_features(settings.network, tables.training.features)
     sample = sample_of(_test_table(tables, settings), names, settings.fit, replace(settings.loss, data=True))
     if not (sample.truth_weight > 0).any():
-        raise ValueError("no events are held out to judge with; raise fit.test or give a table with --test")
+        raise RefusedError("no events are held out to judge with; raise fit.test or give a table with --test")
     return sample
 
 
@@ -285,7 +286,7 @@ def _remember(tables: Tables, settings: TrainingSettings, folder: Path, *, resum
     content = json.loads(json.dumps({"settings": asdict(settings), "tables": sorted(tables.digests.values())}))
     path = folder / SETTINGS
     if resume and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != content:
-        raise ValueError(
+        raise RefusedError(
             f"{folder} holds a training with other settings or tables; name another --output or --overwrite"
         )
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

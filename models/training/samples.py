@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.features import GSC_FEATURES, MOMENTUM_FEATURES, RaggedConstituents, offsets_of
 from models.flat_weights import effective_size
+from models.training.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +107,7 @@ def network_features(settings: NetworkSettings, available: tuple[str, ...]) -> t
     """Columns of a network: momentum, and those of the global-sequential calibration that the table has."""
     missing = [name for name in MOMENTUM_FEATURES if name not in available]
     if missing:
-        raise ValueError(f"the training table has no {', '.join(missing)}")
+        raise RefusedError(f"the training table has no {', '.join(missing)}")
     return (*MOMENTUM_FEATURES, *(name for name in GSC_FEATURES if settings.gsc and name in available))
 
 

@@ -102,6 +102,9 @@ class FitSettings:
         At most so many epochs, and so many without a better validation loss.
     batch_events
         Events of simulation in a step; as many of data.
+    warm_up
+        Share of the epochs with the likelihood alone, as far as there is one: the constraint is noisy as long as
+        factors are far from right.
     learning_rate
         At the beginning; it falls with a cosine to a hundredth.
     seed
@@ -118,6 +121,7 @@ class FitSettings:
     epochs: int = 30
     patience: int = 6
     batch_events: int = 768
+    warm_up: float = 0.2
     learning_rate: float = 2e-3
     seed: int = 1
     truth_min_pt: float = 15.0
@@ -129,6 +133,8 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         """Refuse shares that leave nothing to train on."""
+        if not 0 <= self.warm_up < 1:
+            raise ValueError(f"fit.warm_up is a share below 1, got {self.warm_up}")
         if not (self.validation > 0 and self.test >= 0 and self.validation + self.test < 1):
             raise ValueError("fit.validation and fit.test are shares whose sum is below 1")
         if self.epochs < 1 or self.batch_events < 2 or self.learning_rate <= 0:
