@@ -14,7 +14,15 @@ from processors.binning import BALANCE, LEVELS, RESPONSE_BINS, RESPONSE_RANGE, S
 from processors.event_filter import EventFilter, lumi_mask, mask_of, pileup_weight, trigger_decision
 from processors.formats import BranchMap, ReadRequest
 from processors.histograms import DatasetSums, Filled, OrderedSum, SparseSums, VariedSums
-from processors.jet_calibration import JetCalibration, calibrate, cone_radius, needed_columns, scale_jets, smear
+from processors.jet_calibration import (
+    JetCalibration,
+    calibrate,
+    cone_radius,
+    needed_columns,
+    network_needs,
+    scale_jets,
+    smear,
+)
 from processors.jet_quality import JetQuality, good_jets, match_truth, wanted_columns
 from processors.reading import read_events
 from processors.selection import CUTFLOW_AS_READ, CUTFLOW_USED, DijetSelection
@@ -81,7 +89,7 @@ def fill_record(record: EventRecord, dataset: Dataset, settings: DijetSettings) 
         leading(record.jets), settings.selection.min_delta_phi, third_jet_cut(settings.selection)
     )
     filled = Filled({})
-    for calibration in calibrations(settings.calibration):
+    for calibration in calibrations(dataset, settings.calibration):
         own = replace(settings, calibration=calibration)
         filled = filled + _fill_kind(record, as_read, dataset, own)
     return filled
@@ -445,6 +453,7 @@ def read_request(dataset: Dataset, settings: DijetSettings) -> ReadRequest:
         *needed_columns(settings.calibration, jet_algo(dataset), is_mc=dataset.is_mc),
     )
     pile_up = () if settings.events.pileup_weights is None or not dataset.is_mc else ("true_interactions",)
+    network = network_needs(settings.calibration)
     return ReadRequest(
         is_mc=dataset.is_mc,
         schema=dataset.schema,
@@ -452,10 +461,11 @@ def read_request(dataset: Dataset, settings: DijetSettings) -> ReadRequest:
         truth_jet_collection=dataset.truth_jet_collection,
         weight=dataset.weight,
         triggers=tuple(trigger.path for trigger in dataset.triggers),
-        jet_columns=tuple(dict.fromkeys((*wanted_columns(settings.jets), *needed))),
-        event_columns=("rho", "met_pt", "met_phi", *pile_up),
+        jet_columns=tuple(dict.fromkeys((*wanted_columns(settings.jets), *needed, *network.jets))),
+        event_columns=tuple(dict.fromkeys(("rho", "met_pt", "met_phi", *pile_up, *network.event))),
         needed=(*needed, *pile_up),
         truth=dataset.is_mc,
         leptons=settings.jets.lepton_cleaning,
+        constituents=network.constituents,
         branch_map=settings.branches,
     )

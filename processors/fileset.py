@@ -89,6 +89,8 @@ class Dataset:
         What plots show; nominal or alternative simulation; which samples belong together.
     skim
         In words, what was left out of the files before they came here; the cutflow tells it.
+    has_network
+        Whether its jets can be given to the calibration network; not in the file, found by a look at the datasets.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Dataset:
     role: Role = "nominal"
     process: str | None = None
     skim: str | None = None
+    has_network: bool = True
 
 
 def load_fileset(path: str | Path) -> tuple[Dataset, ...]:

@@ -14,7 +14,7 @@ from processors import event_filter, jet_calibration, jet_quality
 from processors.chunk_store import ChunkStore, FileIdentity
 from processors.code_identity import code_digest, versions
 from processors.dijet import DijetProcessor, read_request
-from processors.errors import InputError
+from processors.errors import InputError, raise_if_any
 from processors.execution import InputFile, execute
 from processors.fileset import is_remote
 from processors.preflight import preflight
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from processors.dijet import DijetSettings
     from processors.execution import Execution, Outcome
     from processors.fileset import Dataset
+    from processors.jet_calibration import JetCalibration
     from processors.preflight import FileFacts
 
 LOG = logging.getLogger("jetbalance")
@@ -36,10 +37,14 @@ NUMERICAL = ("python", "coffea", "awkward", "uproot", "numpy", "numba", "correct
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a run is about, looked at: datasets whose format is known, and the facts of every file in order."""
+    """What a run is about, looked at: datasets whose format is known, and the facts of every file in order.
+
+    `without_network` tells of datasets whose jets cannot be given to the calibration network.
+    """
 
     datasets: tuple[Dataset, ...]
     facts: tuple[FileFacts, ...]
+    without_network: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[InputFile, ...]:
@@ -85,7 +90,7 @@ class Job:
                 notes.append(f"{dataset.name}: no triggers named, so every event counts once")
             if dataset.role == "alternative":
                 notes.append(f"{dataset.name}: alternative simulation, for the uncertainty of the truth asymmetry")
-        return notes
+        return [*notes, *self.without_network]
 
 
 def look(datasets: Sequence[Dataset], settings: DijetSettings) -> Job:
@@ -101,7 +106,21 @@ def look(datasets: Sequence[Dataset], settings: DijetSettings) -> Job:
     facts = preflight(masked, lambda dataset: requests[dataset.name])
     known = tuple(_with_format(dataset, facts) for dataset in datasets)
     jet_calibration.check(settings.calibration, [(jet_algo(dataset), dataset.is_mc) for dataset in known])
-    return Job(known, facts)
+    missing = _network_lacks(known, facts, settings.calibration)
+    return Job(tuple(replace(d, has_network=d.name not in missing) for d in known), facts, tuple(missing.values()))
+
+
+def _network_lacks(datasets: Sequence[Dataset], facts: Sequence[FileFacts], settings: JetCalibration) -> dict[str, str]:
+    """By dataset a line on what its files lack of the inputs of the network; refused if only its jets are wanted."""
+    found: dict[str, str] = {}
+    for fact in facts:
+        if lacking := jet_calibration.lacking_inputs(settings, fact.columns):
+            line = f"{fact.dataset}: {fact.path} lacks {', '.join(lacking)}, which the network {settings.onnx} needs"
+            found.setdefault(fact.dataset, f"{line}; its jets are measured without it")
+    if found and not settings.beside:
+        lines = [line.replace("; its jets are measured without it", "") for line in found.values()]
+        raise_if_any([*lines, "set calibration.beside=true to measure jets without the network"])
+    return {name: line for name, line in found.items() if name in {dataset.name for dataset in datasets}}
 
 
 def _with_format(dataset: Dataset, facts: Sequence[FileFacts]) -> Dataset:

@@ -14,10 +14,10 @@ import numpy as np
 
 from models.calibration import CalibrationModel, load_calibration
 from models.card import card_path
-from models.features import FEATURES
 from processors.compiled import compiled
 from processors.correction_files import check_inputs, evaluate, has_correction, input_names
 from processors.errors import InputError
+from processors.jet_features import NetworkInputs, jet_columns, lacking, network_factor, network_inputs
 from processors.record import (
     Columns,
     EventRecord,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from processors.correction_files import Value
+    from processors.formats import FileColumns
     from processors.record import AnyArray
 
     Inputs = Mapping[str, Callable[[], Value]]
@@ -287,9 +288,17 @@ def needed_columns(settings: JetCalibration, algo: str, *, is_mc: bool) -> tuple
     needed = {"raw_factor"} if settings.undo_raw_factor else set()
     if any("JetA" in input_names(*level) for level in _levels(settings, algo, is_mc=is_mc)):
         needed.add("area")
-    if settings.onnx:
-        needed |= set(_network(settings.onnx).card.features) - _DERIVED
     return tuple(sorted(needed))
+
+
+def network_needs(settings: JetCalibration) -> NetworkInputs:
+    """What the calibration network wants to read; nothing without one."""
+    return network_inputs(_network(settings.onnx).card) if settings.onnx else NetworkInputs((), (), constituents=False)
+
+
+def lacking_inputs(settings: JetCalibration, columns: FileColumns) -> tuple[str, ...]:
+    """What a file lacks of the inputs of the calibration network."""
+    return lacking(columns, _network(settings.onnx).card, settings.rho) if settings.onnx else ()
 
 
 def files(settings: JetCalibration) -> tuple[str, ...]:
@@ -312,7 +321,6 @@ def check(settings: JetCalibration, datasets: Iterable[tuple[str, bool]]) -> Non
 
 
 _INPUTS = ("JetPt", "JetEta", "JetPhi", "JetMass", "JetA", "Rho", "NPV", "run")
-_DERIVED = {"pt", "eta", "phi", "mass", "log_pt", "abs_eta", "rho", "npv"}
 
 
 def _check_smearing(smearing: Smearing, algo: str) -> None:
@@ -350,27 +358,6 @@ def _correction_inputs(record: EventRecord, pt: AnyArray, rho: float | None) -> 
         "run": lambda: np.repeat(record.run, jets.counts),
     }
     return {name: values[name] for name in _INPUTS}
-
-
-def _features(record: EventRecord, rho: float | None) -> dict[str, Callable[[], AnyArray]]:
-    """Columns of the jets for a network, by the names of `models.features`."""
-    jets = record.jets
-    derived: dict[str, Callable[[], AnyArray]] = {
-        "pt": lambda: jets.pt,
-        "eta": lambda: jets.eta,
-        "phi": lambda: jets.phi,
-        "mass": lambda: jets.mass,
-        "log_pt": lambda: np.log(jets.pt),
-        "abs_eta": lambda: np.abs(jets.eta),
-        "rho": lambda: np.repeat(_rho(record, rho), jets.counts),
-        "npv": lambda: np.repeat(_npv(record), jets.counts),
-    }
-    stored = {name: _returning(jets.extra[name]) for name in FEATURES if name in jets.extra}
-    return {**stored, **derived}
-
-
-def _returning(values: AnyArray) -> Callable[[], AnyArray]:
-    return lambda: values
 
 
 def _column(record: EventRecord, name: str) -> AnyArray:
@@ -421,13 +408,15 @@ def _network(path: str) -> CalibrationModel:
 
 
 def _network_factor(record: EventRecord, path: str, rho: float | None) -> tuple[Float64Array, dict[str, int]]:
-    model, features = _network(path), _features(record, rho)
-    missing = [name for name in model.card.features if name not in features]
+    model = _network(path)
+    missing = [name for name in model.card.features if name not in jet_columns(record, rho)]
+    if model.card.constituent_input is not None and record.constituents is None:
+        missing.append("constituents")
     if missing:
         raise InputError(
             f"{record.file} has no jet column {', '.join(missing)}, which {path} needs; use another network"
         )
-    return model.factor(features)
+    return network_factor(record, model, rho)
 
 
 def _scale_factor(smearing: Smearing, algo: str, systematic: str, inputs: Inputs) -> Float64Array:

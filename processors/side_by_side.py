@@ -23,11 +23,12 @@ def jet_algo(dataset: Dataset) -> str:
     return dataset.jet_algo or default_jet_algo(dataset.schema or "")
 
 
-def calibrations(settings: JetCalibration) -> tuple[JetCalibration, ...]:
-    """The calibration of each kind of jet, the one without a network first."""
-    if settings.onnx is None or not settings.beside:
-        return (settings,)
-    return replace(settings, onnx=None), settings
+def calibrations(dataset: Dataset, settings: JetCalibration) -> tuple[JetCalibration, ...]:
+    """The calibration of each kind of jet of a dataset, the one without a network first."""
+    without = replace(settings, onnx=None)
+    if settings.onnx is None or not dataset.has_network:
+        return (without,)
+    return (without, settings) if settings.beside else (settings,)
 
 
 def measured_name(dataset: Dataset, calibration: JetCalibration) -> str:
@@ -36,15 +37,18 @@ def measured_name(dataset: Dataset, calibration: JetCalibration) -> str:
 
 
 def measured_datasets(datasets: Sequence[Dataset], settings: JetCalibration) -> tuple[Dataset, ...]:
-    """One dataset for each kind of jet of each dataset, with the name and the algorithm of what is measured."""
+    """One dataset for each kind of jet of each dataset, with the name and the algorithm of what is measured.
+
+    Those without a network come first.
+    """
+    found = [(dataset, calibration) for dataset in datasets for calibration in calibrations(dataset, settings)]
     return tuple(
         replace(
             dataset,
             name=measured_name(dataset, calibration),
             jet_algo=calibrated_algo(calibration, jet_algo(dataset)),
         )
-        for calibration in calibrations(settings)
-        for dataset in datasets
+        for dataset, calibration in sorted(found, key=lambda pair: pair[1].onnx is not None)
     )
 
 
@@ -58,7 +62,7 @@ def only_kinds(algos: Collection[str], settings: JetCalibration) -> JetCalibrati
 
 def read_for(names: Collection[str], datasets: Sequence[Dataset], settings: JetCalibration) -> set[str]:
     """Names of the datasets to be read for the measured ones of `names`."""
-    return {d.name for d in datasets if any(measured_name(d, c) in names for c in calibrations(settings))}
+    return {d.name for d in datasets if any(measured_name(d, c) in names for c in calibrations(d, settings))}
 
 
 def for_measured(
@@ -67,7 +71,7 @@ def for_measured(
     """What is known by the name of a dataset, by the names of the measured ones."""
     return {
         measured_name(dataset, calibration): values[dataset.name]
-        for calibration in calibrations(settings)
         for dataset in datasets
+        for calibration in calibrations(dataset, settings)
         if dataset.name in values
     }

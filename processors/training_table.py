@@ -22,7 +22,7 @@ from models.flat_weights import flat_weights
 from processors import filling, kernels
 from processors.chunk_store import ChunkStore
 from processors.compiled import compiled
-from processors.dijet import DijetSettings, jet_algo, leading, read_request
+from processors.dijet import DijetSettings, leading, read_request
 from processors.errors import InputError
 from processors.event_filter import EventFilter, lumi_mask, mask_of, pileup_weight, trigger_decision
 from processors.execution import Execution, execute
@@ -34,6 +34,7 @@ from processors.jet_quality import JetQuality, good_jets, match_truth
 from processors.preflight import preflight
 from processors.reading import read_events
 from processors.selection import DijetSelection
+from processors.side_by_side import jet_algo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

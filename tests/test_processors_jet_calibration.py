@@ -514,7 +514,8 @@ def test_a_feature_the_jets_lack_is_named(network: str) -> None:
 
     with pytest.raises(InputError, match=r"toy\.root has no jet column muon_fraction"):
         calibrate(make_record(make_jets([[(100, 0, 0)]]), npv=np.array([3], np.int32)), settings, "AK4PF")
-    assert jet_calibration.needed_columns(settings, "AK4PF", is_mc=True) == ("muon_fraction",)
+    assert jet_calibration.network_needs(settings).jets == ("muon_fraction",)
+    assert jet_calibration.network_needs(settings).event == ("npv",)
 
 
 def test_without_a_network_the_algorithm_keeps_its_name() -> None:

@@ -135,6 +135,16 @@ def test_what_is_known_of_a_dataset_is_known_of_all_kinds() -> None:
 def test_kinds_that_were_not_measured_are_left_out() -> None:
     both = JetCalibration(onnx="network.onnx")
     assert only_kinds({"AK4PF", "AK4PFDeepSets"}, both) == both
-    assert calibrations(only_kinds({"AK4PF"}, both)) == (replace(both, onnx=None),)
-    assert calibrations(only_kinds({"AK4PFDeepSets"}, both)) == (replace(both, beside=False),)
+    assert calibrations(DATASETS[0], only_kinds({"AK4PF"}, both)) == (replace(both, onnx=None),)
+    assert calibrations(DATASETS[0], only_kinds({"AK4PFDeepSets"}, both)) == (replace(both, beside=False),)
     assert only_kinds(set(), both) == both
+
+
+def test_a_dataset_whose_files_lack_an_input_is_measured_without_the_network() -> None:
+    settings = JetCalibration(onnx="network.onnx")
+    poor = replace(DATASETS[1], has_network=False)
+    assert [d.name for d in measured_datasets((DATASETS[0], poor), settings)] == [
+        "simulation",
+        "data",
+        "simulation_DeepSets",
+    ]
