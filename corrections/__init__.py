@@ -22,8 +22,9 @@ bisector             bisector and MPFX: variances across and along the dijet axi
 methods              resolutions and scale factors by these, beside the likelihood
 matrix_residual      relative response from all pairs of |eta| bins
 pair_points          residuals by that
-noise                slope of the squared resolution in rho
-rho_dependence       the same from reco/truth, for the curve of every |eta| bin
+noise                the noise term and its growth with rho
+rho_dependence       the same from reco/truth, for the curve of every |eta| bin, and from asymmetries
+smearing_uncertainty what the uncertainty of scale factors does to residuals
 systematics          what each source of uncertainty does to scale factors and residuals
 passes               the passes of a run: measured, with smeared simulation, with all corrections applied
 coverage             what stands in for an |eta| bin that could not be measured

@@ -15,6 +15,7 @@ event_filter         luminosity mask, pile-up weight, trigger decision
 jet_quality          identification, veto maps, lepton cleaning, matching to truth jets
 jet_calibration      existing corrections, calibration networks and smearing
 jet_features         columns and constituents of jets as networks take them
+side_by_side         the kinds of jets that are measured from the same events
 binning              edges in GeV and |eta|, with the source of each choice
 observables          the formulas: pt_avg, asymmetry, alpha, delta_phi
 selection            the cuts that make a dijet event
