@@ -96,8 +96,9 @@ class Agreement:
 def read_known_answer(folder: Path, reference: tuple[float, float]) -> dict[str, tuple[Truth, ...]]:
     """(|eta| low, |eta| high, value) by quantity from `injected.json` beside a sample; empty where there is none.
 
-    Residuals are relative to the region `reference`. A sample whose data come from another tune than its simulation has
-    no known answer: tunes differ by more than what was put in.
+    What a layered detector did is known from finite truth: its errors are under the quantity with "_error". Residuals
+    are relative to the region `reference`. A sample whose data come from another tune than its simulation has no known
+    answer: tunes differ by more than what was put in.
     """
     path = folder / FILE
     if not path.is_file():
@@ -108,7 +109,13 @@ def read_known_answer(folder: Path, reference: tuple[float, float]) -> dict[str,
     edges = [float(edge) for edge in content["abs_eta_edges"]]
     known = {
         quantity: tuple(zip(edges[:-1], edges[1:], map(float, content[name]), strict=True))
-        for quantity, name in (("scale_factor", "scale_factor"), ("residual", "residual_relative"))
+        for quantity, name in (
+            ("scale_factor", "scale_factor"),
+            ("residual", "residual_relative"),
+            ("scale_factor_error", "scale_factor_error"),
+            ("residual_error", "response_error"),
+        )
+        if name in content
     }
     scale, _ = known_in(*reference, known["residual"])
     known["residual"] = tuple((low, high, value / scale) for low, high, value in known["residual"])
@@ -151,7 +158,9 @@ def _pulls(
     pulls = []
     for eta, point in best_known(measurement.published(quantity, RATIO)).items():
         value, spread = known_in(eta.low, eta.high, known[quantity], population)
-        error = math.hypot(point.stat, spread)
+        doubts = known.get(f"{quantity}_error")
+        doubt = known_in(eta.low, eta.high, doubts, population)[0] if doubts else 0.0
+        error = math.hypot(point.stat, spread, doubt)
         pulls.append(Pull(measurement.algo, quantity, (eta.low, eta.high), point.value, value, error))
     return pulls
 

@@ -440,6 +440,8 @@ def _columns(file_format: FormatName, names: Collection[str], request: ReadReque
 
     jets = collection(request.jet_collection, layout.jets)
     truth = collection(request.truth_jet_collection, layout.truth_jets) if request.is_mc and request.truth else None
+    if request.is_mc and request.truth and request.truth_jet_collection and truth is None:
+        faults.append(f"leave out truth_jet_collection {request.truth_jet_collection!r} to run without truth jets")
     return FileColumns(
         format=file_format,
         energy_unit=layout.energy_unit,

@@ -90,3 +90,12 @@ def test_jets_that_crowd_at_one_end_of_a_bin_weigh_what_was_put_in_there() -> No
 def test_where_jets_are_does_not_matter_inside_a_bin_with_one_value() -> None:
     population = Population(np.array([0.0, 1.0, 2.0]), np.array([9.0, 1.0]))
     assert known_in(0.2, 0.8, ((0.0, 1.0, 1.1), (1.0, 2.0, 1.2)), population) == pytest.approx((1.1, 0.0))
+
+
+def test_what_is_known_from_finite_truth_adds_its_error(tmp_path: Path) -> None:
+    content = {**CONTENT, "scale_factor_error": [0.03, 0.03, 0.03], "response_error": [0.0, 0.01, 0.01]}
+    (tmp_path / "injected.json").write_text(json.dumps(content))
+    found = agreement([measurement((0.0, 1.0, 1.15, 0.04))], read_known_answer(tmp_path, (0.0, 1.0)))
+    assert found is not None
+    assert found.pulls[0].error == pytest.approx(0.05)
+    assert found.pulls[0].value == pytest.approx(1.0)

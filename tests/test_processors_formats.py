@@ -106,12 +106,13 @@ def test_a_delphes_file_without_mass_and_run_is_read_without() -> None:
     [
         ({"jet_collection": "Jets"}, "no branch 'Jets_pt'; nearest: 'Jet_pt'"),
         ({"truth_jet_collection": "GenJets"}, "no branch 'GenJets_pt'; nearest: 'GenJet_pt'"),
+        ({"truth_jet_collection": "GenJets"}, "leave out truth_jet_collection 'GenJets' to run without truth jets"),
         ({"weight": "genWieght"}, "no branch 'genWieght'; nearest: 'genWeight'"),
         ({"needed": ("area",)}, "no column 'area', which the settings need"),
         ({"schema": "flat"}, "a flat ntuple needs a branch map"),
         ({"schema": "delphes"}, "no branch 'Jet/Jet.PT'"),
     ],
-    ids=["jets", "truth", "weight", "needed", "flat", "wrong format"],
+    ids=["jets", "truth", "without truth", "weight", "needed", "flat", "wrong format"],
 )
 def test_what_is_missing_is_named_with_what_is_near(request_: dict[str, Any], told: str) -> None:
     assert told in faults_of(NANOAOD, **request_)
