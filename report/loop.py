@@ -93,7 +93,7 @@ def draw(title: str, rows: tuple[Row, ...], settings: ReportSettings) -> Figure:
             zeros = [0.0] * len(shown)
             if shown:
                 sheet.points(panel, [p.eta.centre for p in shown], [p.value for p in shown], zeros, look)
-    sheet.legend([Key((SECOND,), "measured again"), Key((EXPECTED,), "uncertainty"), Key((FIRST,), "first")])
+    sheet.legend([Key((SECOND,), "measured again"), Key((EXPECTED,), "uncertainty"), Key((FIRST,), "applied")])
     return sheet.figure()
 
 
