@@ -476,10 +476,11 @@ def _measure(
             available_cores(),
             is_smeared=settings.calibration.smearing is None,
         )
-    record.notes += [f"{m.algo}: {note}" for m in measurements for note in m.notes]
-    if not settings.measurement.close_loop:
-        return compared, measurements
-    return compared, _measure_again(job, measurements, factors, settings, record, passes.mean_rho(compared))
+    final: Sequence[Measurement] = measurements
+    if settings.measurement.close_loop:
+        final = _measure_again(job, measurements, factors, settings, record, passes.mean_rho(compared))
+    record.notes += [f"{m.algo}: {note}" for m in final for note in m.notes]
+    return compared, final
 
 
 def _measure_again(

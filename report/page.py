@@ -53,7 +53,7 @@ def write_page(
         sections=sections(folder, figures, results),
         corrections=correction_files(folder),
         has_covariance=(folder / COVARIANCE_FILE).is_file(),
-        notes=[note for measurement in measurements for note in measurement.notes] + _notes(run),
+        notes=list(dict.fromkeys([f"{m.algo}: {note}" for m in measurements for note in m.notes] + _notes(run))),
         command=command_words(run.get("command")),
         run_json=json.dumps(run, indent=2, ensure_ascii=False, default=str),
     )
