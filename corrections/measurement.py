@@ -63,7 +63,8 @@ def measure(
     Needs truth jets in the simulation: without them every width has the status "no_truth".
     """
     truth = truth_points(simulation, algo, settings.core_window, settings.min_effective)
-    reference, bins = fit_bins(simulation, data, _fitting(simulation, data, settings, threads))
+    fitting = _fitting(simulation, data, settings, threads)
+    reference, bins = fit_bins(simulation, data, fitting)
 
     def tell(fit: BinFit) -> tuple[list[Point], list[AsymmetryFit], list[Check]]:
         return describe(fit, reference, simulation, algo, settings)
@@ -77,7 +78,7 @@ def measure(
         for fit, (points, _, _) in zip(bins, told, strict=True):
             factors += scale_factor_points(fit, points, algo, edges)
     parameters = tuple(p for curve in curves for p in parameter_points(curve))
-    lacks_noise = settings.noise == "rho" and not noise_knowledge(simulation, data, settings).simulation
+    lacks_noise = settings.noise == "rho" and not fitting.noise
     return Measurement(
         algo=algo,
         points=(*(p for points, _, _ in told for p in points), *truth, *parameters, *factors),

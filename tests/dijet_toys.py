@@ -20,12 +20,15 @@ from processors.fileset import Dataset
 from processors.histograms import MOMENTS, DatasetSums, SparseSums
 from processors.record import Columns, EventRecord, Jets, event_identity, order_jets
 from processors.selection import CUTFLOW_STEPS
+from samples.response import DetectorSettings, reconstruct
 from samples.toy import ToySettings, toy_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from processors.histograms import Filled
+    from samples.response import RecoEvents
+    from samples.truth import TruthEvents
 
 BINNING = Binning(
     eta=(0.0, 0.2, 0.7, 1.3, 2.5), reference=(0.2, 0.7), pt_avg=(50, 65, 85, 110, 145, 190, 250, 330, 430, 600)
@@ -179,3 +182,34 @@ class Events:
 
 def compared(simulation: Sample | None, data: Sample | None, *alternatives: Sample) -> Comparison:
     return Comparison("AK4PF", simulation, data, alternatives)
+
+
+def toy_record(n: int, seed: int) -> EventRecord:
+    """Toy events of simulation as a chunk is read, through the parametric detector."""
+    rng = np.random.default_rng(seed)
+    truth = toy_events(n, rng)
+    reco = reconstruct(truth, DetectorSettings(), rng, is_data=False)
+    run, event = np.ones(n, np.int64), np.arange(n, dtype=np.uint64)
+    return EventRecord(
+        dataset="simulation",
+        is_mc=True,
+        file="toy.root",
+        entry_start=0,
+        run=run,
+        luminosity_block=run,
+        event=event,
+        has_event_id=True,
+        identity=event_identity("simulation", run, run, event),
+        weight=truth.weight.astype(np.float64),
+        rho=reco.rho.astype(np.float32),
+        npv=None,
+        true_interactions=None,
+        jets=toy_jets(reco, {"jet_id": reco.jet_id.astype(np.int32)}),
+        truth=toy_jets(truth),
+    )
+
+
+def toy_jets(source: RecoEvents | TruthEvents, extra: dict[str, np.ndarray] | None = None) -> Jets:
+    """Jets of the generator as the reader makes them."""
+    pt, eta, phi, mass = (np.asarray(getattr(source, name), np.float32) for name in ("pt", "eta", "phi", "mass"))
+    return order_jets(Columns(np.asarray(source.offsets, np.int64), pt, eta, phi, mass, extra or {})).jets

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from dijet_toys import toy_record
 
 from processors import kernels
 from processors.binning import BALANCE
@@ -16,11 +17,9 @@ from processors.event_filter import EventFilter, PileupWeights
 from processors.fileset import Dataset, Trigger
 from processors.histograms import MATRIX_MOMENTS, MOMENTS
 from processors.jet_quality import good_jets
-from processors.record import Columns, EventRecord, Jets, event_identity, order_jets
+from processors.record import EventRecord, Jets
 from processors.selection import CUTFLOW_STEPS
 from processors.variations import Systematics
-from samples.response import DetectorSettings, reconstruct
-from samples.toy import toy_events
 
 if TYPE_CHECKING:
     from processors.histograms import DatasetSums
@@ -30,35 +29,9 @@ SETTINGS = DijetSettings(replicas=5)
 N = 6000
 
 
-def jets_of(source: Any, extra: dict[str, np.ndarray] | None = None) -> Jets:
-    pt, eta, phi, mass = (np.asarray(getattr(source, name), np.float32) for name in ("pt", "eta", "phi", "mass"))
-    return order_jets(Columns(np.asarray(source.offsets, np.int64), pt, eta, phi, mass, extra or {})).jets
-
-
 @pytest.fixture(scope="module")
 def record() -> EventRecord:
-    rng = np.random.default_rng(12)
-    truth = toy_events(N, rng)
-    reco = reconstruct(truth, DetectorSettings(), rng, is_data=False)
-    run = np.ones(N, np.int64)
-    event = np.arange(N, dtype=np.uint64)
-    return EventRecord(
-        dataset="simulation",
-        is_mc=True,
-        file="toy.root",
-        entry_start=0,
-        run=run,
-        luminosity_block=run,
-        event=event,
-        has_event_id=True,
-        identity=event_identity("simulation", run, run, event),
-        weight=truth.weight.astype(np.float64),
-        rho=reco.rho.astype(np.float32),
-        npv=None,
-        true_interactions=None,
-        jets=jets_of(reco, {"jet_id": reco.jet_id.astype(np.int32)}),
-        truth=jets_of(truth),
-    )
+    return toy_record(N, 12)
 
 
 def nominal(record: EventRecord, dataset: Dataset, settings: DijetSettings) -> DatasetSums:

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
+from dijet_toys import toy_record
 from onnx import TensorProto, helper, numpy_helper
 
 from models.card import ModelCard, card_path, write_card
 from processors.dijet import DijetSettings, fill_record
 from processors.fileset import Dataset
 from processors.jet_calibration import JetCalibration
-from processors.record import Columns, EventRecord, Jets, event_identity, order_jets
 from processors.side_by_side import calibrations, for_measured, measured_datasets, only_kinds, read_for
-from samples.response import DetectorSettings, reconstruct
-from samples.toy import toy_events
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from processors.record import EventRecord
 
 N = 2000
 DATASETS = (Dataset("simulation", (), is_mc=True), Dataset("data", (), is_mc=False, jet_algo="AK4PFPuppi"))
@@ -46,34 +46,9 @@ def constant(path: Path, factor: float) -> str:
     return str(path)
 
 
-def jets_of(source: object) -> Jets:
-    pt, eta, phi, mass = (np.asarray(getattr(source, name), np.float32) for name in ("pt", "eta", "phi", "mass"))
-    return order_jets(Columns(np.asarray(source.offsets, np.int64), pt, eta, phi, mass, {})).jets  # type: ignore[attr-defined]
-
-
 @pytest.fixture(scope="module")
 def record() -> EventRecord:
-    rng = np.random.default_rng(5)
-    truth = toy_events(N, rng)
-    reco = reconstruct(truth, DetectorSettings(), rng, is_data=False)
-    run, event = np.ones(N, np.int64), np.arange(N, dtype=np.uint64)
-    return EventRecord(
-        dataset="simulation",
-        is_mc=True,
-        file="toy.root",
-        entry_start=0,
-        run=run,
-        luminosity_block=run,
-        event=event,
-        has_event_id=True,
-        identity=event_identity("simulation", run, run, event),
-        weight=truth.weight.astype(np.float64),
-        rho=reco.rho.astype(np.float32),
-        npv=None,
-        true_interactions=None,
-        jets=jets_of(reco),
-        truth=jets_of(truth),
-    )
+    return toy_record(N, 5)
 
 
 def test_a_network_that_does_nothing_gives_the_same_histograms_under_its_own_name(

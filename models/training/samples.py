@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features import GSC_FEATURES, MOMENTUM_FEATURES, RaggedConstituents, offsets_of
-from models.flat_weights import effective_size
 from models.training.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -261,11 +260,6 @@ def standardisation(sample: Sample, scaled: Float32Array) -> tuple[Float32Array,
     rows = scaled[used if used.any() else slice(None)].astype(np.float64)
     deviation = rows.std(axis=0)
     return rows.mean(axis=0).astype(np.float32), np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
-
-
-def effective_jets(sample: Sample) -> float:
-    """Effective number of jets compared with truth."""
-    return effective_size(sample.truth_weight)
 
 
 def _compared_with_truth(table: EventTable, fit: FitSettings) -> BoolArray:
