@@ -3,8 +3,9 @@
 After ATLAS, arXiv:1703.10485: a track from the hard interaction takes its expected energy off the cells around the
 place where it enters the calorimeter, nearest first, the electromagnetic ones before the hadronic ones. What is then
 left within 1.5 sigma of the expectation is taken off as well. Where far more energy lies there than the track can have
-left (arXiv:2007.02645, section 4) the track is not used and the calorimeter stands. Nothing is taken off for pile-up
-tracks: the area offset does that.
+left (arXiv:2007.02645, section 4) nothing is taken off: the calorimeter stands, and of the track counts what the
+calorimeter is not expected to see of it. Hard tracks are turned off smoothly (`track_weight`). Nothing is taken off for
+pile-up tracks: the area offset does that.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def flow_numbers(flow: Flow) -> FloatArray:
             flow.spread_stochastic,
             flow.spread_constant,
             flow.threshold_pt,
+            flow.fade_start,
+            flow.fade_end,
         ]
     )
 
@@ -55,6 +58,18 @@ def expected_deposit(
     fraction = mean_em_fraction(energy, 1.0, 0.82)
     mean = energy * (fraction + (1.0 - fraction) * numbers[6]) / (1.0 + (numbers[9] / pt) ** 3)
     return mean, energy * np.hypot(numbers[7] / np.sqrt(energy), numbers[8])
+
+
+@compiled
+def track_weight(pt: float, visible: float, is_subtracted: bool, numbers: FloatArray) -> float:  # noqa: FBT001
+    """Part of a track's momentum that counts; `visible` is the part of its energy that the calorimeter is to see.
+
+    Where that was taken off the cells, all of the track counts, and elsewhere what the calorimeter does not see. From
+    `fade_start` to `fade_end` the latter fades, so that harder tracks leave everything to the calorimeter.
+    """
+    fade = min(max((pt - numbers[10]) / (numbers[11] - numbers[10]), 0.0), 1.0)
+    unseen = max(1.0 - visible, 0.0) * (1.0 - fade)
+    return float(min(visible, 1.0) + unseen if is_subtracted else unseen)
 
 
 @compiled
@@ -99,11 +114,20 @@ def subtract_track(
     pt: float,
     is_electron: bool,  # noqa: FBT001
     numbers: FloatArray,
+) -> float:
+    """Take off what a track explains and return how much of it counts, see `track_weight`."""
+    mean, spread = expected_deposit(pt, eta, is_electron, numbers)
+    is_subtracted = _subtract(clustered, eta, phi, pt, mean, spread, numbers)
+    return track_weight(pt, mean / (pt * np.cosh(eta)), is_subtracted, numbers)
+
+
+@compiled
+def _subtract(
+    clustered: Clustered, eta: float, phi: float, pt: float, mean: float, spread: float, numbers: FloatArray
 ) -> bool:
-    """Take off what a track explains; False where it is not used."""
+    """Take off what a track explains; False where the place is crowded or the track too hard."""
     if pt > numbers[0]:
         return False
-    mean, spread = expected_deposit(pt, eta, is_electron, numbers)
     em_cone, hadronic_cone = numbers[3], numbers[4]
     em, hadronic, em_label, hadronic_label = clustered
     around = ring_energy(em, em_label, eta, phi, 0.0, em_cone, 1.0)

@@ -18,6 +18,8 @@ Sources
 [Topo] ATLAS Collaboration, EPJC 77 (2017) 490 (arXiv:1603.02934): noise and topological clusters.
 [PF]   ATLAS Collaboration, EPJC 77 (2017) 466 (arXiv:1703.10485), and EPJC 81 (2021) 689 (arXiv:2007.02645): particle
        flow.
+[PFW]  ATLAS Collaboration, WeightPFOTool of the public reconstruction software: what of a track counts where nothing
+       was taken off, and where particle flow ends.
 [Trk]  ATLAS Collaboration, EPJC 70 (2010) 787 and [Det] section 4: momentum resolution and efficiency of tracks.
 """
 
@@ -170,7 +172,7 @@ class Flow:
     """Particle flow: tracks replace what they are expected to leave in the calorimeter. [PF]."""
 
     max_pt: float = 100.0
-    """GeV; harder tracks are never used."""
+    """GeV; nothing is taken off for harder tracks."""
     density_slope: float = 33.2
     density_pt: float = 40.0
     """No subtraction where (E - <E_dep>) / sigma > slope log10(pt / pT). [PF] 2021, section 4."""
@@ -184,6 +186,9 @@ class Flow:
     """... as is the pT (GeV) where noise suppression leaves half: 1 / (1 + (threshold / pT)^3)."""
     spread_stochastic: float = 0.50
     spread_constant: float = 0.10
+    fade_start: float = 30.0
+    fade_end: float = 60.0
+    """GeV; between them what a track adds to the calorimeter fades to nothing. [PFW]."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from samples.truth import FloatArray
 
 MIN_CANDIDATE_PT = 0.1
-"""GeV; softer neutral candidates are dropped."""
+"""GeV; softer candidates are dropped."""
 SEGMENT_PT, SEGMENT_ETA = 3.0, 2.7
 """A muon makes a segment from this pT (GeV) up to this |eta|."""
 _PION_MASS = 0.13957
@@ -253,10 +253,11 @@ def _see(
         tracks[order, 0], tracks[order, 1], tracks[order, 2] = pt[order], eta, phi
         is_electron = particles.kind[index] == ELECTRON
         entry = calorimeter_phi(pt[order], eta, phi, charge, model.tracking)
-        if subtract_track(clustered, eta, entry, pt[order], is_electron, model.flow):
+        weight = subtract_track(clustered, eta, entry, pt[order], is_electron, model.flow)
+        if weight * pt[order] > MIN_CANDIDATE_PT:
             row = candidates[n_candidates]
-            row[0], row[1], row[2] = pt[order], eta, phi
-            row[3], row[4] = _PION_MASS, charge
+            row[0], row[1], row[2] = weight * pt[order], eta, phi
+            row[3], row[4] = weight * _PION_MASS, charge
             # particle code of the positive lepton is negative
             row[5] = -11.0 * charge if is_electron else 211.0 * charge
             n_candidates += 1

@@ -3,8 +3,10 @@ from __future__ import annotations
 import fastjet
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from samples.flow import Clustered, expected_deposit, flow_numbers, subtract_track
+from samples.flow import Clustered, expected_deposit, flow_numbers, subtract_track, track_weight
 from samples.jet_variables import _calorimeter, _tracks
 from samples.jets import Momenta, find_jets, ghost_areas, momenta_of, owner_of, soft_drop_mass
 from samples.layered_settings import Flow, Tracking
@@ -156,9 +158,9 @@ def _clustered() -> Clustered:
 def test_a_lonely_track_takes_all_of_its_energy_off(clustered: Clustered) -> None:
     clustered.em[128, 128, 2], clustered.hadronic[32, 32, 0] = 2.0, 4.0
 
-    used = subtract_track(clustered, 0.01, 0.01, 10.0, False, flow_numbers(Flow()))  # noqa: FBT003
+    weight = subtract_track(clustered, 0.01, 0.01, 10.0, False, flow_numbers(Flow()))  # noqa: FBT003
 
-    assert used
+    assert weight == 1.0
     assert clustered.em.sum() + clustered.hadronic.sum() == 0.0
 
 
@@ -166,16 +168,49 @@ def test_a_neutral_neighbour_survives_a_track(clustered: Clustered) -> None:
     clustered.em[128, 128, 2], clustered.em[132, 128, 2] = 6.0, 20.0
     mean, _ = expected_deposit(10.0, 0.01, False, flow_numbers(Flow()))  # noqa: FBT003
 
-    used = subtract_track(clustered, 0.01, 0.01, 10.0, False, flow_numbers(Flow()))  # noqa: FBT003
+    weight = subtract_track(clustered, 0.01, 0.01, 10.0, False, flow_numbers(Flow()))  # noqa: FBT003
 
-    assert used
+    assert weight == 1.0
     assert clustered.em.sum() == pytest.approx(26.0 - mean)
     assert clustered.em[132, 128, 2] > 19.0
 
 
-def test_the_calorimeter_stands_where_it_is_crowded(clustered: Clustered) -> None:
+def test_where_it_is_crowded_the_calorimeter_stands_and_the_track_adds_what_it_does_not_see(
+    clustered: Clustered,
+) -> None:
+    clustered.em[128, 128, 2] = 300.0
+    numbers = flow_numbers(Flow())
+    mean, _ = expected_deposit(20.0, 0.01, False, numbers)  # noqa: FBT003
+
+    weight = subtract_track(clustered, 0.01, 0.01, 20.0, False, numbers)  # noqa: FBT003
+
+    assert weight == pytest.approx(1.0 - mean / (20.0 * np.cosh(0.01)))
+    assert clustered.em.sum() == 300.0
+
+
+def test_an_electron_in_a_crowd_adds_nothing(clustered: Clustered) -> None:
     clustered.em[128, 128, 2] = 300.0
 
-    assert not subtract_track(clustered, 0.01, 0.01, 20.0, False, flow_numbers(Flow()))  # noqa: FBT003
-    assert not subtract_track(clustered, 0.01, 0.01, 150.0, False, flow_numbers(Flow()))  # noqa: FBT003
+    assert subtract_track(clustered, 0.01, 0.01, 20.0, True, flow_numbers(Flow())) == 0.0  # noqa: FBT003
+
+
+def test_hard_tracks_leave_everything_to_the_calorimeter(clustered: Clustered) -> None:
+    clustered.em[128, 128, 2] = 300.0
+
+    assert subtract_track(clustered, 0.01, 0.01, 61.0, False, flow_numbers(Flow())) == 0.0  # noqa: FBT003
+    assert subtract_track(clustered, 0.01, 0.01, 150.0, False, flow_numbers(Flow())) == 0.0  # noqa: FBT003
     assert clustered.em.sum() == 300.0
+
+
+@given(pt=st.floats(0.5, 200.0), visible=st.floats(0.0, 1.0))
+def test_what_a_track_and_the_calorimeter_give_fades_from_its_momentum_to_what_is_visible(
+    pt: float, visible: float
+) -> None:
+    numbers = flow_numbers(Flow())
+
+    subtracted = track_weight(pt, visible, True, numbers)  # noqa: FBT003
+    beside = track_weight(pt, visible, False, numbers)  # noqa: FBT003
+
+    fade = np.clip((pt - 30.0) / 30.0, 0.0, 1.0)
+    assert subtracted == pytest.approx(beside + visible)
+    assert subtracted == pytest.approx(1.0 - fade * (1.0 - visible))
