@@ -174,6 +174,7 @@ def run(
 @click.option("--data-events", type=click.IntRange(1), help="Generated events of data, if others.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the sample.")
+@click.option("--weighted-data", is_flag=True, help="Layered detector: data without triggers, with generator weights.")
 @click.option("--data-tune", help="Tune of the data, which also makes an alternative simulation.")
 @click.option("--no-underlying-event", is_flag=True, help="Leave it out: five times faster, and dijets balance alike.")
 @click.option("-j", "--workers", type=click.IntRange(1), help="Processes  [one per core].")

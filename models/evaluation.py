@@ -239,14 +239,19 @@ def summary(
 
 
 def gain(better: ResponseMap, worse: ResponseMap, chosen: BoolArray) -> tuple[float, float]:
-    """Mean relative gain in resolution over chosen bins, and its error as if both were independent."""
-    ratio = better.resolution / worse.resolution
-    error = ratio * np.hypot(better.width_error / better.width, worse.width_error / worse.width)
-    used = chosen & np.isfinite(ratio) & np.isfinite(error) & (error > 0)
+    """Mean relative gain in resolution over chosen bins, and its error as if both were independent.
+
+    It is the logarithm of the ratio that is averaged: errors of ratios grow with them, which would favour low ones.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        log_ratio = np.log(better.resolution / worse.resolution)
+    error = np.hypot(better.width_error / better.width, worse.width_error / worse.width)
+    used = chosen & np.isfinite(log_ratio) & np.isfinite(error) & (error > 0)
     if not used.any():
         return math.nan, math.nan
     weight = 1 / error[used] ** 2
-    return float(1 - np.average(ratio[used], weights=weight)), float(1 / math.sqrt(weight.sum()))
+    ratio = math.exp(float(np.average(log_ratio[used], weights=weight)))
+    return 1 - ratio, ratio / math.sqrt(float(weight.sum()))
 
 
 def closure_failures(found: ResponseMap, tolerance: Float64Array) -> BoolArray:

@@ -32,7 +32,7 @@ class FlatWeights:
     limited: float
 
 
-def flat_weights(pt: Float64Array, weight: Float64Array, bound: float = 20.0, bins_per_e: float = 8.0) -> FlatWeights:
+def flat_weights(pt: Float64Array, weight: Float64Array, bound: float = 5.0, bins_per_e: float = 8.0) -> FlatWeights:
     """Weights that spread `pt` (n,), GeV, evenly in log pT where there is anything.
 
     Every bin of log pT gets the same sum, shared in proportion to `weight` (n,). No entry gets more than `bound` times

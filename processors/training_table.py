@@ -70,7 +70,7 @@ class TableOptions:
     min_pt_avg: float = 20.0
     truth_max_dr: float = 0.3
     isolation_min_pt: float = 7.0
-    weight_bound: float = 20.0
+    weight_bound: float = 5.0
 
     def __post_init__(self) -> None:
         """Refuse values that would leave nothing, or bound nothing."""

@@ -54,6 +54,7 @@ def generate(
     large_r: float | None = None,
     pt_range: tuple[float, float] | None = None,
     pileup: float | None = None,
+    weighted_data: bool = False,
 ) -> GeneratedSample:
     """Write simulation and data of `events` generated events each into `output`.
 
@@ -71,17 +72,22 @@ def generate(
     detector : "parametric" (smeared jets, for dijet and toy the default) or "layered" (particles, constituents).
     large_r, pt_range, pileup : of the layered detector: radius of large jets, range of pT-hat (GeV, 0 for no end),
         mean number of interactions per crossing.
+    weighted_data : of the layered detector: data keep every event with its generator weight, so that a training has
+        many times more of them than prescaled triggers record.
 
     Raises `samples.errors.SampleError`, with a message of one line, before any work is done.
     """
     _check(process, events, data_events, seed, workers, data_tune, underlying_event=underlying_event)
     detector = detector or ("parametric" if process in _PARAMETRIC_PROCESSES else "layered")
-    _check_detector(process, detector, {"--large-r": large_r, "--pt-range": pt_range, "--pileup": pileup})
+    of_layered = {"--large-r": large_r, "--pt-range": pt_range, "--pileup": pileup}
+    _check_detector(process, detector, {**of_layered, "--weighted-data": weighted_data or None})
     from samples.pythia import PythiaSettings, tune_number
     from samples.toy import write_toy
     from samples.writing import SampleOptions
 
-    options = SampleOptions(skim=skim, reduced_precision=reduced_precision, rntuple=rntuple)
+    options = SampleOptions(
+        skim=skim, reduced_precision=reduced_precision, rntuple=rntuple, weighted_data=weighted_data
+    )
     if detector == "layered":
         from samples.layered_generation import LayeredRequest, check_request, generate_layered
 

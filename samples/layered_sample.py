@@ -12,12 +12,13 @@ from samples.counts import SampleCounts, count_events, count_steps
 from samples.description import REFERENCE_REGION, describe_fileset, describe_skim, describe_triggers
 from samples.known_response import ResponseCounts, known_answer
 from samples.nanoaod import EventNumbers, GeneratorSums, NanoFile
-from samples.pfnano import event_branches, truth_branches
+from samples.pfnano import WEIGHT, event_branches, truth_branches
 from samples.processes import MUON_PROCESSES
 from samples.response import DetectorSettings, RecoEvents
 from samples.skim import decide
 from samples.streams import Purpose, Stream, chunk_generator
 from samples.triggers import (
+    TriggerDecision,
     TriggerMenu,
     largest_k,
     owner,
@@ -106,9 +107,13 @@ def _fileset(counts: Mapping[str, SampleCounts], options: LayeredOptions) -> dic
     skims = {name: describe_skim(count, settings) for name, count in counts.items()} if options.files.skim else None
     fileset = describe_fileset(counts, options.process, options.menu, skims)
     for name, dataset in fileset.items():
-        dataset["metadata"]["schema"] = "pfnano"
-        if name == "data":
-            dataset["metadata"]["triggers"] = _describe_menu(options)
+        metadata = dataset["metadata"]
+        metadata["schema"] = "pfnano"
+        if name == "data" and options.files.weighted_data:
+            del metadata["triggers"]
+            metadata["weight"] = WEIGHT
+        elif name == "data":
+            metadata["triggers"] = _describe_menu(options)
     return fileset
 
 
@@ -203,7 +208,7 @@ def _write_data(
             skim = decide(as_reco_events(table), options.files.skim_settings)
             rng = chunk_generator(seed, Stream.DATA, chunk, Purpose.TRIGGER)
             weight, quantity = table.values["genWeight"], trigger_quantity(table, options)
-            decision = record(weight, quantity, k, options.menu, rng)
+            decision = _decide(weight, quantity, k, options, rng)
             wanted = _is_wanted(skim, options)
             written = decision.recorded & wanted
             run, block = divmod(chunk, _CHUNKS_PER_RUN)
@@ -211,13 +216,12 @@ def _write_data(
             events = table.select(written)
             _extend(file, events, numbers, decision.bits[written], options, with_truth=False)
             side.extend(truth_branches(events, numbers))
-            prescale = np.where(
-                decision.owned, options.menu.prescales[np.maximum(owner(quantity, options.menu), 0)], 0.0
-            )
+            prescale = options.menu.prescales[np.maximum(owner(quantity, options.menu), 0)]
+            weighing = weight if options.files.weighted_data else np.where(decision.owned, prescale, 0.0)
             counts += SampleCounts(
                 generated=len(table),
                 steps=count_events(decision.recorded.astype(np.float64), skim),
-                weighted=count_steps(prescale, skim),
+                weighted=count_steps(weighing, skim),
                 owned=int(decision.owned.sum()),
                 written=int(written.sum()),
                 sum_of_weights=float(weight.sum()),
@@ -225,6 +229,15 @@ def _write_data(
                 expected_above_one=float(np.clip(decision.expected[wanted] - 1.0, 0.0, None).sum()),
             )
     return counts
+
+
+def _decide(
+    weight: FloatArray, quantity: FloatArray, k: float, options: LayeredOptions, rng: np.random.Generator
+) -> TriggerDecision:
+    if not options.files.weighted_data:
+        return record(weight, quantity, k, options.menu, rng)
+    everything = np.ones(len(weight), dtype=bool)
+    return TriggerDecision(everything, everything, unprescaled_bits(quantity, options.menu), np.zeros(len(weight)))
 
 
 def _file(path: Path, options: LayeredOptions) -> NanoFile:
@@ -242,7 +255,12 @@ def _extend(
 ) -> None:
     triggers = {path: bits[:, index] for index, path in enumerate(options.menu.paths)}
     reduced = options.files.reduced_precision
-    file.extend(event_branches(table, numbers, triggers, with_truth=with_truth, reduced_precision=reduced))
+    with_weight = with_truth or options.files.weighted_data
+    file.extend(
+        event_branches(
+            table, numbers, triggers, with_truth=with_truth, with_weight=with_weight, reduced_precision=reduced
+        )
+    )
 
 
 def _numbers(run: int, block: int, before: int, written: NDArray[np.bool_]) -> EventNumbers:

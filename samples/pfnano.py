@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 TRUTH_COLLECTIONS = ("GenJet", "GenPart", "GenJetAK8")
 TRUTH_COLUMNS = ("genJetIdx", "genJetAK8Idx", "partonFlavour")
-TRUTH_VALUES = ("genWeight", "Generator_binvar")
+WEIGHT = "genWeight"
+TRUTH_VALUES = (WEIGHT, "Generator_binvar")
 _NAMES_OF_JETS = ("pt", "eta", "phi", "mass", *TRUTH_COLUMNS)
 
 
@@ -29,10 +30,16 @@ def event_branches(
     triggers: Mapping[str, NDArray[np.bool_]],
     *,
     with_truth: bool,
+    with_weight: bool,
     reduced_precision: bool,
 ) -> dict[str, ak.Array]:
-    """Columns of the tree `Events`; without truth (data) none that knows the generator."""
-    values = {name: column for name, column in table.values.items() if with_truth or name not in TRUTH_VALUES}
+    """Columns of the tree `Events`; without truth (data) none that knows the generator, but perhaps for its weight."""
+    hidden_values = () if with_truth else TRUTH_VALUES
+    values = {
+        name: column
+        for name, column in table.values.items()
+        if name not in hidden_values or (with_weight and name == WEIGHT)
+    }
     if with_truth:
         values["Pileup_nTrueInt"] = table.values["averageInteractions"]
     columns = _values({**_numbers(numbers), **values, **triggers}, reduced_precision=reduced_precision)

@@ -51,6 +51,8 @@ class SampleOptions:
     reduced_precision: bool = False
     """Round floating-point columns to 10-bit mantissas."""
     rntuple: bool = False
+    weighted_data: bool = False
+    """Data keep all events with their generator weights, instead of those that prescaled triggers record."""
     detector: DetectorSettings = field(default_factory=DetectorSettings)
     triggers: TriggerMenu = field(default_factory=TriggerMenu)
     skim_settings: SkimSettings = field(default_factory=SkimSettings)
@@ -71,10 +73,13 @@ class GeneratedSample:
     def summary(self) -> tuple[str, ...]:
         """Return one line per dataset for the user: what was generated, recorded and written."""
         lines = []
+        has_triggers = self.counts["data"].expected > 0
         for name, count in self.counts.items():
-            recorded = f"{count.steps.events} recorded by the triggers, " if name == "data" else ""
+            recorded = f"{count.steps.events} recorded by the triggers, " if name == "data" and has_triggers else ""
             lines.append(f"{name}: {count.generated} events generated, {recorded}{count.written} written")
         share = self.counts["data"].share_above_one
+        if not has_triggers:
+            return (*lines, "data: all events with their generator weights")
         lines.append(f"data: k = {self.k:.4g}, share of events with k w / p above 1: {share:.2e}")
         return tuple(lines)
 

@@ -93,6 +93,18 @@ def test_a_narrower_response_is_a_gain() -> None:
     assert got == pytest.approx(0.25, abs=max(3 * error, 0.01))
 
 
+def test_two_halves_of_the_same_jets_have_no_gain_over_each_other_however_few_there_are() -> None:
+    rng = np.random.default_rng(8)
+    gains = []
+    for _ in range(300):
+        truth, eta = rng.uniform(50, 800, 600), np.full(600, 0.5)
+        maps = [response_map(truth * rng.normal(1.0, 0.1, 600), truth, eta, EDGES) for _ in range(2)]
+        gains.append(gain(maps[0], maps[1], np.ones((2, 4), np.bool_))[0])
+
+    # the mean of ratios would be off by the variance of a ratio, 2 %
+    assert abs(np.mean(gains)) < 3 * np.std(gains) / np.sqrt(300)
+
+
 def test_only_bins_off_by_more_than_tolerance_and_errors_fail() -> None:
     calibrated, truth, eta = toy_jets()
     calibrated = np.where((truth > 200) & (truth < 400) & (eta < 1), 1.02 * calibrated, calibrated)

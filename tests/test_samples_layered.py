@@ -230,6 +230,7 @@ def test_prescales_let_every_trigger_record_what_its_weights_allow() -> None:
         ({"process": "toy", "detector": "layered"}, "needs particles"),
         ({"process": "top", "detector": "parametric"}, "top needs --detector layered"),
         ({"process": "dijet", "pileup": 10.0}, "--pileup is for the layered detector"),
+        ({"process": "dijet", "weighted_data": True}, "--weighted-data is for the layered detector"),
         ({"process": "dijet", "detector": "layered", "large_r": 0.7}, "--large-r is 0.8 or 1.0, not 0.7"),
         ({"process": "dijet", "detector": "layered", "pt_range": (100.0, 50.0)}, "LO < HI"),
         ({"process": "dijet", "detector": "layered", "pileup": -1.0}, "from 0 to 200"),
@@ -345,6 +346,30 @@ def test_the_fileset_names_pfnano_and_its_triggers(sample: GeneratedSample) -> N
     assert [each["metadata"]["schema"] for each in fileset.values()] == ["pfnano", "pfnano"]
     names = {trigger["path"] for trigger in fileset["data"]["metadata"]["triggers"]}
     assert names <= set(read(sample, "data").fields)
+
+
+@pytest.mark.slow
+def test_weighted_data_are_all_events_with_their_weights_and_without_truth(tmp_path: Path) -> None:
+    made = generate(
+        "dijet",
+        20,
+        4,
+        tmp_path / "weighted",
+        workers=1,
+        quiet=True,
+        detector="layered",
+        pileup=0.0,
+        pt_range=(60.0, 0.0),
+        weighted_data=True,
+    )
+    data, truth = read(made, "data"), read(made, "data_truth")
+    metadata = json.loads(made.fileset.read_text())["data"]["metadata"]
+
+    assert len(data) == made.counts["data"].generated
+    assert ak.array_equal(data.genWeight, truth.genWeight)
+    assert [name for name in data.fields if "gen" in name.lower()] == ["genWeight"]
+    assert metadata["weight"] == "genWeight"
+    assert "triggers" not in metadata
 
 
 @pytest.mark.slow

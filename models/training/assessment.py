@@ -61,8 +61,14 @@ class Assessment:
     in_situ: Mapping[str, Mapping[str, InSituGain]]
 
 
-def assess(sample: Sample, candidates: Sequence[Candidate], settings: EvaluationSettings) -> Assessment:
-    """Every number there is for candidates on the events of a test sample; the first one is the uncalibrated one."""
+def assess(
+    sample: Sample, candidates: Sequence[Candidate], settings: EvaluationSettings, reference: str | None = None
+) -> Assessment:
+    """Every number there is for candidates on the events of a test sample; the first one is the uncalibrated one.
+
+    With the name of a `reference` among them the widths of the asymmetry in data are compared with its own as well, on
+    the same events, which shows what a term of the loss changes far better than two ratios with errors of their own.
+    """
     edges = (settings.abs_eta_edges, settings.pt_edges)
     used = sample.truth_weight > 0
     truth, eta, weight = sample.truth_pt[used], sample.abs_eta_truth[used], sample.truth_weight[used]
@@ -71,8 +77,11 @@ def assess(sample: Sample, candidates: Sequence[Candidate], settings: Evaluation
     numbers = summary(maps, settings.pt_edges, settings.abs_eta_edges)
     in_situ = {each.name: _in_situ(sample, each, settings.replicas) for each in candidates}
     limit = tolerances(settings.pt_edges, settings.abs_eta_edges)
+    compared = next((each for each in candidates if each.name == reference), None)
     for each in candidates:
         told = numbers[each.name]
+        if compared is not None:
+            told.update(_against(sample, each, compared, settings.replicas))
         for power in POWERS:
             found = response_map(calibrated[each.name], truth, eta, edges, reweighted(truth, weight, power))
             told[f"worst_closure_pt{power:+.0f}"] = _worst(found, limit)
@@ -117,7 +126,7 @@ def table_rows(found: Assessment) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the study table, for the console and for Markdown."""
     header = [
         "calibration", "JER gain |eta|<0.8", "JER gain |eta|<2.5", "over GSC", "worst closure", "pT^-1", "pT^+1",
-        "pull", "sigma_A sim", "share sim", "sigma_A data", "shift data",
+        "pull", "sigma_A sim", "share sim", "sigma_A data", "over f2 = 0", "shift data",
     ]  # fmt: skip
     rows = []
     for name, told in found.numbers.items():
@@ -133,7 +142,8 @@ def table_rows(found: Assessment) -> tuple[list[str], list[list[str]]]:
                 _number(told, "pull_width"),
                 _number(told, "ratio_simulation_central"),
                 _number(told, "share_simulation_central"),
-                _number(told, "ratio_data_central"),
+                _number(told, "ratio_data_tracker"),
+                _number(told, "data_over_reference"),
                 _percent(told, "mean_shift_data", error=False),
             ]
         )
@@ -154,7 +164,6 @@ def _in_situ(sample: Sample, candidate: Candidate, replicas: int) -> dict[str, I
         first = sample.pairs(is_mc=is_mc)
         if not len(first):
             continue
-        weight = sample.pair_weight[sample.pair_weight > 0]
         weight = sample.pair_weight[(sample.pair_weight > 0) & (sample.is_mc == is_mc)]
         pt, factor = sample.pt, np.exp(candidate.log_factor)
         before = asymmetries(pt[first], pt[first + 1])
@@ -166,6 +175,22 @@ def _in_situ(sample: Sample, candidate: Candidate, replicas: int) -> dict[str, I
             of_truth = None if truth is None else truth[chosen]
             found[f"{word}_{region}"] = in_situ_gain(before[chosen], after[chosen], of_truth, weight[chosen], replicas)
     return found
+
+
+def _against(sample: Sample, candidate: Candidate, reference: Candidate, replicas: int) -> dict[str, float]:
+    """Width of the asymmetry in data over that of another calibration of the same events; empty without data."""
+    first = sample.pairs(is_mc=False)
+    hard = 0.5 * (sample.pt[first] + sample.pt[first + 1]) > IN_SITU_MIN_PT
+    first = first[hard]
+    if not len(first):
+        return {}
+    weight = sample.pair_weight[(sample.pair_weight > 0) & ~sample.is_mc][hard]
+    pairs = []
+    for each in (reference, candidate):
+        pt = sample.pt * np.exp(each.log_factor)
+        pairs.append(asymmetries(pt[first], pt[first + 1]))
+    found = in_situ_gain(pairs[0], pairs[1], None, weight, replicas)
+    return {"data_over_reference": found.ratio, "data_over_reference_error": found.ratio_error}
 
 
 def _mean_shift(sample: Sample, candidate: Candidate, *, is_mc: bool) -> float:

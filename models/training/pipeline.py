@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from models.training.loop import Report
     from models.training.settings import TrainingSettings
 
+REFERENCE = "inversion"
+"""Row of the study without the terms that need no truth: what they change is told relative to it."""
 ONNX, SETTINGS, DONE = "calibration.onnx", "settings.json", "done.json"
 # What a training may leave in its folder, which --overwrite therefore may remove.
 OWN = (
@@ -111,7 +113,7 @@ def study(
             result = replace(result, closure=no_closure())
         own = _test_sample(tables, variant.settings)
         candidates.append(result.candidate(own, variant.name))
-    found = judge.assess(test, candidates, settings.evaluation)
+    found = judge.assess(test, candidates, settings.evaluation, reference=REFERENCE)
     _write(found, settings, folder, "study")
     (folder / "study.md").write_text(judge.markdown(found), encoding="utf-8")
     return found
@@ -133,7 +135,7 @@ def variants(base: TrainingSettings) -> list[Variant]:
         Variant("regression + f2", changed(network={"head": "regression"})),
         Variant("mixture", changed(network={"head": "mixture"}, **no_pairs)),
         Variant("ansatz", changed(network={"head": "ansatz"}, **no_pairs)),
-        Variant("inversion", changed(network={"head": "inversion"}, **no_pairs)),
+        Variant(REFERENCE, changed(network={"head": "inversion"}, **no_pairs)),
         Variant("inversion + f2", changed(network={"head": "inversion"})),
         Variant("inversion + f2, no data", changed(network={"head": "inversion"}, data=False)),
         Variant("inversion + f2, no closure", changed(network={"head": "inversion"}), without_closure=True),
