@@ -6,6 +6,7 @@ features             names, order, units and dtype of the columns a network may 
 event_table          the training table: whole events as arrays, and as a parquet file
 flat_weights         bounded weights that make a falling spectrum flat
 card                 ModelCard: what a network takes and gives, as JSON beside the .onnx
+shipped              networks that come with the package, by name
 session              OnnxModel: an ONNX file as a function of arrays, opened once per process
 calibration          jet columns and constituents -> calibration factor
 evaluation           how good calibrated jets are: response, resolution, closure, in-situ gain, pulls

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.shipped import shipped_names
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -115,7 +117,11 @@ class OnnxModel:
 
     def _session(self) -> Any:
         if not Path(self.path).is_file():
-            raise FileNotFoundError(f"the model {self.path} does not exist; give the path of an .onnx file")
+            names = ", ".join(shipped_names())
+            raise FileNotFoundError(
+                f"the model {self.path} does not exist; give the path of an .onnx file or the name of one that ships: "
+                f"{names}"
+            )
         return _opened(self.path, Path(self.path).stat().st_mtime_ns, int(os.environ.get(THREADS) or 1), os.getpid())
 
 

@@ -109,7 +109,8 @@ class JetCalibration:
     rho
         GeV per unit area, used for files that have none.
     onnx
-        A calibration network with its card beside it, applied last; jets then count as an algorithm of their own.
+        A calibration network with its card beside it, or the name of one that ships, applied last; jets then count as
+        an algorithm of their own.
     beside
         Whether jets without the network are measured as well, from the same events.
     residual

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 
 import yaml
 
+from models.shipped import shipped_path
 from processors.errors import InputError, raise_if_any, suggestion
 from processors.fileset import read_document
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings")
 Values = dict[str, Any]
 # Fields that name a file of the user; in a file they count from where that file lies.
-PATH_FIELDS = ("file", "smear_file", "onnx", "lumi_mask")
+NETWORK_FIELD = "onnx"  # or the name of a network that ships
+PATH_FIELDS = ("file", "smear_file", NETWORK_FIELD, "lumi_mask")
 # What pydantic says in words of Python, in those of a configuration file.
 WORDS = {
     "dataclass_type": "expected a section with keys of its own",
@@ -134,7 +136,7 @@ def _absolute(key: str, value: Any, folder: Path) -> Any:
     if isinstance(value, Mapping):
         return with_absolute_paths(value, folder)
     if key in PATH_FIELDS and isinstance(value, str) and "://" not in value:
-        return str(folder / value)
+        return str((shipped_path(value) if key == NETWORK_FIELD else None) or folder / value)
     return value
 
 

@@ -9,6 +9,7 @@ import csv
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,8 @@ PLAIN = "none"
 SEQUENTIAL = "sequential"
 POWERS = (-1.0, 1.0)
 IN_SITU_MIN_PT = 100.0
+GAIN_MIN_PT = 60.0
+"""GeV, of the truth jet: above it the gain in resolution is averaged by bin of |eta|."""
 REGIONS: Mapping[str, float] = {"central": 0.8, "tracker": 2.5}
 """Largest |eta| of both jets of a pair."""
 
@@ -150,9 +153,31 @@ def table_rows(found: Assessment) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def markdown(found: Assessment) -> str:
-    """The study table in Markdown."""
-    header, rows = table_rows(found)
+def eta_rows(found: Assessment, settings: EvaluationSettings) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table of the gain in resolution in each bin of |eta|, and of the bins that do not close."""
+    edges = settings.abs_eta_edges
+    n_pt, n_eta = len(settings.pt_edges) - 1, len(edges) - 1
+    hard = np.array(settings.pt_edges[:-1]) >= GAIN_MIN_PT
+    header = ["calibration", *(f"{low:g} to {high:g}" for low, high in pairwise(edges)), "bins off"]
+    rows = []
+    for name, told in found.numbers.items():
+        gains = []
+        for i in range(n_eta):
+            chosen = np.zeros((n_eta, n_pt), np.bool_)
+            chosen[i] = hard
+            value, error = gain(found.maps[name], found.maps[PLAIN], chosen)
+            gains.append(_percent({"value": value, "value_error": error}, "value"))
+        rows.append([name, *gains, f"{told['bins_off']:.0f} of {told['bins']:.0f}"])
+    return header, rows
+
+
+def markdown(found: Assessment, settings: EvaluationSettings) -> str:
+    """The study tables in Markdown."""
+    tables = (table_rows(found), eta_rows(found, settings))
+    return "\n".join(_as_markdown(header, rows) for header, rows in tables)
+
+
+def _as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
@@ -302,6 +327,7 @@ __all__ = [
     "draw_closure",
     "draw_learning_curve",
     "draw_resolution",
+    "eta_rows",
     "gaussian_core",
     "markdown",
     "table_rows",

@@ -16,7 +16,7 @@ with silenced():
     import tensorflow as tf
 
 from models.training import pipeline
-from models.training.assessment import table_rows
+from models.training.assessment import eta_rows, table_rows
 from models.training.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(
         found = pipeline.study(given, settings, output, only=only, resume=resume, tell=_tell)
     else:
         found = pipeline.train_calibration(given, settings, output, resume=resume, tell=_tell)
-    _show(found)
+    _show(found, settings)
     what = output / "study.md" if only is not None else output / pipeline.ONNX
     return [f"Written: {what}, with metrics and plots beside it"]
 
@@ -97,12 +97,15 @@ def _tell(line: str) -> None:
     sys.stderr.flush()
 
 
-def _show(found: Assessment) -> None:
+def _show(found: Assessment, settings: TrainingSettings) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    header, rows = table_rows(found)
-    table = Table(*header, title="Events not trained on")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=220 if not sys.stdout.isatty() else None).print(table)
+    console = Console(width=220 if not sys.stdout.isatty() else None)
+    titles = ("Events not trained on", "Gain in resolution by |eta| of the truth jet")
+    tables = (table_rows(found), eta_rows(found, settings.evaluation))
+    for title, (header, rows) in zip(titles, tables, strict=True):
+        table = Table(*header, title=title)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)

@@ -115,7 +115,7 @@ def study(
         candidates.append(result.candidate(own, variant.name))
     found = judge.assess(test, candidates, settings.evaluation, reference=REFERENCE)
     _write(found, settings, folder, "study")
-    (folder / "study.md").write_text(judge.markdown(found), encoding="utf-8")
+    (folder / "study.md").write_text(judge.markdown(found, settings.evaluation), encoding="utf-8")
     return found
 
 
