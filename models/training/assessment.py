@@ -290,6 +290,8 @@ def draw_closure(found: Assessment, settings: EvaluationSettings, path: Path) ->
 
 
 def _draw_rows(found: Assessment, settings: EvaluationSettings, path: Path, quantity: str, label: str) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     eta, edges = settings.abs_eta_edges, np.array(settings.pt_edges)
     n = len(eta) - 1
     figure, axes = _figure(math.ceil(n / 3), min(n, 3))
@@ -298,6 +300,10 @@ def _draw_rows(found: Assessment, settings: EvaluationSettings, path: Path, quan
             values, errors = getattr(each, quantity)[i], getattr(each, f"{quantity}_error")[i]
             axis.errorbar(np.sqrt(edges[1:] * edges[:-1]), values, errors, label=name, marker="o", ms=3, lw=1)
         axis.set(xscale="log", xlabel="true pT [GeV]", ylabel=label, title=f"{eta[i]:g} < |eta| < {eta[i + 1]:g}")
+        axis.set_xlim(edges[0], edges[-1])
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         if quantity == "mean":
             axis.axhspan(0.995, 1.005, color="0.9")
             axis.set_ylim(0.96, 1.04)
