@@ -17,7 +17,7 @@ import awkward as ak
 import numpy as np
 import uproot
 
-from samples.known_response import gaussian_core, is_isolated
+from samples.known_response import MEAN_COST, gaussian_core, is_isolated
 
 GSC = ("fEM3", "fTile0", "trackWidth", "nTracks", "chargedFraction", "nMuonSegments")
 LAYERS = ("fEM0", "fEM1", "fEM2", "fEM3", "fTile0", "fTile1", "fTile2")
@@ -165,7 +165,7 @@ def draw(folder: Path, jets: dict[str, np.ndarray], injected: dict[str, Any]) ->
     for region in REGIONS[:4]:
         rows = np.array(resolutions(jets, region))
         axes[0].plot(rows[:, 0], rows[:, 2], "o-", ms=3, lw=1, label=rf"{region[0]} < |$\eta$| < {region[1]}")
-        axes[1].errorbar(rows[:, 0], rows[:, 1], rows[:, 2] / np.sqrt(rows[:, 3]), fmt="o-", ms=3, lw=1)
+        axes[1].errorbar(rows[:, 0], rows[:, 1], MEAN_COST * rows[:, 2] / np.sqrt(rows[:, 3]), fmt="o-", ms=3, lw=1)
     for numbers, label, marker in (
         (ATLAS_ABSTRACT, "ATLAS 2007.02645", "s"),
         (ATLAS_8TEV, "ATLAS EPJC 80 (2020) 1104", "D"),

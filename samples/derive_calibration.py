@@ -19,7 +19,7 @@ from scipy.interpolate import UnivariateSpline
 
 from samples.absolute_calibration import CONSTANTS, AbsoluteCalibration, OffsetShape
 from samples.durable import ChunkFolder, ChunkTask
-from samples.known_response import gaussian_core, is_isolated
+from samples.known_response import gaussian_core, is_isolated, mean_error
 from samples.layered import JET_RADIUS, LayeredSettings, layered_chain, pileup_density
 from samples.layered_chunks import CHUNK_EVENTS, LayeredJob, PoolJob, load_pool, pool_tasks
 from samples.layered_settings import LayeredDetector
@@ -204,7 +204,7 @@ def _print_closure(responses: _Responses, calibration: AbsoluteCalibration) -> N
             inside &= (responses.pt >= start) & (responses.pt < stop)
             if np.count_nonzero(inside) > MIN_ENTRIES:
                 mean, width, core = _core(calibrated[inside])
-                line += f"  {start:.0f}: {mean:.3f}+-{width / np.sqrt(core):.3f} ({width / mean:.3f})"
+                line += f"  {start:.0f}: {mean:.3f}+-{mean_error(width, core):.3f} ({width / mean:.3f})"
         sys.stdout.write(line + "\n")
 
 

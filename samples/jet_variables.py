@@ -91,7 +91,7 @@ def _calorimeter(clusters: FloatArray, owners: NDArray[np.int64], n_jets: int) -
             layers[jet] /= total[jet]
     for index in np.argsort(-energy):
         jet = owners[index]
-        if jet >= 0 and reached[jet] < 0.9 * total[jet]:
+        if jet >= 0 and reached[jet] < N90_FRACTION * total[jet]:
             reached[jet] += energy[index]
             n90[jet] += 1
     return layers, n90

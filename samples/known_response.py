@@ -30,6 +30,9 @@ ISOLATION_FRACTION = 0.2
 CORE = 1.5
 CORE_WIDTH = 0.7426
 """Width of a unit Gaussian cut at +-1.5."""
+MEAN_COST = 1.0 / CORE_WIDTH
+"""Error of the mean of the core in units of width / sqrt(entries of the core): a window that goes along with the mean
+damps what its entries tell by the square of CORE_WIDTH, while they scatter by CORE_WIDTH alone."""
 MIN_ENTRIES = 60
 _STEPS, _LAST = 600, 3.0
 
@@ -65,7 +68,7 @@ class ResponseCounts:
             if result["entries"][place] >= MIN_ENTRIES:
                 mean, core_width, core = gaussian_core(self.counts[place])
                 width = half_width(self.counts[place])
-                result["mean"][place], result["mean_error"][place] = mean, core_width / np.sqrt(core)
+                result["mean"][place], result["mean_error"][place] = mean, mean_error(core_width, core)
                 result["width_over_mean"][place] = width / mean
                 # two quantiles of a Gaussian at +-1 sigma
                 result["width_over_mean_error"][place] = 0.964 * width / mean / np.sqrt(result["entries"][place])
@@ -78,6 +81,11 @@ def half_width(counts: IntArray) -> float:
     running = np.concatenate(([0.0], np.cumsum(counts))) / counts.sum()
     low, high = np.interp((0.158655, 0.841345), running, edges)
     return float(high - low) / 2.0
+
+
+def mean_error(width: float, core: float) -> float:
+    """Statistical error of the mean of a core with this width and this number of entries."""
+    return MEAN_COST * width / float(np.sqrt(core))
 
 
 def gaussian_core(counts: IntArray) -> tuple[float, float, float]:

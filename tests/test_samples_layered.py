@@ -130,6 +130,19 @@ def test_the_core_of_a_gaussian_is_the_gaussian(mean: float, width: float) -> No
     assert half_width(counts) == pytest.approx(width, rel=0.01)
 
 
+def test_errors_of_mean_and_width_are_the_scatter_of_repeated_samples() -> None:
+    repeated = ResponseCounts.empty(tuple(np.linspace(0.0, 4.0, 31)))
+    rng = np.random.default_rng(3)
+    for place in np.ndindex(*repeated.counts.shape[:2]):
+        repeated.counts[place], _ = np.histogram(rng.normal(1.0, 0.1, 1000), 600, (0.0, 3.0))
+
+    found = repeated.summary()
+
+    # 360 samples: the scatter is known to 1/sqrt(720) = 4 %
+    for name in ("mean", "width_over_mean"):
+        assert found[name].std() == pytest.approx(found[f"{name}_error"].mean(), rel=0.12)
+
+
 def test_a_tail_does_not_move_the_core() -> None:
     rng = np.random.default_rng(1)
     response = np.concatenate([rng.normal(1.0, 0.1, 100_000), rng.uniform(0.0, 0.7, 5000)])
