@@ -94,7 +94,7 @@ class ResponseMap:
         Plain mean, tails included.
     width, width_error
         Width of the core.
-    slope
+    slope, slope_error
         d<pt_calibrated>/d pt_true from bin to bin; below 1 it fakes a narrow response.
     entries
         Effective number of jets.
@@ -107,6 +107,7 @@ class ResponseMap:
     width: Float64Array
     width_error: Float64Array
     slope: Float64Array
+    slope_error: Float64Array
     entries: Float64Array
 
     @property
@@ -116,8 +117,8 @@ class ResponseMap:
 
     @property
     def resolution_error(self) -> Float64Array:
-        """Statistical error of `resolution` from the width alone."""
-        return self.width_error / self.slope
+        """Statistical error of `resolution`, from the width and the slope."""
+        return np.abs(self.resolution) * np.hypot(self.width_error / self.width, self.slope_error / self.slope)
 
     def as_lists(self) -> dict[str, list[list[float | None]]]:
         """Plain numbers for JSON, None for nan."""
@@ -147,7 +148,8 @@ def response_map(
         _fill(columns, at, calibrated[chosen] / truth[chosen], weights[chosen])
         if len(chosen) and weights[chosen].sum() > 0:
             middle[at] = np.average(truth[chosen], weights=weights[chosen])
-    columns["slope"] = np.array([_slope(m, r) for m, r in zip(middle, columns["mean"], strict=True)])
+    for i, at_pt in enumerate(middle):
+        columns["slope"][i], columns["slope_error"][i] = _slope(at_pt, columns["mean"][i], columns["mean_error"][i])
     return ResponseMap(**columns)
 
 
@@ -245,7 +247,7 @@ def gain(better: ResponseMap, worse: ResponseMap, chosen: BoolArray) -> tuple[fl
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         log_ratio = np.log(better.resolution / worse.resolution)
-    error = np.hypot(better.width_error / better.width, worse.width_error / worse.width)
+        error = np.hypot(*(np.abs(each.resolution_error / each.resolution) for each in (better, worse)))
     used = chosen & np.isfinite(log_ratio) & np.isfinite(error) & (error > 0)
     if not used.any():
         return math.nan, math.nan
@@ -311,24 +313,24 @@ def _fill(
         columns[name][at] = value
 
 
-def _slope(pt: Float64Array, response: Float64Array) -> Float64Array:
-    """d(pt R)/d pt = R + dR/d log pt, the latter smoothed over neighbours, as it is a small number."""
-    slope = response.copy()
+def _slope(pt: Float64Array, response: Float64Array, error: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """d(pt R)/d pt = R + dR/d log pt and its error, the latter smoothed over neighbours, as it is a small number."""
+    slope, slope_error = response.copy(), error.copy()
     good = np.isfinite(pt) & np.isfinite(response)
     if np.count_nonzero(good) >= 3:
-        log_pt = np.log(pt[good])
-        slope[good] += _smoothed_gradient(response[good], log_pt)
-    return slope
+        effect = np.eye(np.count_nonzero(good)) + _smoothed_gradient(np.log(pt[good]))
+        slope[good], slope_error[good] = effect @ response[good], np.sqrt(effect**2 @ error[good] ** 2)
+    return slope, slope_error
 
 
-def _smoothed_gradient(values: Float64Array, at: Float64Array) -> Float64Array:
-    """Slope of a straight line through each point and its two neighbours on either side."""
-    slopes = np.empty(len(values))
-    for i in range(len(values)):
+def _smoothed_gradient(at: Float64Array) -> Float64Array:
+    """Matrix (n, n) from values to slopes of straight lines through each point and two neighbours on either side."""
+    matrix = np.zeros((len(at), len(at)))
+    for i in range(len(at)):
         near = slice(max(i - 2, 0), i + 3)
         x = at[near] - at[near].mean()
-        slopes[i] = float(np.sum(x * values[near]) / np.sum(x * x))
-    return slopes
+        matrix[i, near] = x / np.sum(x * x)
+    return matrix
 
 
 def _sigma68(values: Float64Array, weights: Float64Array) -> float:

@@ -82,6 +82,20 @@ def test_pushing_jets_together_does_not_pay_since_widths_are_divided_by_the_slop
     np.testing.assert_allclose(found.resolution[:, 1:3], 0.08 / 0.9, rtol=0.06)
 
 
+def test_the_error_of_a_resolution_is_the_scatter_of_repeated_samples() -> None:
+    rng = np.random.default_rng(8)
+    maps = []
+    for _ in range(100):
+        truth = np.exp(rng.uniform(np.log(50), np.log(800), 4000))
+        maps.append(response_map(truth * rng.normal(1, 0.1, 4000), truth, rng.uniform(0, 2, 4000), EDGES))
+
+    scatter = np.std([each.resolution for each in maps], axis=0)
+    stated = np.mean([each.resolution_error for each in maps], axis=0)
+
+    # eight bins, each known to 1/sqrt(200) = 7 %
+    assert np.sqrt(np.mean((scatter / stated) ** 2)) == pytest.approx(1.0, abs=0.12)
+
+
 def test_a_narrower_response_is_a_gain() -> None:
     calibrated, truth, eta = toy_jets()
     better = truth * (1 + 0.75 * (calibrated / truth - 1))
