@@ -113,7 +113,7 @@ def _measured(
     """Core of the response in bins of true pT and of the variable, over that of all jets of this pT."""
     if len(values) < _MIN_JETS * _BINS:
         return None
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)))
+    edges = _edges(values)
     if len(edges) < 3:
         return None
     low, high = np.percentile(log_truth, [0.5, 99.5])
@@ -121,7 +121,7 @@ def _measured(
     pt_edges = np.linspace(low, high, n_pt + 1)
     bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
     pt_bins = np.clip(np.searchsorted(pt_edges, log_truth, side="right") - 1, 0, n_pt - 1)
-    grid = np.zeros((len(edges) - 1, n_pt))
+    grid = np.full((len(edges) - 1, n_pt), np.nan)
     for j in range(n_pt):
         in_pt = pt_bins == j
         if np.count_nonzero(in_pt) < _MIN_JETS:
@@ -134,7 +134,34 @@ def _measured(
                 grid[i, j] = core.mean - mean
     nodes = np.array([np.median(values[bins == i]) if (bins == i).any() else edges[i] for i in range(len(edges) - 1)])
     nodes = np.maximum.accumulate(nodes + 1e-9 * np.arange(len(nodes)))
-    return Step(nodes, 0.5 * (pt_edges[1:] + pt_edges[:-1]), grid) if len(nodes) > 1 else None
+    return Step(nodes, 0.5 * (pt_edges[1:] + pt_edges[:-1]), _filled(grid)) if len(nodes) > 1 else None
+
+
+def _filled(grid: Float64Array) -> Float64Array:
+    """The same with bins of too few jets interpolated in pT, and constant beyond the last measured ones; 0 for none."""
+    filled = np.zeros_like(grid)
+    places = np.arange(grid.shape[1])
+    for row, values in zip(filled, grid, strict=True):
+        known = np.isfinite(values)
+        if known.any():
+            row[:] = np.interp(places, places[known], values[known])
+    return filled
+
+
+def _edges(values: Float64Array) -> Float64Array:
+    """Quantiles as edges of bins, rising; a value that most jets share has a bin of its own, the others share the rest.
+
+    Most jets have no muon segment, and the few with some are what that step is about.
+    """
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)))
+    if len(edges) > 2:
+        return edges
+    others = values[values > edges[0]]
+    if not len(others):
+        return edges
+    n_bins = max(min(_BINS - 1, len(others) // _MIN_JETS), 1)
+    inner = np.quantile(others, np.linspace(0, 1, n_bins + 1)[:-1])
+    return np.unique([edges[0], *inner, np.nextafter(others.max(), np.inf)])
 
 
 def _eta_place(abs_eta: Float64Array) -> NDArray[np.int64]:
