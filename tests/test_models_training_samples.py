@@ -50,6 +50,30 @@ def test_data_are_not_compared_with_truth() -> None:
     assert np.all(np.isnan(got.truth_pt[of_data]))
 
 
+def test_jets_with_a_column_that_is_not_finite_are_left_out_with_their_pairs() -> None:
+    table = toy(10, 0)
+    column = table.jets["n90"].copy()
+    column[3, 0], column[5, 2] = np.nan, np.inf
+
+    got = sample(replace(table, jets={**table.jets, "n90": column}))
+
+    # the third jets of the toy are too soft to be compared, and the columns of a network do not matter
+    assert np.isfinite(got.features).all()
+    assert len(got) == 19
+    assert got.n_events == 10
+    assert (got.pair_weight > 0).sum() == 9
+
+
+def test_truth_of_a_pair_is_known_where_it_is_not_compared() -> None:
+    table = toy(10, 2)
+    crowded = {**table.jets, "truth_isolation": np.zeros_like(table.jets["truth_isolation"])}
+
+    got = sample(replace(table, jets=crowded))
+
+    assert np.isnan(got.truth_pt).all()
+    np.testing.assert_array_equal(np.isfinite(got.matched_pt), np.repeat(got.is_mc, 2))
+
+
 def test_data_can_be_left_out() -> None:
     assert sample(toy(), data=False).n_events == 400
 

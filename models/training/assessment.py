@@ -193,7 +193,7 @@ def _in_situ(sample: Sample, candidate: Candidate, replicas: int) -> dict[str, I
         pt, factor = sample.pt, np.exp(candidate.log_factor)
         before = asymmetries(pt[first], pt[first + 1])
         after = asymmetries((pt * factor)[first], (pt * factor)[first + 1])
-        truth = asymmetries(sample.truth_pt[first], sample.truth_pt[first + 1]) if is_mc else None
+        truth = asymmetries(sample.matched_pt[first], sample.matched_pt[first + 1]) if is_mc else None
         hard = 0.5 * (pt[first] + pt[first + 1]) > IN_SITU_MIN_PT
         for region, limit in REGIONS.items():
             chosen = hard & (np.maximum(sample.abs_eta[first], sample.abs_eta[first + 1]) < limit)

@@ -216,7 +216,8 @@ def _sequential(tables: Tables, settings: TrainingSettings, test: Sample) -> lis
     closure = no_closure()
     if settings.closure.enabled:
         closure = _closure([(sample, shift, np.full(len(sample), 0.1))], settings)
-    own = sample_of(replace(_test_table(tables, settings), constituents=None), names, settings.fit, settings.loss)
+    loss = replace(settings.loss, data=True)  # as in `_test_sample`
+    own = sample_of(replace(_test_table(tables, settings), constituents=None), names, settings.fit, loss)
     shift = steps.log_factor(np.log(own.pt), own.abs_eta, _columns(own, slice(None)))
     more, _ = closure.apply(np.log(own.pt) + shift, own.abs_eta)
     if len(own) != len(test):

@@ -47,6 +47,8 @@ class Sample:
         Of the jets; none for a network without.
     truth_pt, truth_weight
         (n,): GeV, and the weight in comparisons with truth; nan and 0 for a jet that is not compared.
+    matched_pt
+        (n,): true pT in GeV, also of jets that are not compared; nan without a matched truth jet.
     abs_eta_truth
         (n,), nan without truth.
     offsets
@@ -66,6 +68,7 @@ class Sample:
     constituents: RaggedConstituents
     truth_pt: Float64Array
     truth_weight: Float64Array
+    matched_pt: Float64Array
     abs_eta_truth: Float64Array
     offsets: Int64Array
     is_mc: BoolArray
@@ -121,11 +124,16 @@ def folds(identity: NDArray[np.uint64], fit: FitSettings) -> NDArray[np.int8]:
 
 
 def sample_of(table: EventTable, names: tuple[str, ...], fit: FitSettings, loss: LossSettings) -> Sample:
-    """The jets of a table that some term of the loss uses, without events that have none."""
+    """The jets of a table that some term of the loss uses, without events that have none.
+
+    Jets with a column that is not finite are left out, and their pairs: whatever the network takes, so that samples of
+    several networks have the same jets.
+    """
     if table.constituents is None:
         table = _with_empty_constituents(table)
-    usable = _compared_with_truth(table, fit)
-    pair = _pairs(table, loss)
+    finite = finite_jets(table)
+    usable = _compared_with_truth(table, fit) & finite
+    pair = _pairs(table, loss) & finite[:, :2].all(axis=1)
     kept = usable.copy()
     kept[:, :2] |= pair[:, np.newaxis]
     events = np.flatnonzero(kept.any(axis=1))
@@ -145,6 +153,7 @@ def sample_of(table: EventTable, names: tuple[str, ...], fit: FitSettings, loss:
         constituents=table.constituents.take(rows),
         truth_pt=np.where(is_used, flat["truth_pt"], np.nan).astype(np.float64),
         truth_weight=np.where(is_used, weight, 0.0),
+        matched_pt=flat["truth_pt"].astype(np.float64),
         abs_eta_truth=np.where(is_used, np.abs(flat["truth_eta"]), np.nan).astype(np.float64),
         offsets=offsets,
         is_mc=table.event["is_mc"],
@@ -252,6 +261,15 @@ class Prior:
         drawn = log_pt[:, np.newaxis] + step
         density = np.interp(drawn, self.nodes, self.density, left=0.0, right=0.0)
         return {"drawn": drawn.astype(np.float32), "drawn_weight": (density / proposal).astype(np.float32)}
+
+
+def finite_jets(table: EventTable) -> BoolArray:
+    """Whether every column that a network may take is finite, (n_events, m); False where there is no jet."""
+    finite = np.isfinite(table.jets["pt"])
+    for name in (*MOMENTUM_FEATURES, *GSC_FEATURES):
+        if name in table.jets:
+            finite &= np.isfinite(table.jets[name])
+    return finite
 
 
 def standardisation(sample: Sample, scaled: Float32Array) -> tuple[Float32Array, Float32Array]:

@@ -1,0 +1,69 @@
+"""What surrounds a training: candidates on the same jets, and what is told of them."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from calibration_toys import ToyJets
+
+from models.event_table import joined
+from models.features import SEQUENTIAL_FEATURES
+from models.training.assessment import PLAIN, Candidate, assess
+from models.training.pipeline import Tables, _sequential, _test_sample, variants
+from models.training.settings import EvaluationSettings, LossSettings, TrainingSettings
+
+SETTINGS = TrainingSettings(evaluation=EvaluationSettings(replicas=10))
+
+
+@functools.cache
+def tables() -> Tables:
+    return Tables(joined([ToyJets().table(12_000, 1), ToyJets().table(4000, 2, is_mc=False)]), None, {})
+
+
+@pytest.mark.parametrize("data", [True, False])
+def test_the_sequential_baseline_has_the_jets_of_the_test_sample(*, data: bool) -> None:
+    settings = replace(SETTINGS, loss=LossSettings(data=data))
+    test = _test_sample(tables(), settings)
+
+    (got,) = _sequential(tables(), settings, test)
+
+    assert set(SEQUENTIAL_FEATURES) <= set(tables().training.jets)
+    assert len(got.log_factor) == len(test)
+
+
+def test_the_share_of_the_perfect_calibration_is_one_whatever_the_isolation_of_its_jets() -> None:
+    table = tables().training
+    crowded = table.jets["truth_isolation"].copy()
+    crowded[::2] = 0.5
+    given = replace(tables(), training=replace(table, jets={**table.jets, "truth_isolation": crowded}))
+    test = _test_sample(given, SETTINGS)
+    factor = np.log(np.where(np.isfinite(test.matched_pt), test.matched_pt, test.pt) / test.pt)
+
+    found = assess(test, [Candidate(PLAIN, 0 * factor), Candidate("perfect", factor)], SETTINGS.evaluation)
+
+    gain = found.in_situ["perfect"]["simulation_tracker"]
+    hard = (test.pt[test.pairs(is_mc=True)] + test.pt[test.pairs(is_mc=True) + 1]) > 200
+    assert gain.share == pytest.approx(1.0)
+    assert gain.events > 0.9 * hard.sum()
+
+
+def test_the_sequential_baseline_takes_off_what_its_columns_tell() -> None:
+    given = Tables(ToyJets().table(60_000, 1), None, {})
+    test = _test_sample(given, SETTINGS)
+
+    (got,) = _sequential(given, SETTINGS, test)
+
+    used = (test.truth_weight > 0) & (test.truth_pt > 60)
+    left = np.log(test.pt / test.truth_pt)[used] + got.log_factor[used]
+    # of 0.3^2/12 twice and 0.06^2 one column of the toy leaves 0.3^2/12 + 0.06^2
+    assert np.std(left) == pytest.approx(np.sqrt(0.3**2 / 12 + 0.06**2), rel=0.08)
+    assert ToyJets().plain_width > 0.13
+
+
+def test_variants_of_the_study_have_names_of_their_own() -> None:
+    names = [variant.name for variant in variants(SETTINGS)]
+
+    assert len(set(names)) == len(names)
