@@ -284,6 +284,8 @@ def train_calibration(
     from models.training.settings import TrainingSettings
     from processors.settings_file import merged_values, settings_from
 
+    if only and not study:
+        raise InputError("--only chooses variants of the study; add --study or leave it out")
     values = merged_values(config, changes, {f"fit.{name}": value for name, value in options.items()})
     settings = settings_from(
         TrainingSettings, values, f"{config} or the command line" if config else "the command line"

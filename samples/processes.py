@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def settings_of(
         message = f"unknown process {process!r} for the layered detector; known are {', '.join(HARD_PROCESSES)}"
         raise SampleError(message)
     low, high = pt_range or FULL_RANGE[process]
-    if low < 0.0 or (high and high <= low):
+    if not (0.0 <= low < math.inf and (high == 0.0 or low < high < math.inf)):
         message = f"--pt-range wants 0 <= LO < HI in GeV, not {low:g} {high:g}"
         raise SampleError(message)
     bias = BIASED.get(process, 0.0)

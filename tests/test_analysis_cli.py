@@ -138,6 +138,14 @@ class TestFiles:
         assert "something else in it than a run" in refusal(capsys, *words, "--overwrite")
         assert (work / "used" / "thesis.tex").exists()
 
+    def test_a_variant_is_chosen_of_a_study_only(self, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (work / "table.parquet").touch()
+
+        line = refusal(capsys, "train", "calibration", "--table", "table.parquet", "-o", "out", "--only", "mixture")
+
+        assert "--only chooses variants of the study; add --study" in line
+        assert not (work / "out").exists()
+
     def test_check_tells_what_a_run_would_read(self, sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert call("check", sample / "fileset.json") == 0
         assert "simulation.root, Events (nanoaod), 20,000 events" in capsys.readouterr().out

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from calibration_toys import ToyJets
 
-from models.event_table import joined
+from models.event_table import joined, write_rows
 from models.features import SEQUENTIAL_FEATURES
 from models.training.assessment import PLAIN, Candidate, assess
-from models.training.pipeline import Tables, _sequential, _test_sample, variants
+from models.training.errors import RefusedError
+from models.training.pipeline import Tables, _sequential, _test_sample, read_tables, variants
 from models.training.settings import EvaluationSettings, LossSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SETTINGS = TrainingSettings(evaluation=EvaluationSettings(replicas=10))
 
@@ -61,6 +66,17 @@ def test_the_sequential_baseline_takes_off_what_its_columns_tell() -> None:
     # of 0.3^2/12 twice and 0.06^2 one column of the toy leaves 0.3^2/12 + 0.06^2
     assert np.std(left) == pytest.approx(np.sqrt(0.3**2 / 12 + 0.06**2), rel=0.08)
     assert ToyJets().plain_width > 0.13
+
+
+def test_a_table_is_not_given_twice_nor_to_train_and_to_judge_with(tmp_path: Path) -> None:
+    first, copy = tmp_path / "first.parquet", tmp_path / "copy.parquet"
+    write_rows([ToyJets().table(10, 1)], first, {})
+    copy.write_bytes(first.read_bytes())
+
+    with pytest.raises(RefusedError, match=r"copy\.parquet is the same table as .*first\.parquet"):
+        read_tables([first], [copy])
+    with pytest.raises(RefusedError, match=r"first\.parquet is the same table"):
+        read_tables([first, first], [])
 
 
 def test_variants_of_the_study_have_names_of_their_own() -> None:

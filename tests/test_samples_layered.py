@@ -246,6 +246,8 @@ def test_prescales_let_every_trigger_record_what_its_weights_allow() -> None:
         ({"process": "dijet", "weighted_data": True}, "--weighted-data is for the layered detector"),
         ({"process": "dijet", "detector": "layered", "large_r": 0.7}, "--large-r is 0.8 or 1.0, not 0.7"),
         ({"process": "dijet", "detector": "layered", "pt_range": (100.0, 50.0)}, "LO < HI"),
+        ({"process": "dijet", "detector": "layered", "pt_range": (float("nan"), 0.0)}, "LO < HI"),
+        ({"process": "dijet", "detector": "layered", "pt_range": (20.0, float("inf"))}, "LO < HI"),
         ({"process": "dijet", "detector": "layered", "pileup": -1.0}, "from 0 to 200"),
         ({"process": "dijet", "detector": "cms"}, "unknown detector 'cms'"),
     ],

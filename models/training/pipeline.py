@@ -59,8 +59,16 @@ class Variant:
 
 
 def read_tables(paths: Sequence[Path], test: Sequence[Path]) -> Tables:
-    """Tables in files, those given together joined."""
-    digests = {str(path): _digest(path) for path in (*paths, *test)}
+    """Tables in files, those given together joined; a file that is given twice is refused."""
+    given = [*paths, *test]
+    found = [_digest(path) for path in given]
+    for place, digest in enumerate(found):
+        if digest in found[:place]:
+            raise RefusedError(
+                f"{given[place]} is the same table as {given[found.index(digest)]}; give each table once, and judge "
+                "(--test) with events that were not trained on"
+            )
+    digests = {str(path): digest for path, digest in zip(given, found, strict=True)}
     return Tables(
         joined([read_table(path) for path in paths]),
         joined([read_table(path) for path in test]) if test else None,
