@@ -317,8 +317,9 @@ def _slope(pt: Float64Array, response: Float64Array, error: Float64Array) -> tup
     """d(pt R)/d pt = R + dR/d log pt and its error, the latter smoothed over neighbours, as it is a small number."""
     slope, slope_error = response.copy(), error.copy()
     good = np.isfinite(pt) & np.isfinite(response)
-    if np.count_nonzero(good) >= 3:
-        effect = np.eye(np.count_nonzero(good)) + _smoothed_gradient(np.log(pt[good]))
+    n_good = int(np.count_nonzero(good))
+    if n_good >= 3:
+        effect = np.eye(n_good) + _smoothed_gradient(np.log(pt[good]))
         slope[good], slope_error[good] = effect @ response[good], np.sqrt(effect**2 @ error[good] ** 2)
     return slope, slope_error
 

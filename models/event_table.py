@@ -102,7 +102,11 @@ class EventTable:
 
 
 def joined(tables: Sequence[EventTable]) -> EventTable:
-    """Events of several tables one after another; columns that one of them lacks are left out."""
+    """Events of several tables one after another; columns that one of them lacks are left out.
+
+    Weights are those of each table, of mean 1 in each: a spectrum that is flat in all of them together, and cross
+    sections between them, come from one table of all datasets.
+    """
     if len(tables) == 1:
         return tables[0]
     names = tuple(dict.fromkeys(name for table in tables for name in table.datasets))

@@ -270,6 +270,11 @@ def _assemble(parts: Sequence[Path], job: Job, outcome: Outcome, settings: Table
     if not parts:
         raise InputError(f"no input could be read: {outcome.lost[0].reason if outcome.lost else 'there is none'}")
     events = [read_table(part, constituents=False) for part in parts]
+    if not any(len(table) for table in events):
+        raise InputError(
+            "no event is left for the table; it takes events with two jets and a mean pT above table.min_pt_avg "
+            f"({settings.table.min_pt_avg:g} GeV), of data only dijet events that pass their triggers"
+        )
     factors = _normalisations(events, job, outcome)
     names = tuple(dataset.name for dataset in job.datasets)
     weights, summary = _weights(events, factors, settings.table.weight_bound)

@@ -69,6 +69,7 @@ def test_the_sequential_baseline_takes_off_what_its_columns_tell() -> None:
 
 
 def test_a_table_is_not_given_twice_nor_to_train_and_to_judge_with(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
     first, copy = tmp_path / "first.parquet", tmp_path / "copy.parquet"
     write_rows([ToyJets().table(10, 1)], first, {})
     copy.write_bytes(first.read_bytes())

@@ -103,6 +103,15 @@ def test_a_table_has_whole_events_in_falling_pt_with_truth_and_constituents(tmp_
     assert not list(tmp_path.glob("*.parts"))
 
 
+def test_a_table_without_events_is_refused(tmp_path: Path) -> None:
+    path = write_events(tmp_path / "mc.root", 30)
+
+    with pytest.raises(InputError, match=r"no event is left .* table\.min_pt_avg \(10000 GeV\)"):
+        make(tmp_path, {"mc": (path, {"is_mc": True})}, table=TableOptions(min_pt_avg=1e4))
+
+    assert not (tmp_path / "t.parquet").exists()
+
+
 def test_the_table_does_not_depend_on_chunks(tmp_path: Path) -> None:
     path = write_events(tmp_path / "mc.root", 30)
     (tmp_path / "a").mkdir()
