@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import analysis
+import samples
+from models.calibration import load_calibration
+from models.evaluation import gaussian_core
+from models.event_table import read_table
+from models.features import RaggedConstituents, offsets_of
+from models.session import OnnxModel
+from models.shipped import shipped_names, shipped_path
+from models.training.samples import sample_of
+from models.training.settings import FitSettings, LossSettings
+from processors.settings_file import merged_values
+
+if TYPE_CHECKING:
+    from models.calibration import CalibrationModel
+    from models.event_table import EventTable
+
+LARGEST = 1_000_000
+CALIBRATION = "calibration_deepsets"
+
+
+def path_of(name: str) -> str:
+    path = shipped_path(name)
+    assert path is not None
+    return str(path)
+
+
+def calibration() -> CalibrationModel:
+    return load_calibration(path_of(CALIBRATION))
+
+
+def jets_with(counts: list[int], seed: int = 1) -> tuple[dict[str, np.ndarray], RaggedConstituents]:
+    """Columns of jets of 50 to 500 GeV, and constituents that share their momentum."""
+    rng, n = np.random.default_rng(seed), len(counts)
+    columns = {name: rng.random(n).astype(np.float32) for name in calibration().card.features}
+    columns |= {"pt": rng.uniform(50, 500, n), "eta": rng.uniform(-3, 3, n), "phi": rng.uniform(-3, 3, n)}
+    columns["mass"] = 0.1 * columns["pt"]
+    jet = np.repeat(np.arange(n), counts)
+    pt = columns["pt"][jet] / np.maximum(np.array(counts), 1)[jet]
+    eta, phi = (columns[name][jet] + 0.1 * rng.normal(size=len(jet)) for name in ("eta", "phi"))
+    values = np.column_stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), pt]).astype(np.float32)
+    return columns, RaggedConstituents(offsets_of(np.array(counts)), values)
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_shipped_networks_are_small_and_tell_what_they_were_trained_on(name: str) -> None:
+    path = shipped_path(name)
+
+    assert path is not None
+    assert path.stat().st_size < LARGEST
+    assert "digest" in OnnxModel(str(path)).metadata["trained_on"]
+
+
+def test_the_shipped_calibration_gives_factors_for_jets_of_any_size() -> None:
+    columns, constituents = jets_with([0, 1, 35, 80, 120])
+
+    found = calibration().outputs({name: lambda v=v: v for name, v in columns.items()}, constituents)
+
+    assert found.shape == (5, 2)
+    assert np.all((found[:, 0] > 0.4) & (found[:, 0] < 2.5))
+    assert np.all(found[:, 1] > 0.0)
+
+
+def test_the_shipped_calibration_takes_no_jets() -> None:
+    columns, constituents = jets_with([])
+
+    assert calibration().outputs({name: lambda v=v: v for name, v in columns.items()}, constituents).shape == (0, 2)
+
+
+def test_a_shipped_network_is_named_in_the_settings_and_a_path_stays_one(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"calibration: {{onnx: {CALIBRATION}}}\n")
+
+    assert merged_values(config, [])["calibration"]["onnx"] == path_of(CALIBRATION)
+    assert merged_values(None, ["calibration.onnx=mine.onnx"])["calibration"]["onnx"].endswith("/mine.onnx")
+
+
+def test_a_name_that_does_not_ship_is_answered_with_those_that_do() -> None:
+    assert shipped_path("calibration_deep") is None
+    with pytest.raises(FileNotFoundError, match=CALIBRATION):
+        OnnxModel("calibration_deep")._session()
+
+
+@pytest.fixture(name="bundled", scope="module")
+def _bundled(tmp_path_factory: pytest.TempPathFactory) -> EventTable:
+    """Training table of the bundled jets with constituents."""
+    path = tmp_path_factory.mktemp("bundled") / "table.parquet"
+    fileset = Path(samples.__file__).parent / "bundled" / "constituents" / "fileset.json"
+    with pytest.raises(SystemExit) as caught:
+        analysis.main(["table", "calibration", "-e", "iterative", "--fileset", str(fileset), "-o", str(path)])
+    assert caught.value.code == 0
+    return read_table(path)
+
+
+@pytest.mark.slow
+def test_the_shipped_calibration_narrows_the_response_of_jets_it_never_saw(bundled: EventTable) -> None:
+    names = calibration().card.features
+    sample = sample_of(bundled, names, FitSettings(), LossSettings())
+    found = calibration().outputs(
+        {name: lambda i=i: sample.features[:, i] for i, name in enumerate(names)}, sample.constituents
+    )
+    used = (sample.truth_pt > 100.0) & (sample.abs_eta_truth < 2.5)
+    response, factor, width = (sample.pt / sample.truth_pt)[used], found[used, 0], found[used, 1]
+    before, after = gaussian_core(response), gaussian_core(response * factor)
+    pulls = gaussian_core((response * factor - 1.0) / width)
+
+    # some 1200 jets: 2 % on each width, and less on what they differ by
+    assert after.width / after.mean < 0.9 * before.width / before.mean
+    assert after.mean == pytest.approx(1.0, abs=0.01)
+    assert pulls.width == pytest.approx(1.0, abs=0.08)
