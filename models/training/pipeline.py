@@ -145,6 +145,7 @@ def variants(base: TrainingSettings) -> list[Variant]:
         Variant("ansatz", changed(network={"head": "ansatz"}, **no_pairs)),
         Variant(REFERENCE, changed(network={"head": "inversion"}, **no_pairs)),
         Variant("inversion + f2", changed(network={"head": "inversion"})),
+        Variant("inversion + 10 f2, no f3", changed(network={"head": "inversion"}, f2=10.0, f3=0.0)),
         Variant("inversion + f2, no data", changed(network={"head": "inversion"}, data=False)),
         Variant("inversion + f2, no closure", changed(network={"head": "inversion"}), without_closure=True),
         Variant("inversion + f2, no GSC", changed(network={"head": "inversion", "gsc": False})),

@@ -59,8 +59,8 @@ class LossSettings:
     Attributes
     ----------
     f1, f2, f3
-        Factors of the three terms. The asymmetry counts in units of its width before calibration, the constraint in
-        units of `shift_tolerance`.
+        Factors of the three terms; docs/calibration.md shows what they do. The asymmetry counts in units of its width
+        before calibration, the constraint in units of `shift_tolerance`.
     data
         Whether dijets of data, which have no truth, take part in asymmetry and constraint.
     shift_tolerance
@@ -76,8 +76,8 @@ class LossSettings:
     """
 
     f1: float = 1.0
-    f2: float = 1.0
-    f3: float = 1.0
+    f2: float = 0.3
+    f3: float = 0.3
     data: bool = True
     shift_tolerance: float = 0.1
     max_abs_eta: float = 2.5
