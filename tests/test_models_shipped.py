@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,10 @@ from models.training.settings import FitSettings, LossSettings
 from processors.settings_file import merged_values
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
     from models.calibration import CalibrationModel
     from models.event_table import EventTable
 
@@ -36,10 +41,17 @@ def calibration() -> CalibrationModel:
     return load_calibration(path_of(CALIBRATION))
 
 
-def jets_with(counts: list[int], seed: int = 1) -> tuple[dict[str, np.ndarray], RaggedConstituents]:
+def outputs(columns: Mapping[str, NDArray[Any]], constituents: RaggedConstituents) -> NDArray[np.float32]:
+    def given(name: str) -> NDArray[Any]:
+        return columns[name]
+
+    return calibration().outputs({name: partial(given, name) for name in columns}, constituents)
+
+
+def jets_with(counts: list[int], seed: int = 1) -> tuple[dict[str, NDArray[Any]], RaggedConstituents]:
     """Columns of jets of 50 to 500 GeV, and constituents that share their momentum."""
     rng, n = np.random.default_rng(seed), len(counts)
-    columns = {name: rng.random(n).astype(np.float32) for name in calibration().card.features}
+    columns: dict[str, NDArray[Any]] = {name: rng.random(n) for name in calibration().card.features}
     columns |= {"pt": rng.uniform(50, 500, n), "eta": rng.uniform(-3, 3, n), "phi": rng.uniform(-3, 3, n)}
     columns["mass"] = 0.1 * columns["pt"]
     jet = np.repeat(np.arange(n), counts)
@@ -61,7 +73,7 @@ def test_shipped_networks_are_small_and_tell_what_they_were_trained_on(name: str
 def test_the_shipped_calibration_gives_factors_for_jets_of_any_size() -> None:
     columns, constituents = jets_with([0, 1, 35, 80, 120])
 
-    found = calibration().outputs({name: lambda v=v: v for name, v in columns.items()}, constituents)
+    found = outputs(columns, constituents)
 
     assert found.shape == (5, 2)
     assert np.all((found[:, 0] > 0.4) & (found[:, 0] < 2.5))
@@ -71,7 +83,7 @@ def test_the_shipped_calibration_gives_factors_for_jets_of_any_size() -> None:
 def test_the_shipped_calibration_takes_no_jets() -> None:
     columns, constituents = jets_with([])
 
-    assert calibration().outputs({name: lambda v=v: v for name, v in columns.items()}, constituents).shape == (0, 2)
+    assert outputs(columns, constituents).shape == (0, 2)
 
 
 def test_a_shipped_network_is_named_in_the_settings_and_a_path_stays_one(tmp_path: Path) -> None:
@@ -103,9 +115,7 @@ def _bundled(tmp_path_factory: pytest.TempPathFactory) -> EventTable:
 def test_the_shipped_calibration_narrows_the_response_of_jets_it_never_saw(bundled: EventTable) -> None:
     names = calibration().card.features
     sample = sample_of(bundled, names, FitSettings(), LossSettings())
-    found = calibration().outputs(
-        {name: lambda i=i: sample.features[:, i] for i, name in enumerate(names)}, sample.constituents
-    )
+    found = outputs({name: sample.features[:, i] for i, name in enumerate(names)}, sample.constituents)
     used = (sample.truth_pt > 100.0) & (sample.abs_eta_truth < 2.5)
     response, factor, width = (sample.pt / sample.truth_pt)[used], found[used, 0], found[used, 1]
     before, after = gaussian_core(response), gaussian_core(response * factor)

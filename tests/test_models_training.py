@@ -19,8 +19,19 @@ from models.evaluation import gaussian_core, pull_core
 from models.event_table import joined
 from models.features import GSC_FEATURES, MOMENTUM_FEATURES, RaggedConstituents, offsets_of
 from models.training.closure import Closure, fit_closure
+from models.training.errors import RefusedError
 from models.training.export import Calibration, export
-from models.training.loop import CHECKPOINT, Prepared, load_checkpoint, predict, prepare, start, train
+from models.training.loop import (
+    CHECKPOINT,
+    Prepared,
+    _evenly,
+    load_checkpoint,
+    predict,
+    prepare,
+    save_checkpoint,
+    start,
+    train,
+)
 from models.training.losses import asymmetry_term, constraint_of_sums, constraint_term
 from models.training.network import CalibrationNetwork, Scales, count_parameters, make_network
 from models.training.settings import FitSettings, LossSettings, NetworkSettings, TrainingSettings
@@ -238,11 +249,35 @@ def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(prepared: Pr
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_a_damaged_checkpoint_is_refused(prepared: Prepared, tmp_path: Path) -> None:
-    (tmp_path / CHECKPOINT).write_bytes(b"not a checkpoint")
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_a_damaged_checkpoint_is_refused(prepared: Prepared, tmp_path: Path, *, is_cut: bool) -> None:
+    state = start(prepared, settings())
+    state.best = state.network.get_weights()
+    save_checkpoint(state, tmp_path / CHECKPOINT)
+    whole = (tmp_path / CHECKPOINT).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(whole[: len(whole) // 2] if is_cut else b"not a checkpoint")
 
     with pytest.raises(ValueError, match=r"checkpoint\.npz is no checkpoint of this training"):
         load_checkpoint(start(prepared, settings()), tmp_path / CHECKPOINT)
+
+
+def test_a_training_that_diverges_is_ended_in_words(prepared: Prepared, tmp_path: Path) -> None:
+    table = replace(prepared.training, features=np.full_like(prepared.training.features, np.nan))
+
+    with pytest.raises(RefusedError, match="epoch 1 is not finite"):
+        train(replace(prepared, validation=table), settings(), tmp_path)
+
+
+def test_fewer_events_are_taken_evenly_from_all() -> None:
+    events = np.arange(1000)
+
+    assert _evenly(events, 5).tolist() == [0, 249, 499, 749, 999]
+    assert np.array_equal(_evenly(events, 2000), events)
+
+
+def test_a_table_too_small_to_validate_with_is_refused() -> None:
+    with pytest.raises(RefusedError, match="no events are left for validation"):
+        prepare(ToyJets().table(3, 1), settings())
 
 
 def test_a_table_without_truth_is_refused() -> None:

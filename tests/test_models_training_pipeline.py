@@ -14,10 +14,11 @@ from models.event_table import joined, write_rows
 from models.features import SEQUENTIAL_FEATURES
 from models.training.assessment import PLAIN, Candidate, assess
 from models.training.errors import RefusedError
-from models.training.pipeline import Tables, _sequential, _test_sample, read_tables, variants
-from models.training.settings import EvaluationSettings, LossSettings, TrainingSettings
+from models.training.pipeline import Tables, _remember, _sequential, _test_sample, read_tables, variants
+from models.training.settings import ClosureSettings, EvaluationSettings, LossSettings, TrainingSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SETTINGS = TrainingSettings(evaluation=EvaluationSettings(replicas=10))
@@ -25,7 +26,7 @@ SETTINGS = TrainingSettings(evaluation=EvaluationSettings(replicas=10))
 
 @functools.cache
 def tables() -> Tables:
-    return Tables(joined([ToyJets().table(12_000, 1), ToyJets().table(4000, 2, is_mc=False)]), None, {})
+    return Tables(joined([ToyJets().table(12_000, 1), ToyJets().table(4000, 2, is_mc=False)]), None, ())
 
 
 @pytest.mark.parametrize("data", [True, False])
@@ -55,8 +56,55 @@ def test_the_share_of_the_perfect_calibration_is_one_whatever_the_isolation_of_i
     assert gain.events > 0.9 * hard.sum()
 
 
+def test_pushing_all_jets_together_has_no_share_in_situ() -> None:
+    test = _test_sample(tables(), SETTINGS)
+    squeeze = -0.1 * np.log(test.pt / 300.0)
+
+    found = assess(test, [Candidate(PLAIN, 0 * squeeze), Candidate("squeeze", squeeze)], SETTINGS.evaluation)
+
+    gain = found.in_situ["squeeze"]["simulation_tracker"]
+    # without the slope it would be near 0.2
+    assert gain.share == pytest.approx(0.0, abs=0.02)
+    assert found.in_situ["squeeze"]["data_tracker"].ratio == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_shift_of_the_mean_is_that_which_was_put_in() -> None:
+    test = _test_sample(tables(), SETTINGS)
+    shift = np.full(len(test), np.log(1.02))
+
+    found = assess(test, [Candidate(PLAIN, 0 * shift), Candidate("shifted", shift)], SETTINGS.evaluation)
+
+    assert found.numbers["shifted"]["mean_shift_data"] == pytest.approx(0.02)
+    assert found.numbers["shifted"]["mean_shift_simulation"] == pytest.approx(0.02)
+
+
+def test_a_resumed_training_wants_the_same_tables_in_the_same_roles(tmp_path: Path) -> None:
+    given = Tables(tables().training, tables().training, ("a.parquet 1",), ("b.parquet 2",))
+    _remember(given, SETTINGS, tmp_path, resume=False)
+    _remember(given, SETTINGS, tmp_path, resume=True)
+
+    with pytest.raises(RefusedError, match="other settings or tables"):
+        _remember(
+            replace(given, digests=given.test_digests, test_digests=given.digests), SETTINGS, tmp_path, resume=True
+        )
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda: EvaluationSettings(pt_edges=(30.0, 20.0)), "evaluation.pt_edges"),
+        (lambda: ClosureSettings(abs_eta_edges=(0.0,)), "closure.abs_eta_edges"),
+        (lambda: LossSettings(pt_bins=0), "loss.pt_bins"),
+        (lambda: LossSettings(core=0.0), "loss.core"),
+    ],
+)
+def test_bins_that_are_none_are_refused(make: Callable[[], object], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        make()
+
+
 def test_the_sequential_baseline_takes_off_what_its_columns_tell() -> None:
-    given = Tables(ToyJets().table(60_000, 1), None, {})
+    given = Tables(ToyJets().table(60_000, 1), None, ())
     test = _test_sample(given, SETTINGS)
 
     (got,) = _sequential(given, SETTINGS, test)

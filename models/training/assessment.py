@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.evaluation import (
+    MIN_ENTRIES,
     ResponseMap,
     asymmetries,
     gain,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from models.evaluation import Float64Array, InSituGain
     from models.training.samples import Sample
     from models.training.settings import EvaluationSettings
@@ -39,6 +42,7 @@ PLAIN = "none"
 SEQUENTIAL = "sequential"
 POWERS = (-1.0, 1.0)
 IN_SITU_MIN_PT = 100.0
+_SHIFT_BINS, _MIN_PAIRS = 6, 50
 GAIN_MIN_PT = 60.0
 """GeV, of the truth jet: above it the gain in resolution is averaged by bin of |eta|."""
 REGIONS: Mapping[str, float] = {"central": 0.8, "tracker": 2.5}
@@ -190,16 +194,36 @@ def _in_situ(sample: Sample, candidate: Candidate, replicas: int) -> dict[str, I
         if not len(first):
             continue
         weight = sample.pair_weight[(sample.pair_weight > 0) & (sample.is_mc == is_mc)]
-        pt, factor = sample.pt, np.exp(candidate.log_factor)
-        before = asymmetries(pt[first], pt[first + 1])
-        after = asymmetries((pt * factor)[first], (pt * factor)[first + 1])
         truth = asymmetries(sample.matched_pt[first], sample.matched_pt[first + 1]) if is_mc else None
-        hard = 0.5 * (pt[first] + pt[first + 1]) > IN_SITU_MIN_PT
+        hard = 0.5 * (sample.pt[first] + sample.pt[first + 1]) > IN_SITU_MIN_PT
         for region, limit in REGIONS.items():
             chosen = hard & (np.maximum(sample.abs_eta[first], sample.abs_eta[first + 1]) < limit)
+            before, after = (
+                _asymmetry(sample, log_factor, first[chosen], limit)
+                for log_factor in (np.zeros(len(sample)), candidate.log_factor)
+            )
             of_truth = None if truth is None else truth[chosen]
-            found[f"{word}_{region}"] = in_situ_gain(before[chosen], after[chosen], of_truth, weight[chosen], replicas)
+            found[f"{word}_{region}"] = in_situ_gain(before, after, of_truth, weight[chosen], replicas)
     return found
+
+
+def _asymmetry(sample: Sample, log_factor: Float64Array, first: NDArray[np.int64], max_abs_eta: float) -> Float64Array:
+    """Asymmetry of calibrated pairs over the slope of their response in simulation.
+
+    A calibration that only pushes jets together makes asymmetries smaller by its slope, which is no resolution.
+    """
+    pt = sample.pt * np.exp(log_factor)
+    return asymmetries(pt[first], pt[first + 1]) / _slope(sample, np.log(pt), max_abs_eta)
+
+
+def _slope(sample: Sample, log_pt: Float64Array, max_abs_eta: float) -> float:
+    """Slope d log pt / d log true pt of simulated jets in the region, by least squares; 1 where they are too few."""
+    hard = (sample.truth_weight > 0) & (sample.truth_pt > IN_SITU_MIN_PT) & (sample.abs_eta_truth < max_abs_eta)
+    if np.count_nonzero(hard) < MIN_ENTRIES:
+        return 1.0
+    weight, log_truth = sample.truth_weight[hard], np.log(sample.truth_pt[hard])
+    distance = log_truth - np.average(log_truth, weights=weight)
+    return float(np.sum(weight * distance * log_pt[hard]) / np.sum(weight * distance * distance))
 
 
 def _against(sample: Sample, candidate: Candidate, reference: Candidate, replicas: int) -> dict[str, float]:
@@ -210,11 +234,8 @@ def _against(sample: Sample, candidate: Candidate, reference: Candidate, replica
     if not len(first):
         return {}
     weight = sample.pair_weight[(sample.pair_weight > 0) & ~sample.is_mc][hard]
-    pairs = []
-    for each in (reference, candidate):
-        pt = sample.pt * np.exp(each.log_factor)
-        pairs.append(asymmetries(pt[first], pt[first + 1]))
-    found = in_situ_gain(pairs[0], pairs[1], None, weight, replicas)
+    before, after = (_asymmetry(sample, each.log_factor, first, REGIONS["tracker"]) for each in (reference, candidate))
+    found = in_situ_gain(before, after, None, weight, replicas)
     return {"data_over_reference": found.ratio, "data_over_reference_error": found.ratio_error}
 
 
@@ -227,9 +248,13 @@ def _mean_shift(sample: Sample, candidate: Candidate, *, is_mc: bool) -> float:
     total = pt[first] + pt[first + 1]
     factor = np.exp(candidate.log_factor)
     shift = ((pt * factor)[first] + (pt * factor)[first + 1]) / total - 1
-    edges = np.quantile(total, np.linspace(0, 1, 7))
-    place = np.clip(np.searchsorted(edges, total, side="right") - 1, 0, 5)
-    return float(np.max(np.abs([np.median(shift[place == i]) for i in range(6)])))
+    weight = sample.pair_weight[(sample.pair_weight > 0) & (sample.is_mc == is_mc)]
+    # the weights spread pt_avg evenly in its logarithm
+    edges = np.geomspace(total.min(), total.max(), _SHIFT_BINS + 1)
+    place = np.clip(np.searchsorted(edges, total, side="right") - 1, 0, _SHIFT_BINS - 1)
+    sums = np.bincount(place, weight * shift, _SHIFT_BINS)
+    full = np.bincount(place, minlength=_SHIFT_BINS) >= _MIN_PAIRS
+    return float(np.max(np.abs(sums[full] / np.bincount(place, weight, _SHIFT_BINS)[full]), initial=0.0))
 
 
 def _worst(found: ResponseMap, limit: Float64Array) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -49,6 +50,8 @@ def run(
         raise RefusedError(str(error)) from error
     for line in _described(given):
         _tell(line)
+    if given.test is not None:
+        settings = replace(settings, fit=replace(settings.fit, test=0.0))
     if only is not None:
         found = pipeline.study(given, settings, output, only=only, resume=resume, tell=_tell)
     else:

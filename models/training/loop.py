@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -103,6 +104,8 @@ def prepare(table: EventTable, settings: TrainingSettings) -> Prepared:
     fold = folds(table.event["identity"], settings.fit)
     chosen = [_limited(table, np.flatnonzero(fold == each), settings) for each in (TRAINING, VALIDATION)]
     training, validation = (sample_of(table.take(each), names, settings.fit, settings.loss) for each in chosen)
+    if not (validation.truth_weight > 0).any() and not (validation.pair_weight > 0).any():
+        raise RefusedError("no events are left for validation; raise fit.validation or give a larger table")
     has_truth, has_pairs = (training.truth_weight > 0).sum() > 1, (training.pair_weight > 0).any()
     if not has_truth:
         raise RefusedError("the training table has no jets that can be compared with truth")
@@ -131,6 +134,8 @@ def train(
     step, measure = _functions(state, prepared, settings)
     while len(state.history) < settings.fit.epochs and state.epochs_since_best < settings.fit.patience:
         row = run_epoch(state, prepared, settings, step, measure)
+        if not math.isfinite(row["validation_total"]):
+            raise RefusedError(f"the loss of epoch {row['epoch']:.0f} is not finite; lower fit.learning_rate")
         if row["validation_total"] < state.best_loss:
             state.best_loss, state.best = row["validation_total"], state.network.get_weights()
         state.history.append(row)
@@ -235,6 +240,8 @@ def load_checkpoint(state: State, path: Path) -> None:
     RefusedError
         Where it belongs to another network, or is damaged.
     """
+    if not zipfile.is_zipfile(path):
+        raise RefusedError(f"{path} is no checkpoint of this training (it is cut off); start anew with --overwrite")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             told = json.loads(str(arrays["told"]))
@@ -244,7 +251,7 @@ def load_checkpoint(state: State, path: Path) -> None:
             state.running.assign(arrays["running"])
             for i, variable in enumerate(state.optimizer.variables):
                 variable.assign(arrays[f"optimizer/{i}"])
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise RefusedError(
             f"{path} is no checkpoint of this training ({error}); start anew with --overwrite"
         ) from error
@@ -294,7 +301,12 @@ def _limited(table: EventTable, events: Any, settings: TrainingSettings) -> Any:
     if most is None:
         return events
     is_mc = table.event["is_mc"][events]
-    return np.sort(np.concatenate([events[is_mc][:most], events[~is_mc][:most]]))
+    return np.sort(np.concatenate([_evenly(events[kind], most) for kind in (is_mc, ~is_mc)]))
+
+
+def _evenly(events: Any, most: int) -> Any:
+    """At most so many, from the first to the last."""
+    return events if len(events) <= most else events[np.linspace(0, len(events) - 1, most).astype(np.int64)]
 
 
 def _scales(sample: Sample) -> Scales:

@@ -42,11 +42,15 @@ OWN = (
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Tables to train on and to judge with, and their digests; `test` is the held-out part of the first if None."""
+    """Tables to train on and to judge with; `test` is the held-out part of the first if None.
+
+    `digests` and `test_digests` have a name and a digest for each file, in the order in which they were joined.
+    """
 
     training: EventTable
     test: EventTable | None
-    digests: Mapping[str, str]
+    digests: tuple[str, ...]
+    test_digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +72,12 @@ def read_tables(paths: Sequence[Path], test: Sequence[Path]) -> Tables:
                 f"{given[place]} is the same table as {given[found.index(digest)]}; give each table once, and judge "
                 "(--test) with events that were not trained on"
             )
-    digests = {str(path): digest for path, digest in zip(given, found, strict=True)}
+    told = tuple(f"{path.name} {digest}" for path, digest in zip(given, found, strict=True))
     return Tables(
         joined([read_table(path) for path in paths]),
         joined([read_table(path) for path in test]) if test else None,
-        digests,
+        told[: len(paths)],
+        told[len(paths) :],
     )
 
 
@@ -267,11 +272,12 @@ def _export(
     from models.training.export import Calibration, export
 
     digest = hashlib.sha256(
-        json.dumps([asdict(settings), *tables.digests.values()], sort_keys=True).encode()
+        json.dumps([asdict(settings), *tables.digests, *tables.test_digests], sort_keys=True).encode()
     ).hexdigest()
     training = {
         "digest": digest,
-        "tables": dict(tables.digests),
+        "tables": list(tables.digests),
+        "test_tables": list(tables.test_digests),
         "seed": settings.fit.seed,
         "settings": asdict(settings),
         "versions": _versions(),
@@ -295,7 +301,8 @@ def _write(found: Assessment, settings: TrainingSettings, folder: Path, stem: st
 
 def _remember(tables: Tables, settings: TrainingSettings, folder: Path, *, resume: bool) -> None:
     """Keep what a training is made of; a folder that goes on with another one is refused."""
-    content = json.loads(json.dumps({"settings": asdict(settings), "tables": sorted(tables.digests.values())}))
+    told = {"settings": asdict(settings), "tables": tables.digests, "test_tables": tables.test_digests}
+    content = json.loads(json.dumps(told))
     path = folder / SETTINGS
     if resume and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != content:
         raise RefusedError(

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 Kind = Literal["deepsets", "per_eta"]
 Head = Literal["inversion", "regression", "mixture", "ansatz"]
+
+
+def check_edges(name: str, edges: tuple[float, ...]) -> None:
+    """Refuse edges that do not rise."""
+    if len(edges) < 2 or any(high <= low for low, high in pairwise(edges)):
+        raise ValueError(f"{name} needs at least two edges that rise, got {list(edges)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,9 @@ class LossSettings:
         """Refuse factors that leave nothing to minimise."""
         if min(self.f1, self.f2, self.f3) < 0 or self.f1 == self.f2 == 0:
             raise ValueError("loss.f1, f2 and f3 must not be negative, and f1 or f2 above 0")
+        if min(self.pt_bins, self.shift_bins) < 1 or min(self.core, self.shift_tolerance) <= 0:
+            raise ValueError("loss.pt_bins and shift_bins are at least 1, loss.core and shift_tolerance above 0")
+        check_edges("loss.abs_eta_edges", self.abs_eta_edges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +121,12 @@ class FitSettings:
         Of initial weights and shuffling; the same seed gives the same network on the same machine.
     truth_min_pt, isolation, max_log_response
         Jets that are compared with truth: among the two leading truth jets, at least this hard (GeV), this far (dR)
-        from the next truth jet, and no further from it than this in log pT.
+        from the next truth jet, and no further from it than this in log pT. Files hold jets from some pT on, so that
+        truth jets near it show only upward fluctuations.
     validation, test
-        Shares of events held out, chosen by a hash of the event.
+        Shares of events held out, chosen by a hash of the event; with a table to judge with none are held out for that.
     max_events
-        Of each kind, for a quick look; None for all.
+        Of each kind, evenly out of all, for a quick look; None for all.
     """
 
     epochs: int = 30
@@ -124,7 +135,7 @@ class FitSettings:
     warm_up: float = 0.2
     learning_rate: float = 2e-3
     seed: int = 1
-    truth_min_pt: float = 15.0
+    truth_min_pt: float = 25.0
     isolation: float = 1.0
     max_log_response: float = 1.2
     validation: float = 0.15
@@ -162,6 +173,12 @@ class ClosureSettings:
     bins_per_e: float = 5.0
     min_jets: int = 60
 
+    def __post_init__(self) -> None:
+        """Refuse bins that are none."""
+        check_edges("closure.abs_eta_edges", self.abs_eta_edges)
+        if self.bins_per_e <= 0:
+            raise ValueError("closure.bins_per_e must be above 0")
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
@@ -175,9 +192,14 @@ class EvaluationSettings:
         Of the bootstrap.
     """
 
-    pt_edges: tuple[float, ...] = (20, 30, 45, 60, 80, 100, 130, 170, 230, 310, 430, 600, 900, 1400, 2500)
+    pt_edges: tuple[float, ...] = (25, 35, 45, 60, 80, 100, 130, 170, 230, 310, 430, 600, 900, 1400, 2500)
     abs_eta_edges: tuple[float, ...] = (0.0, 0.8, 1.3, 2.0, 2.5, 3.2, 4.5)
     replicas: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuse bins that are none."""
+        check_edges("evaluation.pt_edges", self.pt_edges)
+        check_edges("evaluation.abs_eta_edges", self.abs_eta_edges)
 
 
 @dataclass(frozen=True, slots=True)
