@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
+CONSTITUENTS = ROOT / "samples" / "bundled" / "constituents"
 LIGHT = (
     *("--replicas", "0", "--chunksize", "2000", "report.formats=[png]", "report.dpi=30"),
     *("binning.eta=[0, 1.3, 2.5, 4.5]", "binning.reference=[0, 1.3]"),
@@ -319,6 +320,24 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
     facts = facts_of(work / "out")
     assert facts["resumed_chunks"] > 0
     assert facts["histograms_digest"] == facts_of(run_folder)["histograms_digest"]
+
+
+@pytest.mark.slow
+def test_a_calibration_is_trained_and_its_jets_are_measured_beside_plain_ones(work: Path) -> None:
+    pytest.importorskip("tensorflow", reason="needs the extra `train`", exc_type=ImportError)
+    fileset, table, network = CONSTITUENTS / "fileset.json", work / "table.parquet", work / "network"
+    assert call("table", "calibration", "-e", "iterative", "--fileset", fileset, "-o", table) == 0
+    # Keras would live on in this process
+    training = ("train", "calibration", "--table", table, "-o", network, "--epochs", "1")
+    subprocess.run([sys.executable, ROOT / "analysis.py", *training], check=True, capture_output=True)
+
+    words = ("--fileset", fileset, "-o", work / "out", f"calibration.onnx={network / 'calibration.onnx'}")
+    assert call(*QUICK, *words) == 0
+
+    with (work / "out" / "resolution.csv").open(encoding="utf-8") as file:
+        algos = {row["algo"] for row in csv.DictReader(file)}
+    assert algos == {"AK4PF", "AK4PFDeepSets"}
+    assert json.loads((network / "calibration.json").read_text())["training"]["tables"][0].startswith("table.parquet ")
 
 
 @pytest.mark.slow
