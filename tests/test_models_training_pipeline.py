@@ -12,7 +12,7 @@ from calibration_toys import ToyJets
 
 from models.event_table import joined, write_rows
 from models.features import SEQUENTIAL_FEATURES
-from models.training.assessment import PLAIN, Candidate, assess
+from models.training.assessment import PLAIN, Candidate, assess, markdown
 from models.training.errors import RefusedError
 from models.training.pipeline import Tables, _remember, _sequential, _test_sample, read_tables, variants
 from models.training.settings import ClosureSettings, EvaluationSettings, LossSettings, TrainingSettings
@@ -132,3 +132,14 @@ def test_variants_of_the_study_have_names_of_their_own() -> None:
     names = [variant.name for variant in variants(SETTINGS)]
 
     assert len(set(names)) == len(names)
+
+
+def test_the_study_table_has_as_many_cells_in_every_line() -> None:
+    test = _test_sample(tables(), SETTINGS)
+    found = assess(test, [Candidate(PLAIN, np.zeros(len(test)))], SETTINGS.evaluation)
+
+    first, second = (
+        [line.replace("\\|", "").count("|") for line in part.splitlines()]
+        for part in markdown(found, SETTINGS.evaluation).split("\n\n")
+    )
+    assert len(set(first)) == len(set(second)) == 1

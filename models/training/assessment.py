@@ -183,7 +183,8 @@ def markdown(found: Assessment, settings: EvaluationSettings) -> str:
 
 def _as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
 
 
 def _in_situ(sample: Sample, candidate: Candidate, replicas: int) -> dict[str, InSituGain]:
