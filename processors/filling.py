@@ -86,7 +86,7 @@ class Job:
         for dataset in self.datasets:
             if dataset.is_mc and dataset.name in without:
                 notes.append(f"{dataset.name}: no truth jets, so no resolution can be measured from it")
-            if not dataset.is_mc and not dataset.triggers:
+            if not dataset.is_mc and not dataset.triggers and dataset.weight is None:
                 notes.append(f"{dataset.name}: no triggers named, so every event counts once")
             if dataset.role == "alternative":
                 notes.append(f"{dataset.name}: alternative simulation, for the uncertainty of the truth asymmetry")

@@ -121,7 +121,9 @@ def test_the_shipped_calibration_narrows_the_response_of_jets_it_never_saw(bundl
     before, after = gaussian_core(response), gaussian_core(response * factor)
     pulls = gaussian_core((response * factor - 1.0) / width)
 
-    # some 1200 jets: 2 % on each width, and less on what they differ by
-    assert after.width / after.mean < 0.9 * before.width / before.mean
-    assert after.mean == pytest.approx(1.0, abs=0.01)
-    assert pulls.width == pytest.approx(1.0, abs=0.08)
+    assert before.entries > 1000
+    # a quarter is gained; each width is known to 4 %, and their ratio better
+    assert after.width / after.mean < 0.85 * before.width / before.mean
+    assert after.mean == pytest.approx(1.0, abs=4 * after.mean_error)
+    # three errors, and the 10-bit momenta of the bundled files, which others are not rounded to
+    assert pulls.width == pytest.approx(1.0, abs=3 * pulls.width_error + 0.03)
