@@ -187,8 +187,25 @@ def _truth_momenta(generated: GeneratedParticles) -> Momenta:
     return Momenta(offsets, *(column[kept] for column in columns))
 
 
+def _is_stored(truth: Jets) -> NDArray[np.bool_]:
+    return np.abs(truth.eta) < MAX_ABS_ETA + 0.1
+
+
+def stored_index(index: IntArray, event: IntArray, offsets: IntArray, kept: NDArray[np.bool_]) -> IntArray:
+    """Index among the truth jets of an event that are `kept`, of an index among all of them; -1 for one that is not.
+
+    `index` and `event` are those of reconstructed jets, (n,); `offsets` and `kept` of all truth jets.
+    """
+    before = np.concatenate(([0], np.cumsum(kept)))
+    found = np.flatnonzero(index >= 0)
+    target = offsets[event[found]] + index[found]
+    result = np.full(len(index), -1, dtype=np.int64)
+    result[found] = np.where(kept[target], before[target] - before[offsets[event[found]]], -1)
+    return result
+
+
 def _truth_collection(truth: Jets) -> Collection:
-    kept = np.abs(truth.eta) < MAX_ABS_ETA + 0.1
+    kept = _is_stored(truth)
     counts = np.bincount(truth.event[kept], minlength=len(truth.offsets) - 1)
     columns = {"pt": truth.pt, "eta": truth.eta, "phi": truth.phi, "mass": truth.mass}
     return Collection(counts, {name: column[kept] for name, column in columns.items()})
@@ -200,11 +217,12 @@ def _small_jets(
     found = find_jets(candidates.momenta(), JET_RADIUS, MIN_CLUSTERED_PT)
     area = _areas(found, JET_RADIUS)
     scale = _scale(found, area, rho, chain.offset, chain.calibration)
+    matched = _matched(found, truth, MATCHING_DISTANCE * JET_RADIUS)
     columns = {
         **_momentum_columns(found, scale),
         "area": area,
         "rawFactor": 1.0 - 1.0 / np.maximum(scale, 1e-3),
-        "genJetIdx": _matched(found, truth, MATCHING_DISTANCE * JET_RADIUS),
+        "genJetIdx": stored_index(matched, found.event, truth.offsets, _is_stored(truth)),
     }
     columns.update(jet_variables(found, candidates.columns, candidates.offsets, objects, columns["pt"], JET_RADIUS))
     return _store(found, columns, MIN_JET_PT if chain.settings.is_calibrated else MIN_UNCALIBRATED_PT, "Jet")

@@ -115,3 +115,15 @@ def test_bundled_candidates_add_up_to_their_jets() -> None:
     # momenta have 10, the raw factor 6 bits
     assert np.median(np.abs(np.hypot(px, py) / expected - 1.0)) < 2e-3
     assert np.allclose(np.hypot(px, py), expected, rtol=0.05)
+
+
+def test_bundled_jets_point_to_truth_jets_near_them() -> None:
+    events = uproot.open(CONSTITUENTS / "simulation.root")["Events"].arrays(filter_name=["Jet_*", "GenJet_*"])
+    matched = events.Jet_genJetIdx >= 0
+    index = events.Jet_genJetIdx[matched]
+
+    assert ak.all(index < ak.num(events.GenJet_pt))
+    d_eta = events.Jet_eta[matched] - events.GenJet_eta[index]
+    d_phi = (events.Jet_phi[matched] - events.GenJet_phi[index] + np.pi) % (2 * np.pi) - np.pi
+    # 0.3, and what 10 bits leave of an angle
+    assert ak.max(np.hypot(d_eta, d_phi)) < 0.31

@@ -14,6 +14,7 @@ from samples.errors import SampleError
 from samples.generate import generate
 from samples.hard_process import _mothers
 from samples.known_response import ResponseCounts, gaussian_core, half_width, is_isolated, known_answer
+from samples.layered import stored_index
 from samples.layered_chunks import LayeredJob
 from samples.layered_generation import LayeredRequest, _facts
 from samples.particles import GeneratedParticles, PileupPool, as_particles, charge_of, kind_of, overlay, pileup_pool
@@ -210,6 +211,15 @@ def test_frozen_constants_raise_jets_smoothly(radius: float) -> None:
 
         assert np.all((factor > 0.8) & (factor < 2.5))
         assert np.all(np.diff(factor * pt) > 0.0)
+
+
+def test_an_index_counts_only_the_truth_jets_that_are_stored() -> None:
+    # two events with three and two truth jets, of which the second and the last are not stored
+    kept, offsets = np.array([True, False, True, True, False]), np.array([0, 3, 5])
+
+    found = stored_index(np.array([0, 1, 2, -1, 0, 1]), np.array([0, 0, 0, 0, 1, 1]), offsets, kept)
+
+    assert found.tolist() == [0, -1, 1, -1, 0, -1]
 
 
 def test_the_density_of_pileup_is_flat_at_the_centre() -> None:
