@@ -657,7 +657,7 @@ def _exit_code(error: BaseException) -> int:
 def _words(error: BaseException) -> str:
     """What the console tells of an error, without its traceback."""
     if isinstance(error, Stopped):
-        return f"stopped by {error}; --resume goes on from what is done"
+        return f"stopped by {error}; the same command, with --resume if it has it, goes on from what is done"
     if isinstance(error, click.ClickException):
         return error.format_message()
     told = isinstance(error, InputError) or hasattr(error, "trace")

@@ -115,7 +115,9 @@ def load_calibration(onnx_path: str, card: ModelCard | None = None) -> Calibrati
 
 @cache
 def _loaded(onnx_path: str, modified: tuple[int, ...]) -> CalibrationModel:  # noqa: ARG001  a changed file is read again
-    model, card = OnnxModel(onnx_path), read_card(card_path(onnx_path))
+    model = OnnxModel(onnx_path)
+    model.check_exists()
+    card = read_card(card_path(onnx_path))
     return _checked(CalibrationModel(model, card))
 
 

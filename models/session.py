@@ -115,13 +115,17 @@ class OnnxModel:
         chosen = next((each for each in outputs if each.name == name), outputs[0])
         return _columns(chosen.shape) or 1
 
-    def _session(self) -> Any:
+    def check_exists(self) -> None:
+        """Raise a `FileNotFoundError` that names the networks that ship where there is no such file."""
         if not Path(self.path).is_file():
             names = ", ".join(shipped_names())
             raise FileNotFoundError(
                 f"the model {self.path} does not exist; give the path of an .onnx file or the name of one that ships: "
                 f"{names}"
             )
+
+    def _session(self) -> Any:
+        self.check_exists()
         return _opened(self.path, Path(self.path).stat().st_mtime_ns, int(os.environ.get(THREADS) or 1), os.getpid())
 
 

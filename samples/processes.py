@@ -94,6 +94,9 @@ def settings_of(
     if not (0.0 <= low < math.inf and (high == 0.0 or low < high < math.inf)):
         message = f"--pt-range wants 0 <= LO < HI in GeV, not {low:g} {high:g}"
         raise SampleError(message)
+    if low >= ProcessSettings().collision_energy / 2.0:
+        message = f"--pt-range begins at {low:g} GeV, and no pT-hat is above half of the collision energy"
+        raise SampleError(message)
     bias = BIASED.get(process, 0.0)
     return ProcessSettings(process, (low, high), tune, bias_power=bias, underlying_event=underlying_event)
 

@@ -98,6 +98,8 @@ def test_a_name_that_does_not_ship_is_answered_with_those_that_do() -> None:
     assert shipped_path("calibration_deep") is None
     with pytest.raises(FileNotFoundError, match=CALIBRATION):
         OnnxModel("calibration_deep")._session()
+    with pytest.raises(FileNotFoundError, match=CALIBRATION):
+        load_calibration("calibration_deep")
 
 
 @pytest.fixture(name="bundled", scope="module")

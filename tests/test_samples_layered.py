@@ -258,6 +258,7 @@ def test_prescales_let_every_trigger_record_what_its_weights_allow() -> None:
         ({"process": "dijet", "detector": "layered", "pt_range": (100.0, 50.0)}, "LO < HI"),
         ({"process": "dijet", "detector": "layered", "pt_range": (float("nan"), 0.0)}, "LO < HI"),
         ({"process": "dijet", "detector": "layered", "pt_range": (20.0, float("inf"))}, "LO < HI"),
+        ({"process": "dijet", "detector": "layered", "pt_range": (7000.0, 0.0)}, "half of the collision energy"),
         ({"process": "dijet", "detector": "layered", "pileup": -1.0}, "from 0 to 200"),
         ({"process": "dijet", "detector": "cms"}, "unknown detector 'cms'"),
     ],
