@@ -179,9 +179,11 @@ def _finite_rows(matrix: FloatArray) -> NDArray[np.bool_]:
 
 def _are_finite(constituents: RaggedConstituents) -> NDArray[np.bool_]:
     """Whether all constituents of a jet are finite, (n,)."""
+    # one pass that nearly always suffices: whatever is not finite spoils the sum
+    with np.errstate(invalid="ignore"):
+        if np.isfinite(constituents.values.sum(dtype=np.float64)):
+            return np.ones(len(constituents), np.bool_)
     finite = np.isfinite(constituents.values).all(axis=1)
-    if finite.all():
-        return np.ones(len(constituents), np.bool_)
     bad = np.concatenate([[0], np.cumsum(~finite)])
     return np.asarray(bad[constituents.offsets[1:]] == bad[constituents.offsets[:-1]])
 
