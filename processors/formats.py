@@ -46,6 +46,7 @@ JET_COLUMNS = (
     "n_tracks",
     "charged_fraction",
     "n_segments",
+    "soft_drop_mass",
 )
 """Names of the optional jet columns (`Jets.extra`)."""
 EVENT_ID = ("run", "luminosity_block", "event")
@@ -75,6 +76,12 @@ class Layout:
     constituents
         Names of the branches of constituents: momentum of the candidates, and the index of the jet and of the
         candidate for each link between the two.
+    candidates
+        Names of branches that candidates may have besides: mass, and `puppi_weight`.
+    puppi_jets
+        Collections whose constituents count with their PUPPI weight.
+    particles
+        Names of the branches of generated particles.
     trigger
         Name of the branch of a trigger path.
     energy_unit
@@ -93,6 +100,9 @@ class Layout:
     jet_columns: Mapping[str, tuple[str, ...]]
     event: Mapping[str, tuple[str, ...]]
     constituents: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NONE)
+    candidates: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NONE)
+    puppi_jets: tuple[str, ...] = ()
+    particles: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NONE)
     trigger: tuple[str, ...] = ()
     energy_unit: float = 1.0
     prefix: str = ""
@@ -111,35 +121,38 @@ _NANOAOD = Layout(
     muons="Muon",
     jet_algo="AK4PF",
     momentum=_in_collection({"pt": "pt", "eta": "eta", "phi": "phi", "mass": "mass"}, "{}_FIELD"),
-    jet_columns=_in_collection(
-        {
-            "jet_id": "jetId",
-            "pu_id": "puId",
-            "area": "area",
-            "raw_factor": "rawFactor",
-            "truth_index": "genJetIdx",
-            "charged_hadron_fraction": "chHEF",
-            "neutral_hadron_fraction": "neHEF",
-            "charged_em_fraction": "chEmEF",
-            "neutral_em_fraction": "neEmEF",
-            "muon_fraction": "muEF",
-            "n_constituents": "nConstituents",
-            "charged_multiplicity": "chMultiplicity",
-            "neutral_multiplicity": "neMultiplicity",
-            "parton_flavour": "partonFlavour",
-            "hadron_flavour": "hadronFlavour",
-            **{f"fraction_{name.lower()}": f"f{name}" for name in ("EM0", "EM1", "EM2", "EM3")},
-            **{f"fraction_{name.lower()}": f"f{name}" for name in ("Tile0", "Tile1", "Tile2")},
-            **{f"fraction_{name.lower()}": f"f{name}" for name in ("HEC0", "HEC1", "HEC2", "HEC3")},
-            **{f"fraction_{name.lower()}": f"f{name}" for name in ("FCAL0", "FCAL1", "FCAL2")},
-            "n90": "n90",
-            "track_width": "trackWidth",
-            "n_tracks": "nTracks",
-            "charged_fraction": "chargedFraction",
-            "n_segments": "nMuonSegments",
-        },
-        "{}_FIELD",
-    ),
+    jet_columns={
+        "truth_index": ("{}_genJetIdx", "{}_genJetAK8Idx"),
+        **_in_collection(
+            {
+                "jet_id": "jetId",
+                "pu_id": "puId",
+                "area": "area",
+                "raw_factor": "rawFactor",
+                "charged_hadron_fraction": "chHEF",
+                "neutral_hadron_fraction": "neHEF",
+                "charged_em_fraction": "chEmEF",
+                "neutral_em_fraction": "neEmEF",
+                "muon_fraction": "muEF",
+                "n_constituents": "nConstituents",
+                "charged_multiplicity": "chMultiplicity",
+                "neutral_multiplicity": "neMultiplicity",
+                "parton_flavour": "partonFlavour",
+                "hadron_flavour": "hadronFlavour",
+                **{f"fraction_{name.lower()}": f"f{name}" for name in ("EM0", "EM1", "EM2", "EM3")},
+                **{f"fraction_{name.lower()}": f"f{name}" for name in ("Tile0", "Tile1", "Tile2")},
+                **{f"fraction_{name.lower()}": f"f{name}" for name in ("HEC0", "HEC1", "HEC2", "HEC3")},
+                **{f"fraction_{name.lower()}": f"f{name}" for name in ("FCAL0", "FCAL1", "FCAL2")},
+                "n90": "n90",
+                "track_width": "trackWidth",
+                "n_tracks": "nTracks",
+                "charged_fraction": "chargedFraction",
+                "n_segments": "nMuonSegments",
+                "soft_drop_mass": "msoftdrop",
+            },
+            "{}_FIELD",
+        ),
+    },
     event={
         "run": ("run",),
         "luminosity_block": ("luminosityBlock",),
@@ -152,11 +165,17 @@ _NANOAOD = Layout(
         "met_pt": ("MET_pt", "PuppiMET_pt", "PFMET_pt"),
         "met_phi": ("MET_phi", "PuppiMET_phi", "PFMET_phi"),
     },
+    # PFNano, then NanoAOD from version 15 on
     constituents={
-        "jet_index": ("{}PFCands_jetIdx",),
-        "candidate_index": ("{}PFCands_pFCandsIdx",),
-        **_in_collection({"pt": "pt", "eta": "eta", "phi": "phi"}, "PFCands_FIELD"),
+        "jet_index": ("{}PFCands_jetIdx", "{}PFCand_jetIdx"),
+        "candidate_index": ("{}PFCands_pFCandsIdx", "{}PFCand_pfCandIdx"),
+        **_in_collection({"pt": "pt", "eta": "eta", "phi": "phi"}, "PFCands_FIELD", "PFCand_FIELD"),
     },
+    candidates=_in_collection({"mass": "mass", "puppi_weight": "puppiWeight"}, "PFCands_FIELD", "PFCand_FIELD"),
+    puppi_jets=("FatJet",),
+    particles=_in_collection(
+        {"pt": "pt", "eta": "eta", "phi": "phi", "pdg_id": "pdgId", "mother": "genPartIdxMother"}, "GenPart_FIELD"
+    ),
     trigger=("{}", "HLT_{}"),
 )
 
@@ -249,8 +268,9 @@ class ReadRequest:
         Names out of `JET_COLUMNS` and `EVENT_COLUMNS` that are wanted where the file has them.
     needed
         Those of them without which the job cannot be done.
-    truth, leptons, constituents
-        Whether truth jets (of simulation), electrons and muons, and the constituents of jets are wanted.
+    truth, leptons, constituents, particles
+        Whether truth jets (of simulation), electrons and muons, the constituents of jets, and generated particles (of
+        simulation) are wanted.
     branch_map
         For flat ntuples, branches by our name of the column (`FLAT_COLUMNS`). A list of branches means one number per
         event in each, the first for the first jet and so on. `energy_unit` is GeV or MeV.
@@ -268,6 +288,7 @@ class ReadRequest:
     truth: bool = True
     leptons: bool = False
     constituents: bool = False
+    particles: bool = False
     branch_map: BranchMap | None = None
 
 
@@ -294,7 +315,10 @@ class FileColumns:
     triggers
         Branch by trigger path, for those the file has.
     constituents
-        Branches by `pt`, `eta`, `phi`, `jet_index` and `candidate_index`; None where not wanted or not in the file.
+        Branches by `pt`, `eta`, `phi`, `jet_index` and `candidate_index`, and by `mass` and `puppi_weight` where there
+        are such that count; None where not wanted or not in the file.
+    particles
+        Branches by `pt`, `eta`, `phi`, `pdg_id` and `mother`; None where not wanted or not in the file.
     """
 
     format: FormatName
@@ -306,12 +330,14 @@ class FileColumns:
     event: Mapping[str, str]
     triggers: Mapping[str, str]
     constituents: Mapping[str, str] | None = None
+    particles: Mapping[str, str] | None = None
 
     def names(self) -> tuple[str, ...]:
         """Columns by our names: those of the event, and those of collections as `jets.pt`."""
         collections = {"jets": self.jets, "truth": self.truth, "electrons": self.electrons, "muons": self.muons}
         inner = [f"{key}.{name}" for key, value in collections.items() if value for name in value.columns]
         parts = [f"constituents.{name}" for name in self.constituents or ()]
+        parts += [f"particles.{name}" for name in self.particles or ()]
         return (*self.event, *inner, *parts, *self.triggers)
 
     def branches(self) -> dict[str, int]:
@@ -326,6 +352,7 @@ class FileColumns:
             **jagged,
             **single,
             **dict.fromkeys((self.constituents or {}).values(), 1),
+            **dict.fromkeys((self.particles or {}).values(), 1),
         }
 
 
@@ -456,12 +483,23 @@ def _columns(file_format: FormatName, names: Collection[str], request: ReadReque
         ),
         triggers=_triggers(layout.trigger, names, request),
         constituents=_constituents(layout, names, jets) if jets and request.constituents else None,
+        particles=_all_of(layout.particles, "", names) if request.is_mc and request.particles else None,
     )
 
 
 def _constituents(layout: Layout, names: Collection[str], jets: CollectionBranches) -> dict[str, str] | None:
-    """Branches of the constituents of a collection, None unless all are there."""
-    found = {column: _first(given, jets.name, names) for column, given in layout.constituents.items()}
+    """Branches of the constituents of a collection, None unless all are there that must be."""
+    found = _all_of(layout.constituents, jets.name, names)
+    if found is None:
+        return None
+    wanted = [column for column in layout.candidates if column != "puppi_weight" or jets.name in layout.puppi_jets]
+    more = {column: _first(layout.candidates[column], jets.name, names) for column in wanted}
+    return {**found, **{column: branch for column, branch in more.items() if branch is not None}}
+
+
+def _all_of(patterns: Mapping[str, tuple[str, ...]], name: str, names: Collection[str]) -> dict[str, str] | None:
+    """Branch of each column, None unless all are there."""
+    found = {column: _first(given, name, names) for column, given in patterns.items()}
     there = {column: branch for column, branch in found.items() if branch is not None}
     return there if there and len(there) == len(found) else None
 

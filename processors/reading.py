@@ -44,6 +44,7 @@ from processors.record import (
     Int32Array,
     Int64Array,
     Jets,
+    Particles,
     entry_identity,
     event_identity,
     group_constituents,
@@ -98,6 +99,7 @@ def read_events(events: Any, request: ReadRequest) -> EventRecord:
         jets=jets,
         truth=truth,
         constituents=constituents,
+        particles=_particles(source, found),
         electrons=electrons,
         muons=muons,
         met=_missing_momentum(event, found.energy_unit),
@@ -296,18 +298,64 @@ def _constituents(source: _Source, found: FileColumns, n_events: int) -> tuple[C
     jet_offsets = source.column(found.jets.columns["pt"][0]).offsets
     if jet_offsets is None or links.offsets is None or candidates.offsets is None:
         raise UnreadableEventsError(f"{source}: the constituents of {n_events} events are no lists")
-    lengths = {name: len(values.values) for name, values in read.items()}
-    if lengths["jet_index"] != lengths["candidate_index"] or len({lengths[name] for name in ("pt", "eta", "phi")}) > 1:
+    lengths = {name: len(read[name].values) for name in ("jet_index", "candidate_index")}
+    if len(set(lengths.values())) > 1:
         raise UnreadableEventsError(f"{source}: the columns of constituents have different lengths, {lengths}")
-    momenta = Columns(
-        candidates.offsets,
-        _energy(candidates.values, found.energy_unit),
+    momenta = _candidates(source, found, read)
+    jet, candidate = (read[name].values.astype(np.int32, copy=False) for name in ("jet_index", "candidate_index"))
+    offsets = links.offsets
+    if "puppi_weight" in read:
+        used = _have_weight(read["puppi_weight"].values, candidates.offsets, offsets, candidate)
+        offsets, jet, candidate = np.append(0, np.cumsum(used))[offsets], jet[used], candidate[used]
+    constituents, n_bad = group_constituents(jet_offsets, momenta, offsets, jet, candidate)
+    return constituents, {BAD_CONSTITUENT: n_bad} if n_bad else {}
+
+
+def _candidates(source: _Source, found: FileColumns, read: Mapping[str, _Values]) -> Columns:
+    """Momenta of all candidates, times their weight where it counts."""
+    lengths = {name: len(read[name].values) for name in ("pt", "eta", "phi", "mass", "puppi_weight") if name in read}
+    if len(set(lengths.values())) > 1:
+        raise UnreadableEventsError(f"{source}: the columns of constituents have different lengths, {lengths}")
+    weight = read["puppi_weight"].values if "puppi_weight" in read else np.float32(1)
+    offsets = read["pt"].offsets
+    assert offsets is not None  # noqa: S101  refused before
+    return Columns(
+        offsets,
+        _energy(read["pt"].values * weight, found.energy_unit),
         _float32(read["eta"].values),
         _float32(read["phi"].values),
+        _energy(read["mass"].values * weight, found.energy_unit) if "mass" in read else None,
     )
-    places = (read[name].values.astype(np.int32, copy=False) for name in ("jet_index", "candidate_index"))
-    constituents, n_bad = group_constituents(jet_offsets, momenta, links.offsets, *places)
-    return constituents, {BAD_CONSTITUENT: n_bad} if n_bad else {}
+
+
+def _have_weight(
+    weight: AnyArray, candidate_offsets: Int64Array, link_offsets: Int64Array, candidate: Int32Array
+) -> BoolArray:
+    """Links (n_links,) to anything but a candidate of weight 0, which is part of no jet."""
+    event = np.repeat(np.arange(len(link_offsets) - 1), np.diff(link_offsets))
+    is_there = (candidate >= 0) & (candidate < np.diff(candidate_offsets)[event])
+    place = np.where(is_there, candidate_offsets[event] + candidate, len(weight))
+    return np.append(weight != 0, True)[place]
+
+
+def _particles(source: _Source, found: FileColumns) -> Particles | None:
+    if found.particles is None:
+        return None
+    read = {name: source.column(branch) for name, branch in found.particles.items()}
+    lengths = {name: len(values.values) for name, values in read.items()}
+    offsets = read["pt"].offsets
+    if offsets is None or len(set(lengths.values())) > 1:
+        raise UnreadableEventsError(f"{source}: the columns of particles have different lengths, {lengths}")
+    mother = read["mother"].values.astype(np.int32)
+    is_there = (mother >= 0) & (mother < np.repeat(np.diff(offsets), np.diff(offsets)))
+    return Particles(
+        offsets,
+        _energy(read["pt"].values, found.energy_unit),
+        _float32(read["eta"].values),
+        _float32(read["phi"].values),
+        read["pdg_id"].values.astype(np.int32),
+        np.where(is_there, mother, np.int32(-1)),
+    )
 
 
 def _leptons(

@@ -90,12 +90,39 @@ class Constituents:
         (n_rows + 1,), starts at 0.
     pt, eta, phi
         (n,), GeV and radians, finite, pt > 0.
+    mass
+        (n,), GeV, taken as it comes; None where the file has none.
     """
 
     offsets: Int64Array
     pt: Float32Array
     eta: Float32Array
     phi: Float32Array
+    mass: Float32Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Particles:
+    """Generated particles of a chunk in the order of the file; those of event i are at `offsets[i]:offsets[i + 1]`.
+
+    Attributes
+    ----------
+    offsets
+        (n_events + 1,), starts at 0.
+    pt, eta, phi
+        (n,), GeV and radians, taken as they come.
+    pdg_id
+        (n,) codes of the Particle Data Group.
+    mother
+        (n,) places within the event, -1 for none.
+    """
+
+    offsets: Int64Array
+    pt: Float32Array
+    eta: Float32Array
+    phi: Float32Array
+    pdg_id: Int32Array
+    mother: Int32Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +146,8 @@ class EventRecord:
         GeV per unit area; reconstructed vertices; true or average interactions per crossing. None if not in the file.
     average_interactions
         Interactions per crossing averaged over a luminosity block, which data have too. None if not in the file.
-    constituents
-        Of the jets; None if not asked for or not in the file.
+    constituents, particles
+        Constituents of the jets, generated particles of simulation; None if not asked for or not in the file.
     jets, truth, electrons, muons
         Truth jets in simulation only; leptons only if asked for. None where not in the file.
     met
@@ -151,6 +178,7 @@ class EventRecord:
     met: tuple[Float64Array, Float64Array] | None = None
     average_interactions: Float32Array | None = None
     constituents: Constituents | None = None
+    particles: Particles | None = None
     triggers: Mapping[str, BoolArray] = field(default_factory=lambda: _EMPTY)
     excluded: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
 
@@ -238,7 +266,8 @@ def group_constituents(
     offsets, order, n_bad = _group(
         jet_offsets, candidates.offsets, link_offsets, jet, candidate, candidates.pt, candidates.eta, candidates.phi
     )
-    return Constituents(offsets, candidates.pt[order], candidates.eta[order], candidates.phi[order]), n_bad
+    mass = None if candidates.mass is None else candidates.mass[order]
+    return Constituents(offsets, candidates.pt[order], candidates.eta[order], candidates.phi[order], mass), n_bad
 
 
 def _excluded(columns: Columns, name: str) -> dict[str, int]:
