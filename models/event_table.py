@@ -7,18 +7,19 @@ that know this.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.features import CONSTITUENT_COLUMNS, FEATURES, LEADING_JETS, RaggedConstituents, offsets_of
+from models.parquet import read_rows, write_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 AnyArray = NDArray[Any]
 BoolArray = NDArray[np.bool_]
@@ -39,7 +40,7 @@ EVENT_COLUMNS: Mapping[str, type[np.generic]] = {
 }
 """Columns of an event, see `EventTable`."""
 _COMPONENTS = CONSTITUENT_COLUMNS[:3]
-_METADATA = b"jetbalance"
+_ORIGIN = "`analysis.py table calibration`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,24 +127,11 @@ def joined(tables: Sequence[EventTable]) -> EventTable:
 
 def write_rows(tables: Iterable[EventTable], path: Path, facts: Mapping[str, Any]) -> int:
     """Write tables with the same columns into one parquet file, and return the events; it appears when it is whole."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    unfinished = path.with_name(f"{path.name}.part")
-    writer, n_events = None, 0
-    for table in tables:
-        rows = _to_arrow(table)
-        if writer is None:
-            told = {"datasets": table.datasets, **facts}
-            schema = rows.schema.with_metadata({_METADATA: json.dumps(told).encode()})
-            writer = pq.ParquetWriter(unfinished, schema, compression="zstd")
-        writer.write_table(pa.table(rows.columns, schema=schema))
-        n_events += len(table)
-    if writer is None:
+    remaining = iter(tables)
+    first = next(remaining, None)
+    if first is None:
         raise ValueError("no events to write")
-    writer.close()
-    unfinished.replace(path)
-    return n_events
+    return write_parts(map(_to_arrow, chain([first], remaining)), path, {"datasets": first.datasets, **facts})
 
 
 def read_table(path: str | Path, *, constituents: bool = True) -> EventTable:
@@ -154,23 +142,11 @@ def read_table(path: str | Path, *, constituents: bool = True) -> EventTable:
     ValueError
         Where the file is no training table.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"the training table {path} does not exist; make one with `analysis.py table calibration`"
-        )
-    try:
-        names = pq.read_schema(path).names
-        wanted = [name for name in names if constituents or not name.startswith(("constituents_", "n_stored"))]
-        rows = pq.read_table(path, columns=wanted)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not a parquet file: {str(error).splitlines()[0]}") from error
-    metadata = (rows.schema.metadata or {}).get(_METADATA)
-    if metadata is None:
-        raise ValueError(f"{path} is not a training table; make one with `analysis.py table calibration`")
-    facts = json.loads(metadata)
+    rows, facts = read_rows(
+        path, lambda name: constituents or not name.startswith(("constituents_", "n_stored")), _ORIGIN
+    )
+    if facts is None or "datasets" not in facts:
+        raise ValueError(f"{path} is not a training table; make one with {_ORIGIN}")
     return _from_arrow(rows, tuple(facts.pop("datasets")), facts)
 
 

@@ -22,7 +22,9 @@ from processors.settings_file import as_plain
 from processors.side_by_side import jet_algo
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from coffea.processor import ProcessorABC
 
     from processors.dijet import DijetSettings
     from processors.execution import Execution, Outcome
@@ -75,6 +77,18 @@ class Job:
             sums[fact.dataset] = sums.get(fact.dataset, 0.0) + weight
         return {name: weight for name, weight in sums.items() if math.isfinite(weight)}
 
+    def normalisations(self, outcome: Outcome, kept: Mapping[str, float]) -> dict[str, float]:
+        """Factor of each dataset: xsec over the sum of weights before any cut, 1 without a cross section and in data.
+
+        `kept` are the sums of weights that were read, for files that do not tell those before a skim.
+        """
+        generated = self.generated_weights(outcome)
+        factors = {}
+        for dataset in self.datasets:
+            total = generated.get(dataset.name, kept.get(dataset.name, 0.0))
+            factors[dataset.name] = dataset.xsec / total if dataset.is_mc and dataset.xsec and total > 0 else 1.0
+        return factors
+
     def notes(self) -> list[str]:
         """What cannot be done with these files."""
         notes = [
@@ -104,7 +118,7 @@ def look(datasets: Sequence[Dataset], settings: DijetSettings) -> Job:
         event_filter.check_lumi_mask(path)
     requests = {dataset.name: read_request(dataset, settings) for dataset in datasets}
     facts = preflight(masked, lambda dataset: requests[dataset.name])
-    known = tuple(_with_format(dataset, facts) for dataset in datasets)
+    known = tuple(with_format(dataset, facts) for dataset in datasets)
     jet_calibration.check(settings.calibration, [(jet_algo(dataset), dataset.is_mc) for dataset in known])
     missing = _network_lacks(known, facts, settings.calibration)
     return Job(tuple(replace(d, has_network=d.name not in missing) for d in known), facts, tuple(missing.values()))
@@ -123,30 +137,47 @@ def _network_lacks(datasets: Sequence[Dataset], facts: Sequence[FileFacts], sett
     return {name: line for name, line in found.items() if name in {dataset.name for dataset in datasets}}
 
 
-def _with_format(dataset: Dataset, facts: Sequence[FileFacts]) -> Dataset:
+def with_format(dataset: Dataset, facts: Sequence[FileFacts]) -> Dataset:
+    """The dataset with the format of its files, if it names none and all have the same."""
     formats = {fact.format for fact in facts if fact.dataset == dataset.name}
     return replace(dataset, schema=formats.pop()) if dataset.schema is None and len(formats) == 1 else dataset
 
 
 def fill(job: Job, settings: DijetSettings, execution: Execution, chunks: Path, *, title: str = "filling") -> Outcome:
     """Histograms of all datasets of a job; finished chunks are kept in the folder `chunks`."""
-    content = ingredients(job.datasets, settings)
-    store = ChunkStore(chunks, hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
+    processor = DijetProcessor({dataset.name: dataset for dataset in job.datasets}, settings)
+    return fill_with(processor, job, ingredients(job.datasets, settings), execution, chunks, title=title)
+
+
+def fill_with(
+    processor: ProcessorABC, job: Job, content: Mapping[str, Any], execution: Execution, chunks: Path, *, title: str
+) -> Outcome:
+    """The sum of a processor over a job; chunks finished with the same `content` are not done again."""
+    store = ChunkStore(chunks, fingerprint(content))
     for line in _changes(chunks / f"{title}.json", content):
         LOG.warning("%s: finished chunks of the earlier run cannot be used", line)
-    processor = DijetProcessor({dataset.name: dataset for dataset in job.datasets}, settings)
     return execute(job.files, processor, execution, store, title=title)
 
 
+def fingerprint(content: Mapping[str, Any]) -> str:
+    """SHA-256 of what a chunk depends on."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def ingredients(datasets: Sequence[Dataset], settings: DijetSettings) -> dict[str, Any]:
-    """All that a chunk depends on besides its file: code, packages, settings, datasets, digests of corrections."""
+    """All that a chunk of the dijet run depends on besides its file."""
+    return ingredients_of(datasets, settings, _files(datasets, settings))
+
+
+def ingredients_of(datasets: Sequence[Dataset], settings: Any, files: Iterable[str]) -> dict[str, Any]:
+    """Code, packages, settings, datasets, and digests of the `files` that corrections and models are in."""
     found = versions()
     return {
         "code": code_digest(),
         "packages": {name: found.get(name) for name in NUMERICAL},
         "settings": as_plain(settings),
         "datasets": {dataset.name: as_plain(replace(dataset, files=())) for dataset in datasets},
-        "files": {path: _digest(path) for path in _files(datasets, settings)},
+        "files": {path: _digest(path) for path in files},
     }
 
 

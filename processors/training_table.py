@@ -1,14 +1,11 @@
 """Datasets and settings -> the table that a jet calibration is trained on.
 
-A chunk becomes a part: a small table in the folder of finished chunks, so that a table that was interrupted goes on
-from there. At the end the parts are put one after another, with weights that need the whole spectrum. Workers on other
-machines have to share the disk.
+A chunk becomes a part, see `processors.table_parts`. At the end the parts are put one after another, with weights that
+need the whole spectrum.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,12 +17,11 @@ from models.event_table import EVENT_COLUMNS, TRUTH_COLUMNS, EventTable, read_ta
 from models.features import LEADING_JETS, TABLE_FEATURES, RaggedConstituents
 from models.flat_weights import flat_weights
 from processors import filling, kernels
-from processors.chunk_store import ChunkStore
 from processors.compiled import compiled
 from processors.dijet import DijetSettings, leading, read_request
 from processors.errors import InputError
 from processors.event_filter import EventFilter, lumi_mask, mask_of, pileup_weight, trigger_decision
-from processors.execution import Execution, execute
+from processors.execution import Execution
 from processors.formats import BranchMap, ReadRequest  # noqa: TC001  read when settings are made
 from processors.histograms import Filled, OrderedSum
 from processors.jet_calibration import JetCalibration, calibrate
@@ -35,6 +31,7 @@ from processors.preflight import preflight
 from processors.reading import read_events
 from processors.selection import DijetSelection
 from processors.side_by_side import jet_algo
+from processors.table_parts import lost_lines, part_path, part_store, write_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -127,11 +124,6 @@ class TableProcessor(ProcessorABC):
         return accumulator
 
 
-def part_path(folder: Path, key: str) -> Path:
-    """Where the part of a chunk lies."""
-    return folder / f"{key}.parquet"
-
-
 def table_request(dataset: Dataset, settings: TableSettings) -> ReadRequest:
     """What is read of a dataset: what a run reads, and every input of networks that the file has."""
     request = read_request(dataset, settings.filling)
@@ -156,15 +148,11 @@ def write_table(job: Job, settings: TableSettings, path: Path) -> tuple[dict[str
 
     Parts stay beside it in `<name>.parts` until it is whole.
     """
-    folder = path.with_name(f"{path.name}.parts")
-    folder.mkdir(parents=True, exist_ok=True)
     content = {**filling.ingredients(job.datasets, settings.filling), "table": repr(settings.table)}
-    store = ChunkStore(folder, hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
-    processor = TableProcessor({dataset.name: dataset for dataset in job.datasets}, settings, folder)
-    outcome = execute(job.files, processor, settings.execution, store, title="table")
-    lost = {(chunk.file, chunk.start) for chunk in outcome.lost}
-    kept = [item for item in outcome.planned if (item.filename, item.entrystart) not in lost]
-    parts = [part_path(folder, str(item.usermeta["chunk_key"])) for item in kept]
+    datasets = {dataset.name: dataset for dataset in job.datasets}
+    store = part_store(path, content)
+    processor = TableProcessor(datasets, settings, store.folder)
+    parts, outcome = write_parts(job, processor, settings.execution, store)
     facts = _assemble(parts, job, outcome, settings, path)
     store.remove()
     return facts, outcome
@@ -267,16 +255,15 @@ def _constituents(record: EventRecord, places: NDArray[np.int32]) -> RaggedConst
 
 def _assemble(parts: Sequence[Path], job: Job, outcome: Outcome, settings: TableSettings, path: Path) -> dict[str, Any]:
     """Put the parts together, and say what came of it."""
-    if not parts:
-        raise InputError(f"no input could be read: {outcome.lost[0].reason if outcome.lost else 'there is none'}")
     events = [read_table(part, constituents=False) for part in parts]
     if not any(len(table) for table in events):
         raise InputError(
             "no event is left for the table; it takes events with two jets and a mean pT above table.min_pt_avg "
             f"({settings.table.min_pt_avg:g} GeV), of data only dijet events that pass their triggers"
         )
-    factors = _normalisations(events, job, outcome)
     names = tuple(dataset.name for dataset in job.datasets)
+    kept = {name: sum(float(t.event["weight"].sum()) for t in events if t.datasets == (name,)) for name in names}
+    factors = job.normalisations(outcome, kept)
     weights, summary = _weights(events, factors, settings.table.weight_bound)
     shared = [name for name in (*TABLE_FEATURES, *TRUTH_COLUMNS) if all(name in table.jets for table in events)]
     has_constituents = all(table.facts["constituents"] for table in events)
@@ -295,7 +282,7 @@ def _assemble(parts: Sequence[Path], job: Job, outcome: Outcome, settings: Table
         "constituents": has_constituents,
         "weights": summary,
         "excluded": excluded,
-        "lost": [f"{chunk.file}, entries {chunk.start} to {chunk.stop}: {chunk.reason}" for chunk in outcome.lost],
+        "lost": lost_lines(outcome),
         "ingredients": filling.ingredients(job.datasets, settings.filling),
         "table": {name: getattr(settings.table, name) for name in TableOptions.__slots__},
     }
@@ -318,17 +305,6 @@ def _finished(
         event = {name: given.get(name, table.event[name]) for name in EVENT_COLUMNS} | {"dataset": number}
         whole = replace(table, datasets=names, event=event)
         yield whole.with_columns(columns, constituents=has_constituents)
-
-
-def _normalisations(tables: Sequence[EventTable], job: Job, outcome: Outcome) -> dict[str, float]:
-    """Factor of each simulated dataset with a cross section: xsec over the sum of weights before any cut."""
-    generated = job.generated_weights(outcome)
-    factors = {}
-    for dataset in job.datasets:
-        kept = sum(float(table.event["weight"].sum()) for table in tables if table.datasets == (dataset.name,))
-        total = generated.get(dataset.name, kept)
-        factors[dataset.name] = dataset.xsec / total if dataset.is_mc and dataset.xsec and total > 0 else 1.0
-    return factors
 
 
 def _weights(
