@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from models.features import CONSTITUENT_COLUMNS, FEATURES, MAX_CONSTITUENTS, check_features
+from models.tagging import columns as tagging
 
-Task = Literal["calibration"]
+Task = Literal["calibration", "tagger"]
 Gives = Literal["factor", "log_factor", "response", "pt"]
 VERSION = 2
 READABLE = (1, 2)
@@ -28,13 +29,16 @@ class ModelCard:
     Attributes
     ----------
     task
-        "calibration": the output tells the factor that a jet's pt and mass are multiplied with.
+        "calibration": the output tells the factor that a jet's pt and mass are multiplied with. "tagger": it is a
+        score, high for signal.
     features
-        Names of the columns of the jet input in order, see `models.features`; normalisation is part of the network.
+        Names of the columns of the jet input in order, see `models.features`; of a tagger `models.tagging.columns`, and
+        any other column of the table it was trained on. Normalisation is part of the network.
     outputs
-        Names of the output columns in order; the first is the calibration, `resolution` a relative width of pt.
+        Names of the output columns in order; the first is the calibration, `resolution` a relative width of pt; or the
+        score.
     lowest, highest
-        Factors beyond are set to these (counted); a calibration factor outside is no calibration.
+        Factors beyond are set to these (counted); a calibration factor outside is no calibration. No matter for scores.
     trained_on
         Free text: sample and its digest.
     version
@@ -43,7 +47,7 @@ class ModelCard:
         Names in the network: input (n, n_features), input (n, n_constituents, n_columns) and output (n,) or (n, n_out).
         None for the only or first one, and for a network without constituents.
     constituent_columns
-        Columns of a constituent in order, out of px, py, pz and pt.
+        Columns of a constituent in order, out of px, py, pz and pt, of a tagger out of px, py, pz and e.
     max_constituents
         The hardest of a jet that are given.
     pads_all
@@ -61,6 +65,8 @@ class ModelCard:
         Digest of the training table, settings, seeds, versions.
     metrics
         How good it was on events it was not trained on.
+    working_points
+        Of a tagger: by name the score from which on a jet passes.
     """
 
     task: Task
@@ -82,6 +88,7 @@ class ModelCard:
     units: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    working_points: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a card no program could follow."""
@@ -97,12 +104,15 @@ class ModelCard:
             raise ValueError(f"gives is one of {', '.join(get_args(Gives))}, got {self.gives!r}")
         if not 0 < self.energy_unit < math.inf:
             raise ValueError(f"energy_unit is a number of GeV above 0, got {self.energy_unit}")
-        if self.max_constituents < 1 or not set(self.constituent_columns) <= set(CONSTITUENT_COLUMNS):
+        known = tagging.CONSTITUENT_COLUMNS if self.task == "tagger" else CONSTITUENT_COLUMNS
+        is_asked = self.constituent_input is not None
+        if self.max_constituents < 1 or (is_asked and not set(self.constituent_columns) <= set(known)):
             raise ValueError(
-                f"a card takes at least one constituent with columns out of {', '.join(CONSTITUENT_COLUMNS)}, "
+                f"a card takes at least one constituent with columns out of {', '.join(known)}, "
                 f"got {self.max_constituents} with {', '.join(self.constituent_columns)}"
             )
-        check_features(self.features)
+        if self.task == "calibration":
+            check_features(self.features)
 
     @property
     def signature(self) -> str:

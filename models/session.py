@@ -17,6 +17,8 @@ import numpy as np
 from models.shipped import shipped_names
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from models.features import FloatArray, RaggedConstituents
@@ -86,6 +88,14 @@ class OnnxModel:
         for chosen, padded in _batches(constituents, length):
             feed = {jets: np.ascontiguousarray(matrix[chosen], np.float32), parts: padded}
             result[chosen] = session.run([wanted], feed)[0].reshape(len(chosen), -1)
+        return result
+
+    def output_of(self, feeds: Mapping[str, NDArray[Any]], output: str | None = None) -> FloatArray:
+        """One output, None for the first, for n >= 1 rows of all inputs given together, (n, n_outputs) float32."""
+        session = self._session()
+        wanted = output or session.get_outputs()[0].name
+        rows = session.run([wanted], dict(feeds))[0]
+        result: FloatArray = np.asarray(rows, np.float32).reshape(len(next(iter(feeds.values()))), -1)
         return result
 
     @property
