@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from report.run_settings import RunSettings
 
     Histograms = Mapping[str, hist.Hist[Any]]
+
+TableKind = TypeVar("TableKind")
 
 BEGAN = time.monotonic()
 FAILED, REFUSED, INCOMPLETE, NOT_CLOSED, SIGNALLED = 1, 2, 3, 4, 128
@@ -202,47 +204,135 @@ def table() -> None:
     """Write the table that something is trained on."""
 
 
+def table_options(command: Callable[..., int]) -> Callable[..., int]:
+    """The options that every command for a table has."""
+    options = (
+        click.option("--fileset", type=EXISTING_FILE, required=True, help="Datasets and their files, JSON or YAML."),
+        click.option("--config", type=EXISTING_FILE, help="Settings in YAML; of a run those count that concern it."),
+        click.option(
+            "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Parquet file."
+        ),
+        click.option("-e", "--executor", type=click.Choice(EXECUTORS), help="What spreads the work  [futures]."),
+        click.option("-j", "--workers", type=click.IntRange(1), help="Processes  [one per core]."),
+        click.option("--chunksize", type=click.IntRange(1), help="Events in a chunk  [100000]."),
+        click.option("--overwrite", is_flag=True, help="Replace a table that is there."),
+        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+        click.argument("changes", nargs=-1, metavar="[SECTION.KEY=VALUE]..."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @table.command(name="calibration")
-@click.option("--fileset", type=EXISTING_FILE, required=True, help="Datasets and their files, JSON or YAML.")
-@click.option("--config", type=EXISTING_FILE, help="Settings in YAML; those of a run count as far as they concern it.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Parquet file.")
-@click.option("-e", "--executor", type=click.Choice(EXECUTORS), help="What spreads the work  [futures].")
-@click.option("-j", "--workers", type=click.IntRange(1), help="Processes  [one per core].")
-@click.option("--chunksize", type=click.IntRange(1), help="Events in a chunk  [100000].")
-@click.option("--overwrite", is_flag=True, help="Replace a table that is there.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.argument("changes", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
+@table_options
 def table_calibration(
-    fileset: Path,
-    config: Path | None,
-    output: Path,
-    changes: tuple[str, ...],
-    *,
-    overwrite: bool,
-    debug: bool,  # noqa: ARG001  main looks for it
-    **options: Any,
+    fileset: Path, config: Path | None, output: Path, changes: tuple[str, ...], **options: Any
 ) -> int:
     """Write the training table of the jet calibration: whole events with jets, constituents, truth and weights.
 
     Data take part without truth. A table that was interrupted goes on from its finished chunks.
     """
     from processors.fileset import load_fileset
-    from processors.settings_file import merged_values, own_sections, settings_from
     from processors.training_table import TableSettings, look, summary_lines, write_table
+
+    settings = _table_settings(TableSettings, config, output, changes, options)
+    facts, outcome = write_table(look(load_fileset(fileset), settings), settings, output)
+    return _tell_table(summary_lines(facts), output, outcome)
+
+
+@table.command(name="tagger")
+@table_options
+@click.option("--signal", type=click.Choice(("w", "top")), help="What a tagger shall find  [top].")
+def table_tagger(
+    fileset: Path, config: Path | None, output: Path, changes: tuple[str, ...], signal: str | None, **options: Any
+) -> int:
+    """Write the training table of a tagger: large-R jets with substructure, constituents, truth and weights.
+
+    Signal is what contains all quarks of a W or a top, background the jets of multijet events; others are left out and
+    counted. Data take part without a label. Which jets count is set by large_jets.radius, large_jets.min_pt and others.
+    """
+    from processors.fileset import load_fileset
+    from processors.tagger_table import TaggerTableSettings, look, summary_lines, write_table
+
+    own = {} if signal is None else {"table.signal": [signal]}
+    settings = _table_settings(TaggerTableSettings, config, output, changes, options, own)
+    facts, outcome = write_table(look(load_fileset(fileset), settings), settings, output)
+    return _tell_table(summary_lines(facts), output, outcome)
+
+
+def _table_settings(
+    kind: type[TableKind],
+    config: Path | None,
+    output: Path,
+    changes: tuple[str, ...],
+    options: Mapping[str, Any],
+    own: Mapping[str, Any] | None = None,
+) -> TableKind:
+    """Settings of a table, `own` before all others; refuses an output that is there, and makes its folder."""
+    from processors.settings_file import merged_values, own_sections, settings_from
     from report.run_settings import RunSettings
 
-    if output.exists() and not overwrite:
+    if output.exists() and not options["overwrite"]:
         raise InputError(f"--output {output} exists; say --overwrite or name another file")
-    values = merged_values(config, changes, {f"execution.{name}": value for name, value in options.items()})
-    values = own_sections(values, TableSettings, RunSettings)
+    execution = {f"execution.{name}": options[name] for name in ("executor", "workers", "chunksize")}
+    values = own_sections(merged_values(config, changes, {**execution, **(own or {})}), kind, RunSettings)
     _start_workers(values.get("execution") or {})
-    settings = settings_from(TableSettings, values, f"{config} or the command line" if config else "the command line")
+    settings = settings_from(kind, values, f"{config} or the command line" if config else "the command line")
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
-    facts, outcome = write_table(look(load_fileset(fileset), settings), settings, output)
-    for line in summary_lines(facts):
+    return settings
+
+
+def _tell_table(lines: Iterable[str], output: Path, outcome: Outcome) -> int:
+    for line in lines:
         click.echo(line)
     click.echo(f"Table written: {output}")
     return INCOMPLETE if outcome.lost else 0
+
+
+@cli.command()
+@click.option("--fileset", type=EXISTING_FILE, required=True, help="Datasets and their files, JSON or YAML.")
+@click.option("--config", type=EXISTING_FILE, help="Settings in YAML: taggers, large_jets, selection and others.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the results  [output/<UTC time>].")
+@click.option("-e", "--executor", type=click.Choice(EXECUTORS), help="What spreads the work  [futures].")
+@click.option("-j", "--workers", type=click.IntRange(1), help="Processes  [one per core].")
+@click.option("--chunksize", type=click.IntRange(1), help="Events in a chunk  [100000].")
+@click.option("--maxchunks", type=click.IntRange(1), help="Chunks of each dataset, for a quick look  [all].")
+@click.option("--resume", is_flag=True, help="Go on with an unfinished run: finished chunks are not done again.")
+@click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run in --output.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.argument("changes", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
+def tag(
+    fileset: Path,
+    config: Path | None,
+    output: Path | None,
+    changes: tuple[str, ...],
+    *,
+    resume: bool,
+    overwrite: bool,
+    debug: bool,  # noqa: ARG001  main looks for it
+    **options: Any,
+) -> int:
+    """Apply taggers to large-R jets and fill histograms of pass and fail by truth, pt and mass.
+
+    Taggers are named as taggers.NAME.onnx=FILE.onnx, those without a card of ours with their inputs in --config.
+    """
+    from processors import tagging
+    from processors.fileset import load_fileset
+    from processors.output_folder import open_output
+    from processors.settings_file import merged_values, settings_from
+
+    values = merged_values(config, changes, {f"execution.{name}": value for name, value in options.items()})
+    _start_workers(values.get("execution") or {})
+    where = f"{config} or the command line" if config else "the command line"
+    settings = settings_from(tagging.TaggingSettings, values, where)
+    job, notes = tagging.look(load_fileset(fileset), settings)
+    folder = open_output(output, overwrite=overwrite, resume=resume)
+    facts = tagging.run(job, settings, folder, notes, folder / CHUNKS)
+    for line in tagging.summary_lines(facts):
+        click.echo(line)
+    click.echo(f"Histograms written: {folder}")
+    return INCOMPLETE if facts["lost"] else 0
 
 
 @cli.group()

@@ -30,7 +30,15 @@ warm_up              what the first of them loads and compiles, for all of them
 chunk_store          finished chunks on disk, for resuming
 progress             how far a run is, on a terminal or in a log
 filling              datasets and settings -> filled histograms: checks, the run, what its result depends on
+table_parts          tables made chunk by chunk, put together at the end
 training_table       datasets and settings -> the table that a jet calibration is trained on
+substructure         numba kernels: constituents of large-R jets -> substructure variables
+jet_images           the same -> images
+truth_category       whether a jet holds a W or a top, by generated particles
+large_jets           a record -> the large-R jets that count, with all that taggers need
+tagger_table         datasets and settings -> the table that a tagger is trained on
+tagging_histograms   names and axes of the histograms of pass and fail
+tagging              TaggingProcessor: large-R jets -> scores -> histograms by truth, pass and fail
 histogram_files      histograms -> ROOT and UHI files, and back
 output_folder        the folder a run writes into
 code_identity        digest of the code and versions of the packages behind a result

@@ -168,20 +168,35 @@ class VariedSums:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedSums:
+    """Sums of one dataset by name, of a processor other than the dijet one; `excluded` as in `DatasetSums`."""
+
+    sums: Mapping[str, SparseSums]
+    excluded: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: NamedSums) -> NamedSums:
+        """Sum by name, reasons of exclusion united."""
+        reasons = sorted({*self.excluded, *other.excluded})
+        excluded = {reason: self.excluded.get(reason, 0) + other.excluded.get(reason, 0) for reason in reasons}
+        return NamedSums(_joined(self.sums, other.sums), excluded)
+
+
+@dataclass(frozen=True, slots=True)
 class Filled:
     """Sums by dataset name: what one chunk returns, and what a whole run returns.
 
-    `varied` has the name of the variation first, then that of the dataset.
+    `varied` has the name of the variation first, then that of the dataset. `named` are sums of other processors.
     """
 
     datasets: Mapping[str, DatasetSums]
     varied: Mapping[str, Mapping[str, VariedSums]] = field(default_factory=dict)
+    named: Mapping[str, NamedSums] = field(default_factory=dict)
 
     def __add__(self, other: Filled) -> Filled:
         """Sum by dataset."""
         names = [*self.varied, *(name for name in other.varied if name not in self.varied)]
         varied = {name: _joined(self.varied.get(name, {}), other.varied.get(name, {})) for name in names}
-        return Filled(_joined(self.datasets, other.datasets), varied)
+        return Filled(_joined(self.datasets, other.datasets), varied, _joined(self.named, other.named))
 
     def variation(self, name: str) -> Filled:
         """The sums in one variation: those that it does not keep, and datasets that it leaves alone, are nominal."""
@@ -202,6 +217,8 @@ class Filled:
             arrays[f"varied/{i}/names"] = np.array(list(members), dtype=np.str_)
             for k, varied in enumerate(members.values()):
                 arrays |= _parts_to_arrays(f"varied/{i}/{k}", varied)
+        for i, (dataset, named) in enumerate(self.named.items()):
+            arrays |= _named_to_arrays(f"named/{i}", dataset, named)
         return arrays
 
     @classmethod
@@ -220,12 +237,14 @@ class Filled:
                 name: VariedSums(**_parts_from_arrays(VariedSums, f"{place}/{k}", arrays))
                 for k, name in enumerate(arrays[f"{place}/names"].tolist())
             }
-        return cls(datasets, varied)
+        titles = [name for name in arrays if name.endswith("/title")]
+        named = {str(arrays[title]): _named_from_arrays(title.removesuffix("/title"), arrays) for title in titles}
+        return cls(datasets, varied, named)
 
 
 _SPARSE = ("asymmetry", "truth_asymmetry", "response", "matrix", "balance", "asymmetry_by_rho")
 _SPARSE_COLUMNS = ("bins", "sums", "replicas")
-Sums = TypeVar("Sums", DatasetSums, VariedSums)
+Sums = TypeVar("Sums", DatasetSums, VariedSums, NamedSums, SparseSums)
 
 
 def _parts(kind: type[DatasetSums | VariedSums]) -> list[str]:
@@ -253,6 +272,27 @@ def _parts_from_arrays(
         else arrays[f"{place}/{part}"]
         for part in _parts(kind)
     }
+
+
+def _named_to_arrays(place: str, dataset: str, named: NamedSums) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {
+        f"{place}/title": np.array(dataset),
+        f"{place}/names": np.array(list(named.sums), dtype=np.str_),
+        f"{place}/reasons": np.array(list(named.excluded), dtype=np.str_),
+        f"{place}/excluded": np.array(list(named.excluded.values()), dtype=np.int64),
+    }
+    for k, sums in enumerate(named.sums.values()):
+        arrays |= {f"{place}/{k}/{column}": getattr(sums, column) for column in _SPARSE_COLUMNS}
+    return arrays
+
+
+def _named_from_arrays(place: str, arrays: Mapping[str, NDArray[Any]]) -> NamedSums:
+    sums = {
+        name: SparseSums(*(arrays[f"{place}/{k}/{column}"] for column in _SPARSE_COLUMNS))
+        for k, name in enumerate(arrays[f"{place}/names"].tolist())
+    }
+    counts = zip(arrays[f"{place}/reasons"].tolist(), arrays[f"{place}/excluded"].tolist(), strict=True)
+    return NamedSums(sums, dict(counts))
 
 
 def _joined(first: Mapping[str, Sums], second: Mapping[str, Sums]) -> dict[str, Sums]:

@@ -21,6 +21,7 @@ OWN = (
     "resolution.csv",
     "cutflow.csv",
     "run.json",
+    "tagging.json",
     "plots",
     "report.html",
     "failed.json",
@@ -28,7 +29,7 @@ OWN = (
     CHUNKS,
 )
 # One of these tells that a folder is the output of a run.
-MARKS = (CHUNKS, "run.log", "run.json")
+MARKS = (CHUNKS, "run.log", "run.json", "tagging.json")
 
 
 def open_output(

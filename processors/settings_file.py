@@ -25,7 +25,7 @@ Settings = TypeVar("Settings")
 Values = dict[str, Any]
 # Fields that name a file of the user; in a file they count from where that file lies.
 NETWORK_FIELD = "onnx"  # or the name of a network that ships
-PATH_FIELDS = ("file", "smear_file", NETWORK_FIELD, "lumi_mask")
+PATH_FIELDS = ("file", "smear_file", NETWORK_FIELD, "preprocess", "lumi_mask")
 # What pydantic says in words of Python, in those of a configuration file.
 WORDS = {
     "dataclass_type": "expected a section with keys of its own",
@@ -95,6 +95,10 @@ def unknown_keys(kind: type, values: Mapping[Any, Any], above: str = "") -> Iter
             yield f"unknown key '{above}{key}'{others}"
         elif isinstance(value, Mapping) and (inner := _dataclass_in(hints[key])) is not None:
             yield from unknown_keys(inner, value, f"{above}{key}.")
+        elif isinstance(value, Mapping) and (inner := _dataclass_by_name(hints[key])) is not None:
+            for name, each in value.items():
+                if isinstance(each, Mapping):
+                    yield from unknown_keys(inner, each, f"{above}{key}.{name}.")
 
 
 def all_keys(kind: type, above: str = "") -> list[str]:
@@ -158,3 +162,9 @@ def _dataclass_in(hint: Any) -> type | None:
     """The dataclass that a field holds, also if it may be None."""
     candidates: Sequence[Any] = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     return next((each for each in candidates if isinstance(each, type) and is_dataclass(each)), None)
+
+
+def _dataclass_by_name(hint: Any) -> type | None:
+    """The dataclass of which a field holds any number by name."""
+    arguments = get_args(hint)
+    return _dataclass_in(arguments[1]) if get_origin(hint) is Mapping and len(arguments) == 2 else None

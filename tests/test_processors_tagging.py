@@ -1,0 +1,226 @@
+"""The tagging run: from files with large-R jets to histograms of pass and fail."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+from large_jet_toys import QCD_EVENT, TOP_EVENT, W_EVENT, write_large_jets
+from onnx import TensorProto, helper
+
+from models.card import ModelCard, write_card
+from models.tagging.tagger import ForeignTagger, NetworkInput
+from processors.errors import InputError
+from processors.execution import Execution
+from processors.fileset import datasets_from
+from processors.histogram_files import digest, read_histograms
+from processors.histograms import Filled, NamedSums, SparseSums
+from processors.settings_file import settings_from
+from processors.tagging import ProbeSelection, TaggerChoice, TaggingSettings, TaggingSystematics, look, run
+from processors.tagging_histograms import TaggingBinning
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EVENTS = [TOP_EVENT, W_EVENT, QCD_EVENT, W_EVENT, QCD_EVENT, TOP_EVENT]
+UNVARIED = TaggingSystematics(jes=0, jms=0)
+
+
+def save_tagger(folder: Path, columns: tuple[str, ...] = ("mass",), cut: float = 50.0) -> str:
+    """A network whose score is its first column; our card with one working point lies beside it."""
+    path = folder / "toy.onnx"
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["features"], ["score"])],
+        "toy",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", len(columns)])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", len(columns)])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), str(path))
+    write_card(ModelCard("tagger", columns, ("score",), working_points={"half": cut}), path.with_suffix(".json"))
+    return str(path)
+
+
+def tagged(
+    folder: Path, files: dict[str, tuple[Path, dict[str, Any]]], **settings: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    document = {name: {"files": [str(path)], "metadata": told} for name, (path, told) in files.items()}
+    given = {"execution": Execution(executor="iterative"), "systematics": UNVARIED, **settings}
+    if "taggers" not in given:
+        given["taggers"] = {"toy": TaggerChoice(save_tagger(folder))}
+    chosen = TaggingSettings(**given)
+    job, notes = look(datasets_from(document, folder), chosen)
+    output = folder / "out"
+    (output / ".chunks").mkdir(parents=True)
+    facts = run(job, chosen, output, notes, output / ".chunks")
+    return read_histograms(output), facts
+
+
+def test_jets_are_counted_by_truth_pass_and_fail_pt_and_mass(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", EVENTS)
+
+    histograms, facts = tagged(tmp_path, {"mc": (path, {"is_mc": True})})
+
+    passing = histograms["passing"][{"dataset": "mc", "variation": "nominal", "tagger": "toy", "working_point": "half"}]
+    weights = uproot_weights(path)
+    # jets at azimuth 0 have a mass of 80 GeV and pass, the others have 10 GeV
+    expected = {
+        ("top", "pass"): weights[[0, 5]],
+        ("other", "fail"): weights[[0, 5]],
+        ("w", "pass"): weights[[1, 3]],
+        ("unmatched", "fail"): weights[[1, 3]],
+        ("qcd", "pass"): weights[[2, 4]],
+        ("qcd", "fail"): weights[[2, 4]],
+    }
+    for category in passing.axes["category"]:
+        for result in ("pass", "fail"):
+            got = passing[{"category": category, "result": result}]
+            values = expected.get((category, result), np.zeros(0))
+            assert got.sum(flow=True).value == pytest.approx(values.sum())
+            assert got.sum(flow=True).variance == pytest.approx((values**2).sum())
+    of_w = passing[{"category": "w", "result": "pass"}]
+    assert of_w[{"pt": 500j, "eta": 0, "mass": 80j}].value == pytest.approx(weights[[1, 3]].sum())
+    assert facts["taggers"] == {"toy": {"half": 50.0}}
+    assert facts["histograms_digest"] == digest(histograms)
+
+
+def uproot_weights(path: Path) -> np.ndarray:
+    import uproot
+
+    with uproot.open(path) as file:
+        weights: np.ndarray = file["Events/genWeight"].array(library="np")
+    return weights
+
+
+def test_the_result_does_not_depend_on_the_executor(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", 10 * EVENTS)
+    taggers = {"toy": TaggerChoice(save_tagger(tmp_path))}
+    digests = []
+
+    for executor in ("iterative", "futures"):
+        (tmp_path / executor).mkdir()
+        execution = Execution(executor=executor, workers=1, chunksize=13)
+        _, facts = tagged(tmp_path / executor, {"mc": (path, {"is_mc": True})}, taggers=taggers, execution=execution)
+        digests.append(facts["histograms_digest"])
+
+    assert digests[0] == digests[1]
+
+
+def test_scales_move_jets_between_bins(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", [QCD_EVENT])
+    systematics = TaggingSystematics(jes=0.2, jms=0.1)
+
+    histograms, _ = tagged(
+        tmp_path,
+        {"mc": (path, {"is_mc": True})},
+        systematics=systematics,
+        taggers={"toy": TaggerChoice(save_tagger(tmp_path, cut=85))},
+    )
+
+    passing = histograms["passing"][{"dataset": "mc", "tagger": "toy", "working_point": "half", "category": "qcd"}]
+    edges = {way: edges_of(passing, way) for way in passing.axes["variation"]}
+    # 450 GeV with a mass of 10 GeV, 500 GeV with one of 80 GeV
+    assert edges == {
+        "nominal": [(400, 10), (500, 80)],
+        "jes_up": [(500, 10), (600, 95)],
+        "jms_up": [(400, 10), (500, 85)],
+        "jes_down": [(350, 5), (400, 60)],
+        "jms_down": [(400, 5), (500, 70)],
+    }
+    passed = [way for way in edges if passing[{"variation": way, "result": "pass"}].sum(flow=True).value > 0]
+    assert passed == ["jes_up", "jms_up"]
+
+
+def edges_of(passing: Any, way: str) -> list[tuple[float, float]]:
+    """Lower edges of the bins of pt and mass that have a jet."""
+    values = passing[{"variation": way}].values().sum(axis=(0, 2))  # over result and eta
+    pt, mass = passing.axes["pt"].edges, passing.axes["mass"].edges
+    return [(float(pt[i]), float(mass[j])) for i, j in np.argwhere(values > 0)]
+
+
+def test_data_are_unlabelled_and_not_varied(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT] * 3, is_mc=False)
+
+    histograms, _ = tagged(tmp_path, {"data": (path, {"is_mc": False})}, systematics=TaggingSystematics())
+
+    passing = histograms["passing"][{"dataset": "data", "tagger": "toy", "working_point": "half"}]
+    assert passing[{"category": "unlabelled", "variation": "nominal"}].sum(flow=True).value == 6
+    assert passing.sum(flow=True).value == 6
+
+
+def test_the_leading_jet_or_a_pair_can_be_asked_for(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT] * 3, is_mc=False)
+
+    for probe, delta_phi, expected in (("leading", 2.0, 3), ("dijet", 2.9, 6), ("dijet", 3.1, 0)):
+        folder = tmp_path / f"{probe}{expected}"
+        folder.mkdir()
+        selection = ProbeSelection(probe=probe, min_delta_phi=delta_phi)  # type: ignore[arg-type]
+        histograms, _ = tagged(folder, {"data": (path, {"is_mc": False})}, selection=selection)
+        assert histograms["passing"].sum(flow=True).value == expected
+        assert histograms["cutflow"][{"dataset": "data", "step": "selected"}].value == (3 if expected else 0)
+
+
+def test_a_tagger_of_somebody_else_is_applied_by_configuration_alone(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", EVENTS)
+    onnx_path = save_tagger(tmp_path)
+    values = {
+        "taggers": {
+            "other": {
+                "onnx": onnx_path,
+                "working_points": {"tight": 1.5},
+                "foreign": {
+                    "inputs": {"features": {"columns": ["mass"], "scaling": {"mass": {"norm_factor": 0.025}}}},
+                },
+            }
+        }
+    }
+    settings = settings_from(TaggingSettings, values, "toy")
+
+    histograms, facts = tagged(tmp_path, {"mc": (path, {"is_mc": True})}, taggers=settings.taggers)
+
+    # 80 GeV becomes 2, 10 GeV becomes 0.25
+    passing = histograms["passing"][{"tagger": "other", "result": "pass", "working_point": "tight"}]
+    assert passing.sum(flow=True).value == pytest.approx(uproot_weights(path).sum())
+    assert facts["taggers"] == {"other": {"tight": 1.5}}
+    told = json.loads((tmp_path / "out" / "tagging.json").read_text(), parse_constant=pytest.fail)
+    scaling = told["settings"]["taggers"]["other"]["foreign"]["inputs"]["features"]["scaling"]["mass"]
+    assert (scaling["norm_factor"], scaling["upper_bound"]) == (0.025, None)
+
+
+def test_what_is_wrong_with_taggers_is_told_at_once(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", [QCD_EVENT])
+    unknown = ForeignTagger(inputs={"features": NetworkInput(("btag",))})
+    taggers = {"a": TaggerChoice(str(tmp_path / "none.onnx")), "b": TaggerChoice(save_tagger(tmp_path), unknown)}
+
+    with pytest.raises(InputError) as caught:
+        tagged(tmp_path, {"mc": (path, {"is_mc": True})}, taggers=taggers)
+
+    assert "taggers.a: " in caught.value.faults[0]
+    assert caught.value.faults[1].startswith("taggers.b: no column btag of jets; there are pt, eta")
+    with pytest.raises(InputError, match="no taggers to apply"):
+        tagged(tmp_path, {"mc": (path, {"is_mc": True})}, taggers={})
+
+
+def test_a_key_of_a_tagger_that_is_not_known_is_refused() -> None:
+    with pytest.raises(InputError, match=r"unknown key 'taggers.x.onxx'"):
+        settings_from(TaggingSettings, {"taggers": {"x": {"onxx": "a"}}}, "toy")
+
+
+def test_edges_that_do_not_rise_are_refused() -> None:
+    with pytest.raises(InputError, match=r"binning\.pt needs two edges or more that rise"):
+        TaggingBinning(pt=(300, 200))
+
+
+def test_named_sums_add_and_come_back_from_arrays() -> None:
+    bins = SparseSums(np.array([1, 4]), np.array([[1.0, 1.0], [2.0, 4.0]]), np.zeros((2, 0), np.float32))
+    one = Filled({}, named={"mc": NamedSums({"score": bins}, {"lost": 2})})
+
+    total = one + Filled({}, named={"mc": NamedSums({"score": bins}), "data": NamedSums({})})
+    back = Filled.from_arrays(total.to_arrays())
+
+    assert list(back.named) == ["mc", "data"]
+    assert back.named["mc"].excluded == {"lost": 2}
+    np.testing.assert_array_equal(back.named["mc"].sums["score"].bins, [1, 4])
+    np.testing.assert_array_equal(back.named["mc"].sums["score"].sums, 2 * bins.sums)
