@@ -245,26 +245,28 @@ def _last_splitting(rows: FloatArray, directions: FloatArray) -> tuple[float, fl
 def _last_subjets(rows: FloatArray, directions: FloatArray, winner_takes_all: bool) -> FloatArray:  # noqa: FBT001
     """Directions of the last subjets of the exclusive kt algorithm: [N - 1, k] is the k-th of N, (3, 3, 3).
 
-    Four-momenta are summed; or pT is, and the harder of two gives the direction. Zero where N is above their number.
+    Four-momenta are summed; or pT is, and the harder of two gives the direction. Zero where N is above their number. Of
+    the closest pair the harder one is the nearest neighbour of the softer one, so that only neighbours need be known
+    (Cacciari, Salam, hep-ph/0512210).
     """
     momenta, places = rows.copy(), directions.copy()
     n = len(places)
-    nearest, scale = np.zeros(n, np.int64), np.empty(n)
+    nearest, gap = np.zeros(n, np.int64), np.empty(n)
     for i in range(n):
-        _find_nearest(i, n, places, nearest, scale)
+        _find_nearest(i, n, places, nearest, gap)
     subjets = np.zeros((MOST_AXES, MOST_AXES, 3))
     for left in range(n, 0, -1):
         for k in range(left if left <= MOST_AXES else 0):
             _copy1(places[k], subjets[left - 1, k])
         if left > 1:
-            first = _smallest(scale, left)
+            first = _smallest(places, gap, left)
             kept, gone = min(first, nearest[first]), max(first, nearest[first])
             _merge(momenta, places, kept, gone, winner_takes_all)
             last = left - 1
             _copy1(momenta[last], momenta[gone])
             _copy1(places[last], places[gone])
-            nearest[gone], scale[gone] = nearest[last], scale[last]
-            _update_nearest(kept, gone, last, places, nearest, scale)
+            nearest[gone], gap[gone] = nearest[last], gap[last]
+            _update_nearest(kept, gone, last, places, nearest, gap)
     return subjets
 
 
@@ -283,39 +285,40 @@ def _merge(momenta: FloatArray, places: FloatArray, kept: int, gone: int, winner
 
 
 @compiled
-def _update_nearest(kept: int, gone: int, count: int, places: FloatArray, nearest: IntArray, scale: FloatArray) -> None:
-    """Partners of all subjets after one changed, one went, and the last took the place of the latter."""
+def _update_nearest(kept: int, gone: int, count: int, places: FloatArray, nearest: IntArray, gap: FloatArray) -> None:
+    """Neighbours of all subjets after one changed, one went, and the last took the place of the latter."""
     for i in range(count):
         if i == kept or nearest[i] == kept or nearest[i] == gone:
-            _find_nearest(i, count, places, nearest, scale)
+            _find_nearest(i, count, places, nearest, gap)
             continue
         if nearest[i] == count:
             nearest[i] = gone
-        step = _kt_distance1(places[i], places[kept])
-        if step < scale[i]:
-            nearest[i], scale[i] = kept, step
+        distance = _distance_squared1(places[i], places[kept])
+        if distance < gap[i]:
+            nearest[i], gap[i] = kept, distance
 
 
 @compiled
-def _find_nearest(i: int, count: int, places: FloatArray, nearest: IntArray, scale: FloatArray) -> None:
-    """Partner of subjet i with the smallest kt distance, and that distance."""
-    scale[i] = np.inf
+def _find_nearest(i: int, count: int, places: FloatArray, nearest: IntArray, gap: FloatArray) -> None:
+    """Nearest neighbour of subjet i, and the squared distance to it."""
+    gap[i] = np.inf
     for j in range(count):
         if j == i:
             continue
-        step = _kt_distance1(places[i], places[j])
-        if step < scale[i]:
-            nearest[i], scale[i] = j, step
+        distance = _distance_squared1(places[i], places[j])
+        if distance < gap[i]:
+            nearest[i], gap[i] = j, distance
 
 
 @compiled
-def _smallest(values: FloatArray, count: int) -> int:
-    """Place of the smallest of the first `count` values."""
-    place = 0
-    for i in range(1, count):
-        if values[i] < values[place]:
-            place = i
-    return place
+def _smallest(places: FloatArray, gap: FloatArray, count: int) -> int:
+    """The subjet with the smallest pT^2 R^2 to its nearest neighbour, among the first `count`."""
+    found, least = 0, np.inf
+    for i in range(count):
+        step = places[i, 0] * places[i, 0] * gap[i]
+        if step < least:
+            found, least = i, step
+    return found
 
 
 @compiled

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +128,20 @@ def test_subjettiness_has_the_winner_take_all_axes_of_fastjet(jet: np.ndarray) -
 
     assert got["tau21"] == pytest.approx(tau[1] / tau[0], rel=1e-4, abs=1e-6)
     assert got["tau32"] == pytest.approx(tau[2] / tau[1] if len(jet) > 2 else 0.0, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_jets_of_cms_have_the_numbers_that_cms_computed(place: int) -> None:
+    told = json.loads((Path(__file__).parent / "data" / "nanoaod_v15_fat_jets.json").read_text())[place]
+    jet = np.array(told["constituents"])
+
+    got = of_jet(jet, radius=0.8)
+
+    assert np.hypot(*jet.sum(axis=0)[:2]) == pytest.approx(told["pt"] * (1 - told["rawFactor"]), rel=2e-3)
+    # theirs is after soft drop, which takes little of these jets, and with axes that were minimised
+    assert got["n2"] == pytest.approx(told["n2b1"], abs=5e-3)
+    assert got["tau21"] == pytest.approx(told["tau2"] / told["tau1"], abs=1e-2)
+    assert got["tau32"] == pytest.approx(told["tau3"] / told["tau2"], abs=1e-2)
 
 
 def test_two_hard_prongs_look_like_two_and_three_like_three() -> None:
