@@ -32,6 +32,8 @@ progress             how far a run is, on a terminal or in a log
 filling              datasets and settings -> filled histograms: checks, the run, what its result depends on
 table_parts          tables made chunk by chunk, put together at the end
 training_table       datasets and settings -> the table that a jet calibration is trained on
+clustering           numba kernels: the kt algorithm on the constituents of a jet
+trimming             constituents of large-R jets without those of soft subjets
 substructure         numba kernels: constituents of large-R jets -> substructure variables
 jet_images           the same -> images
 truth_category       whether a jet holds a W or a top, by generated particles

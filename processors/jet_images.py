@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.tagging.columns import MAX_CONSTITUENTS
+from processors.clustering import directions_of, moving
 from processors.compiled import compiled
-from processors.substructure import directions_of
 
 if TYPE_CHECKING:
     from models.features import RaggedConstituents
@@ -47,7 +47,7 @@ def jet_images(constituents: RaggedConstituents, half_width: float, length: int 
 @compiled
 def _draw(offsets: Int64Array, momenta: Float32Array, half_width: float, images: Float32Array) -> None:
     for i in range(len(images)):
-        directions = directions_of(momenta[offsets[i] : offsets[i + 1]])
+        directions = directions_of(moving(momenta[offsets[i] : offsets[i + 1]]))
         if len(directions):
             points = _centred(directions)
             _rotate(directions[:, 0], points)

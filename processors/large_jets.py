@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from processors.jet_quality import match_truth
 from processors.preflight import preflight
 from processors.record import CONSTITUENT_ROW, splitmix64
 from processors.substructure import substructure
+from processors.trimming import trimmed
 from processors.truth_category import truth_categories
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class LargeJets:
         Jets beyond do not count.
     matching_distance
         A W or top is contained if all of its quarks are within this distance of the axis; None for the radius.
+    grooming
+        "trimming" leaves constituents out of which substructure is made, see `processors.trimming`; "none" does not.
+    subjet_radius, subjet_fraction
+        Of the trimming.
     """
 
     collection: str = "FatJet"
@@ -72,6 +77,9 @@ class LargeJets:
     max_pt: float = 2000.0
     max_abs_eta: float = 2.0
     matching_distance: float | None = None
+    grooming: Literal["trimming", "none"] = "trimming"
+    subjet_radius: float = 0.2
+    subjet_fraction: float = 0.05
 
     def __post_init__(self) -> None:
         """Refuse ranges in which there is nothing."""
@@ -82,6 +90,11 @@ class LargeJets:
             )
         if self.matching_distance is not None and not self.matching_distance > 0:
             raise InputError(f"large_jets.matching_distance must be above 0, got {self.matching_distance}")
+        if not self.subjet_radius > 0 or not 0 <= self.subjet_fraction < 1:
+            raise InputError(
+                "large_jets needs subjet_radius above 0 and 0 <= subjet_fraction < 1, got "
+                f"{self.subjet_radius} and {self.subjet_fraction}"
+            )
 
     @property
     def distance(self) -> float:
@@ -101,8 +114,8 @@ class ChosenJets:
         (n,) place of the event in the record.
     columns
         Arrays (n,) float32 by the names of `models.tagging.columns`; nan where the file has no such column.
-    constituents
-        px, py, pz and E, hardest first, at most `MAX_CONSTITUENTS` of each.
+    constituents, ungroomed
+        px, py, pz and E, hardest first, at most `MAX_CONSTITUENTS` of each; those that grooming left, and of all.
     category
         (n,) number of the truth category, -1 in data and where files have no generated particles.
     truth_pt
@@ -115,6 +128,7 @@ class ChosenJets:
     event: Int64Array
     columns: Mapping[str, Float32Array]
     constituents: RaggedConstituents
+    ungroomed: RaggedConstituents
     category: AnyArray
     truth_pt: Float32Array
     excluded: Mapping[str, int] = field(default_factory=dict)
@@ -184,7 +198,8 @@ def choose_jets(
     wanted = events[event] if of_jets is None else events[event] & of_jets
     chosen, excluded = _counting(record, settings, wanted)
     places = np.flatnonzero(chosen)
-    constituents = four_momenta(record, places)
+    everything = four_momenta(record, places)
+    constituents = _groomed(everything, settings).limited(MAX_CONSTITUENTS)
     columns = {
         "pt": jets.pt[places],
         "eta": jets.eta[places],
@@ -202,6 +217,7 @@ def choose_jets(
         event[places],
         {name: columns[name].astype(np.float32, copy=False) for name in COLUMNS},
         constituents,
+        everything.limited(MAX_CONSTITUENTS),
         categories[places],
         _truth_pt(record, settings)[places],
         excluded,
@@ -214,15 +230,21 @@ def identities(record: EventRecord, chosen: ChosenJets) -> UInt64Array:
     return _hash_jets(record.identity[chosen.event], within)
 
 
-def four_momenta(record: EventRecord, places: Int64Array, length: int = MAX_CONSTITUENTS) -> RaggedConstituents:
-    """px, py, pz and E of the hardest constituents of some jets, at most `length` of each."""
+def four_momenta(record: EventRecord, places: Int64Array) -> RaggedConstituents:
+    """px, py, pz and E of all constituents of some jets, hardest first."""
     parts = record.constituents
     if parts is None:
         raise InputError(f"{record.file} has no constituents of its jets")
     mass = np.zeros_like(parts.pt) if parts.mass is None else parts.mass
     rows = record.jets.extra[CONSTITUENT_ROW][places]
-    offsets, values = _four_momenta(rows, parts.offsets, (parts.pt, parts.eta, parts.phi, mass), length)
+    offsets, values = _four_momenta(rows, parts.offsets, (parts.pt, parts.eta, parts.phi, mass))
     return RaggedConstituents(offsets, values)
+
+
+def _groomed(constituents: RaggedConstituents, settings: LargeJets) -> RaggedConstituents:
+    if settings.grooming == "none":
+        return constituents
+    return trimmed(constituents, settings.subjet_radius, settings.subjet_fraction)
 
 
 def _counting(record: EventRecord, settings: LargeJets, wanted: BoolArray) -> tuple[BoolArray, dict[str, int]]:
@@ -274,13 +296,13 @@ def _hash_jets(identity: UInt64Array, place: Int64Array) -> UInt64Array:
 
 @compiled
 def _four_momenta(
-    rows: Int32Array, offsets: Int64Array, columns: tuple[Float32Array, ...], length: int
+    rows: Int32Array, offsets: Int64Array, columns: tuple[Float32Array, ...]
 ) -> tuple[Int64Array, Float32Array]:
-    """Offsets (n_jets + 1,) and px, py, pz, E of the first constituents of each row asked for."""
+    """Offsets (n_jets + 1,) and px, py, pz, E of the constituents of each row asked for."""
     pt, eta, phi, mass = columns
     starts = np.zeros(len(rows) + 1, np.int64)
     for i in range(len(rows)):
-        starts[i + 1] = starts[i] + min(offsets[rows[i] + 1] - offsets[rows[i]], length)
+        starts[i + 1] = starts[i] + offsets[rows[i] + 1] - offsets[rows[i]]
     values = np.empty((starts[-1], 4), np.float32)
     for i in range(len(rows)):
         for k in range(starts[i + 1] - starts[i]):

@@ -40,6 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.tagging.columns import MAX_CONSTITUENTS, SUBSTRUCTURE
+from processors.clustering import MOST_AXES, directions_of, distance_squared1, kt_distance1, last_subjets, moving
 from processors.compiled import compiled
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ IntArray = NDArray[np.int64]
 
 # Below this part of the squared energy a squared mass is rounding of momenta in single precision.
 MASSLESS = 1e-7
-MOST_AXES = 3
 
 
 def substructure(
@@ -80,11 +80,11 @@ def _measure(offsets: IntArray, momenta: Float32Array, radius: float, result: Fl
     buffer = np.empty(longest * longest)
     for i in range(len(result)):
         given = momenta[offsets[i] : offsets[i + 1]]
-        n = _count_moving(given)
+        rows = moving(given)
+        n = len(rows)
         if n >= 2:
-            rows = _moving(given, n)
             distances = buffer[: n * n].reshape(n, n)
-            _measure1(rows, _directions(rows), distances, radius, result[i])
+            _measure1(rows, directions_of(rows), distances, radius, result[i])
 
 
 @compiled
@@ -107,60 +107,12 @@ def _measure1(rows: FloatArray, directions: FloatArray, distances: FloatArray, r
 
 
 @compiled
-def _count_moving(given: Float32Array) -> int:
-    n = 0
-    for i in range(len(given)):
-        n += (given[i, 0] != 0) | (given[i, 1] != 0)
-    return n
-
-
-@compiled
-def _moving(given: Float32Array, n: int) -> FloatArray:
-    """The constituents (n, 4) that have a transverse momentum, in double precision, no energy below the momentum."""
-    rows = np.empty((n, 4))
-    place = 0
-    for i in range(len(given)):
-        if (given[i, 0] == 0) & (given[i, 1] == 0):
-            continue
-        for k in range(4):
-            rows[place, k] = given[i, k]
-        momentum = np.sqrt(rows[place, 0] ** 2 + rows[place, 1] ** 2 + rows[place, 2] ** 2)
-        rows[place, 3] = max(rows[place, 3], momentum)
-        place += 1
-    return rows
-
-
-@compiled
 def _sum(rows: FloatArray) -> FloatArray:
     total = np.zeros(4)
     for i in range(len(rows)):
         for k in range(4):
             total[k] += rows[i, k]
     return total
-
-
-@compiled
-def _directions(rows: FloatArray) -> FloatArray:
-    """Transverse momentum, rapidity and azimuth, (n, 3)."""
-    directions = np.empty((len(rows), 3))
-    for i in range(len(rows)):
-        _set_direction1(rows[i], directions[i])
-    return directions
-
-
-@compiled
-def directions_of(momenta: Float32Array) -> FloatArray:
-    """Transverse momentum, rapidity and azimuth (n, 3) of the four-momenta that have a transverse momentum."""
-    return _directions(_moving(momenta, _count_moving(momenta)))
-
-
-@compiled
-def _set_direction1(momentum: FloatArray, direction: FloatArray) -> None:
-    """Rapidity is asinh(pz/mT), which keeps its precision for massless particles."""
-    direction[0] = np.hypot(momentum[0], momentum[1])
-    square = max(momentum[3] ** 2 - momentum[2] ** 2, direction[0] ** 2)
-    direction[1] = np.arcsinh(momentum[2] / np.sqrt(square)) if square > 0 else 0.0
-    direction[2] = np.arctan2(momentum[1], momentum[0])
 
 
 @compiled
@@ -177,20 +129,11 @@ def _ratio1(above: float, below: float) -> float:
 
 
 @compiled
-def _distance_squared1(first: FloatArray, second: FloatArray) -> float:
-    """R_ij^2 of two directions."""
-    delta_phi = abs(first[2] - second[2])
-    delta_phi = min(delta_phi, 2 * np.pi - delta_phi)
-    delta_y = first[1] - second[1]
-    return float(delta_y * delta_y + delta_phi * delta_phi)
-
-
-@compiled
 def _fill_distances(directions: FloatArray, distances: FloatArray) -> None:
     for i in range(len(directions)):
         distances[i, i] = 0.0
         for j in range(i + 1, len(directions)):
-            distances[i, j] = distances[j, i] = np.sqrt(_distance_squared1(directions[i], directions[j]))
+            distances[i, j] = distances[j, i] = np.sqrt(distance_squared1(directions[i], directions[j]))
 
 
 @compiled
@@ -223,13 +166,13 @@ def _correlations(directions: FloatArray, distances: FloatArray) -> tuple[float,
 def _subjettiness(rows: FloatArray, directions: FloatArray) -> tuple[float, float, float]:
     """tau_1, tau_2 and tau_3 up to the common factor 1 / (R sum pT)."""
     n = len(directions)
-    axes = _last_subjets(rows, directions, True)  # noqa: FBT003  numba takes no keywords here
+    axes = last_subjets(rows, directions, True)  # noqa: FBT003  numba takes no keywords here
     tau = np.zeros(MOST_AXES)
     for n_axes in range(1, min(MOST_AXES, n) + 1):
         for i in range(n):
             nearest = np.inf
             for k in range(n_axes):
-                nearest = min(nearest, _distance_squared1(directions[i], axes[n_axes - 1, k]))
+                nearest = min(nearest, distance_squared1(directions[i], axes[n_axes - 1, k]))
             tau[n_axes - 1] += directions[i, 0] * np.sqrt(nearest)
     return tau[0], tau[1], tau[2]
 
@@ -237,100 +180,8 @@ def _subjettiness(rows: FloatArray, directions: FloatArray) -> tuple[float, floa
 @compiled
 def _last_splitting(rows: FloatArray, directions: FloatArray) -> tuple[float, float]:
     """R_12 and d12 of the last step of the kt algorithm with summed four-momenta."""
-    first, second = _last_subjets(rows, directions, False)[1, :2]  # noqa: FBT003
-    return np.sqrt(_distance_squared1(first, second)), _kt_distance1(first, second)
-
-
-@compiled
-def _last_subjets(rows: FloatArray, directions: FloatArray, winner_takes_all: bool) -> FloatArray:  # noqa: FBT001
-    """Directions of the last subjets of the exclusive kt algorithm: [N - 1, k] is the k-th of N, (3, 3, 3).
-
-    Four-momenta are summed; or pT is, and the harder of two gives the direction. Zero where N is above their number. Of
-    the closest pair the harder one is the nearest neighbour of the softer one, so that only neighbours need be known
-    (Cacciari, Salam, hep-ph/0512210).
-    """
-    momenta, places = rows.copy(), directions.copy()
-    n = len(places)
-    nearest, gap = np.zeros(n, np.int64), np.empty(n)
-    for i in range(n):
-        _find_nearest(i, n, places, nearest, gap)
-    subjets = np.zeros((MOST_AXES, MOST_AXES, 3))
-    for left in range(n, 0, -1):
-        for k in range(left if left <= MOST_AXES else 0):
-            _copy1(places[k], subjets[left - 1, k])
-        if left > 1:
-            first = _smallest(places, gap, left)
-            kept, gone = min(first, nearest[first]), max(first, nearest[first])
-            _merge(momenta, places, kept, gone, winner_takes_all)
-            last = left - 1
-            _copy1(momenta[last], momenta[gone])
-            _copy1(places[last], places[gone])
-            nearest[gone], gap[gone] = nearest[last], gap[last]
-            _update_nearest(kept, gone, last, places, nearest, gap)
-    return subjets
-
-
-@compiled
-def _merge(momenta: FloatArray, places: FloatArray, kept: int, gone: int, winner_takes_all: bool) -> None:  # noqa: FBT001
-    """Put subjet `gone` into `kept`."""
-    if winner_takes_all:
-        hardness = places[kept, 0] + places[gone, 0]
-        if places[gone, 0] > places[kept, 0]:
-            _copy1(places[gone], places[kept])
-        places[kept, 0] = hardness
-    else:
-        for k in range(4):
-            momenta[kept, k] += momenta[gone, k]
-        _set_direction1(momenta[kept], places[kept])
-
-
-@compiled
-def _update_nearest(kept: int, gone: int, count: int, places: FloatArray, nearest: IntArray, gap: FloatArray) -> None:
-    """Neighbours of all subjets after one changed, one went, and the last took the place of the latter."""
-    for i in range(count):
-        if i == kept or nearest[i] == kept or nearest[i] == gone:
-            _find_nearest(i, count, places, nearest, gap)
-            continue
-        if nearest[i] == count:
-            nearest[i] = gone
-        distance = _distance_squared1(places[i], places[kept])
-        if distance < gap[i]:
-            nearest[i], gap[i] = kept, distance
-
-
-@compiled
-def _find_nearest(i: int, count: int, places: FloatArray, nearest: IntArray, gap: FloatArray) -> None:
-    """Nearest neighbour of subjet i, and the squared distance to it."""
-    gap[i] = np.inf
-    for j in range(count):
-        if j == i:
-            continue
-        distance = _distance_squared1(places[i], places[j])
-        if distance < gap[i]:
-            nearest[i], gap[i] = j, distance
-
-
-@compiled
-def _smallest(places: FloatArray, gap: FloatArray, count: int) -> int:
-    """The subjet with the smallest pT^2 R^2 to its nearest neighbour, among the first `count`."""
-    found, least = 0, np.inf
-    for i in range(count):
-        step = places[i, 0] * places[i, 0] * gap[i]
-        if step < least:
-            found, least = i, step
-    return found
-
-
-@compiled
-def _copy1(source: FloatArray, target: FloatArray) -> None:
-    for k in range(len(source)):
-        target[k] = source[k]
-
-
-@compiled
-def _kt_distance1(first: FloatArray, second: FloatArray) -> float:
-    """d_ij = min(pT_i, pT_j)^2 R_ij^2."""
-    return float(min(first[0], second[0]) ** 2 * _distance_squared1(first, second))
+    first, second = last_subjets(rows, directions, False)[1, :2]  # noqa: FBT003
+    return np.sqrt(distance_squared1(first, second)), kt_distance1(first, second)
 
 
 @compiled

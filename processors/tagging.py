@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from processors.execution import Outcome
     from processors.fileset import Dataset
     from processors.filling import Job
-    from processors.large_jets import ChosenJets
     from processors.record import AnyArray, BoolArray, EventRecord, Float64Array, Int64Array, Jets
 
     Filling = tuple[Int64Array, Float64Array]
@@ -270,11 +269,12 @@ def fill_record(
     excluded = {**record.excluded, **chosen.excluded}
     for place, (way, shift) in enumerate(shifts.items()):
         weight = record.weight * pileup_weight(record, settings.events, shift.pile_up) * prescale
-        columns, constituents = _shifted(chosen, shift)
+        columns = _shifted(chosen.columns, shift)
+        constituents = {True: _scaled(chosen.constituents, shift), False: _scaled(chosen.ungroomed, shift)}
         inside = (columns["pt"] >= settings.large_jets.min_pt) & (columns["pt"] < settings.large_jets.max_pt)
         used = np.where(inside, weight[chosen.event], 0.0)
         for number, tagger in enumerate(taggers.values()):
-            scores, n_bad = tagger.scores(columns, constituents)
+            scores, n_bad = tagger.scores(columns, constituents[tagger.groomed])
             found = _Scored(columns, chosen.category, scores, inside, used)
             parts["passing"] += _passing(found, tagger, axes["passing"], (place, number))
             if way == NOMINAL:
@@ -369,17 +369,22 @@ def _widened(settings: LargeJets, shifts: Mapping[str, Shift]) -> LargeJets:
     return replace(settings, min_pt=settings.min_pt / max(factors), max_pt=settings.max_pt / min(factors))
 
 
-def _shifted(chosen: ChosenJets, shift: Shift) -> tuple[dict[str, AnyArray], RaggedConstituents]:
-    """Columns and constituents of the jets in a variation."""
-    columns = dict(chosen.columns)
-    if shift.energy == 1 and shift.mass == 1:
-        return columns, chosen.constituents
+def _shifted(columns: Mapping[str, AnyArray], shift: Shift) -> dict[str, AnyArray]:
+    """Columns of the jets in a variation."""
+    factors = dict.fromkeys(columns, 1.0)
     for name in _WITH_ENERGY:
-        columns[name] = columns[name] * np.float32(shift.energy)
+        factors[name] *= shift.energy
     for name in _WITH_MASS:
-        columns[name] = columns[name] * np.float32(shift.mass)
-    parts = chosen.constituents
-    return columns, RaggedConstituents(parts.offsets, parts.values * np.float32(shift.energy))
+        factors[name] *= shift.mass
+    return {
+        name: values if factors[name] == 1 else values * np.float32(factors[name]) for name, values in columns.items()
+    }
+
+
+def _scaled(constituents: RaggedConstituents, shift: Shift) -> RaggedConstituents:
+    if shift.energy == 1:
+        return constituents
+    return RaggedConstituents(constituents.offsets, constituents.values * np.float32(shift.energy))
 
 
 def _select(

@@ -16,6 +16,7 @@ from processors.fileset import datasets_from
 from processors.large_jets import LargeJets
 from processors.substructure import substructure
 from processors.tagger_table import TaggerTableOptions, TaggerTableSettings, has_both, look, summary_lines, write_table
+from processors.trimming import trimmed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +60,7 @@ def test_rows_are_labelled_jets_and_what_is_neither_is_counted(tmp_path: Path) -
 def test_substructure_is_that_of_the_stored_constituents(tmp_path: Path) -> None:
     path = write_large_jets(tmp_path / "mc.root", EVENTS)
 
-    table, _ = make(tmp_path, {"mc": (path, {"is_mc": True})}, large_jets=LargeJets(radius=1.0))
+    table, _ = make(tmp_path, {"mc": (path, {"is_mc": True})}, large_jets=LargeJets(radius=1.0, grooming="none"))
 
     constituents = table.constituents
     assert constituents is not None
@@ -69,6 +70,23 @@ def test_substructure_is_that_of_the_stored_constituents(tmp_path: Path) -> None
     expected = substructure(constituents, 1.0)
     for name in SUBSTRUCTURE:
         np.testing.assert_array_equal(table.columns[name], expected[name], name)
+
+
+def test_trimming_leaves_constituents_out(tmp_path: Path) -> None:
+    files: dict[str, tuple[Path, dict[str, Any]]] = {
+        "mc": (write_large_jets(tmp_path / "mc.root", 5 * EVENTS), {"is_mc": True})
+    }
+    plain, _ = make(tmp_path, files, large_jets=LargeJets(grooming="none"))
+
+    table, _ = make(tmp_path, files, large_jets=LargeJets(subjet_radius=0.3, subjet_fraction=0.1))
+
+    assert plain.constituents is not None
+    assert table.constituents is not None
+    expected = trimmed(plain.constituents, 0.3, 0.1)
+    assert expected.offsets[-1] < plain.constituents.offsets[-1]
+    np.testing.assert_array_equal(table.constituents.offsets, expected.offsets)
+    np.testing.assert_array_equal(table.constituents.values, expected.values)
+    np.testing.assert_array_equal(table.columns["d2"], substructure(expected, 0.8)["d2"])
 
 
 def test_the_table_does_not_depend_on_chunks(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from large_jet_toys import QCD_EVENT, TOP_EVENT, W_EVENT, write_large_jets
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from models.card import ModelCard, write_card
 from models.tagging.tagger import ForeignTagger, NetworkInput
@@ -18,6 +18,7 @@ from processors.execution import Execution
 from processors.fileset import datasets_from
 from processors.histogram_files import digest, read_histograms
 from processors.histograms import Filled, NamedSums, SparseSums
+from processors.large_jets import LargeJets
 from processors.settings_file import settings_from
 from processors.tagging import ProbeSelection, TaggerChoice, TaggingSettings, TaggingSystematics, look, run
 from processors.tagging_histograms import TaggingBinning
@@ -187,6 +188,29 @@ def test_a_tagger_of_somebody_else_is_applied_by_configuration_alone(tmp_path: P
     told = json.loads((tmp_path / "out" / "tagging.json").read_text(), parse_constant=pytest.fail)
     scaling = told["settings"]["taggers"]["other"]["foreign"]["inputs"]["features"]["scaling"]["mass"]
     assert (scaling["norm_factor"], scaling["upper_bound"]) == (0.025, None)
+
+
+@pytest.mark.parametrize("groomed", [True, False])
+def test_a_tagger_takes_constituents_before_or_after_grooming(tmp_path: Path, groomed: bool) -> None:  # noqa: FBT001
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT], is_mc=False)
+    graph = helper.make_graph(
+        [helper.make_node("ReduceSum", ["parts", "axes"], ["score"], keepdims=0)],
+        "count",
+        [helper.make_tensor_value_info("parts", TensorProto.FLOAT, ["n", "m", 1])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 1])],
+        [numpy_helper.from_array(np.array([1], np.int64), "axes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    onnx.save(model, str(tmp_path / "count.onnx"))
+    given = ForeignTagger(inputs={"parts": NetworkInput(("mask",), constituents=True)}, groomed=groomed)
+    taggers = {"count": TaggerChoice(str(tmp_path / "count.onnx"), given, {"five": 5.0})}
+    nothing_soft = LargeJets(subjet_radius=0.01, subjet_fraction=0.6)
+
+    histograms, _ = tagged(tmp_path, {"data": (path, {"is_mc": False})}, taggers=taggers, large_jets=nothing_soft)
+
+    # the leading jet has five constituents, at most one of which has 60 % of its pt
+    passed = histograms["passing"][{"result": "pass"}].sum(flow=True).value
+    assert passed == (0 if groomed else 1)
 
 
 def test_what_is_wrong_with_taggers_is_told_at_once(tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ class ForeignTagger:
         the score, and background empty for the sum of signal alone.
     activation
         What is missing between the output and a probability.
+    groomed
+        Whether it takes the constituents that grooming left, or all, as most networks of CMS do.
     """
 
     preprocess: str | None = None
@@ -124,6 +126,7 @@ class ForeignTagger:
     signal: tuple[str, ...] = ()
     background: tuple[str, ...] = ()
     activation: Literal["none", "sigmoid", "softmax"] = "none"
+    groomed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,8 @@ class Tagger:
         What is applied to the output.
     working_points
         By name the score from which on a jet passes.
+    groomed
+        Whether it takes the constituents that grooming left.
     """
 
     model: OnnxModel
@@ -149,6 +154,7 @@ class Tagger:
     background: tuple[int, ...] = ()
     activation: str = "none"
     working_points: Mapping[str, float] = field(default_factory=dict)
+    groomed: bool = True
 
     def scores(self, columns: Columns, constituents: RaggedConstituents | None = None) -> tuple[Float32Array, int]:
         """Score of each jet, (n,) float32, nan where an input or the score is not finite, and how many are.
@@ -331,7 +337,9 @@ def _of_foreign(model: OnnxModel, foreign: ForeignTagger) -> Tagger:
             f"{', '.join(classes or ()) or 'name them in classes'}"
         )
     signal, background = (_places(model, names, classes or ()) for names in (foreign.signal, foreign.background))
-    return Tagger(model, inputs, foreign.output, signal or (0,), background, foreign.activation)
+    return Tagger(
+        model, inputs, foreign.output, signal or (0,), background, foreign.activation, groomed=foreign.groomed
+    )
 
 
 def _by_rank(inputs: Mapping[str, NetworkInput], model: OnnxModel) -> dict[str, NetworkInput]:
