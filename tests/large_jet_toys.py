@@ -72,6 +72,8 @@ def write_large_jets(
 ) -> Path:
     """PFNano events, each with these generated particles and two jets, of 500 GeV at azimuth 0 and 450 GeV at 3.
 
+    A muon of 60 GeV is at azimuth 0.3.
+
     The first jet stands second in the file and has 5 constituents, the other one 3. Soft-drop masses are 80 and 10 GeV.
     """
     rng = np.random.default_rng(seed)
@@ -100,6 +102,7 @@ def write_large_jets(
         "Rho_fixedGridRhoFastjetAll": rng.uniform(10, 20, n).astype(np.float32),
         "PV_npvs": np.full(n, 20, np.int32),
         "FatJet": _lists(jets),
+        "Muon": _lists({"pt": np.full((n, 1), 60.0), "eta": np.full((n, 1), 0.1), "phi": np.full((n, 1), 0.3)}),
         "PFCands": _lists(parts),
         "FatJetPFCands": _lists({"jetIdx": link, "pFCandsIdx": np.tile(np.arange(8), (n, 1))}),
     }

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 import awkward as ak
 import correctionlib
 import numpy as np
+import onnx
 import pytest
 import uproot
+from large_jet_toys import QCD_EVENT, TOP_EVENT, write_large_jets
+from onnx import TensorProto, helper
 
 import analysis
 from samples.toy import write_toy
@@ -348,3 +351,52 @@ def test_the_bundled_sample_gives_its_known_scale_factor_to_three_per_cent(work:
     central = next(pull for pull in facts["closure"]["pulls"] if pull["quantity"] == "scale_factor")
     assert central["eta"] == [0.0, 1.3]
     assert central["error"] < 0.03 * central["measured"]
+
+
+def write_large_jet_fileset(folder: Path) -> Path:
+    write_large_jets(folder / "top.root", [TOP_EVENT] * 3)
+    write_large_jets(folder / "qcd.root", [QCD_EVENT] * 3, seed=2)
+    content = {name: {"files": [f"{name}.root"], "metadata": {"is_mc": True}} for name in ("top", "qcd")}
+    path = folder / "large.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_the_table_of_a_tagger_is_written_and_told(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow")
+    fileset = write_large_jet_fileset(work)
+    words = ("table", "tagger", "--fileset", fileset, "--signal", "top", "-o", "t.parquet", "--executor", "iterative")
+
+    assert call(*words) == 0
+
+    assert "top: 3 events, jets: 3 top" in capsys.readouterr().out
+    assert (work / "t.parquet").is_file()
+    assert "exists; say --overwrite" in refusal(capsys, *words)
+    assert "truth category 'z'" in refusal(capsys, *words, "--overwrite", "table.background=[z]")
+
+
+def test_taggers_are_applied_from_the_command_line(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fileset = write_large_jet_fileset(work)
+    words = ("tag", "--fileset", fileset, "-o", "out", "--executor", "iterative")
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "identity",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), "t.onnx")
+    (work / "c.yaml").write_text(
+        "taggers: {mass: {onnx: t.onnx, working_points: {half: 50}, foreign: {inputs: {x: {columns: [mass]}}}}}"
+    )
+
+    assert "no taggers to apply" in refusal(capsys, *words)
+    assert call(*words, "--config", work / "c.yaml") == 0
+
+    assert sorted(path.name for path in (work / "out").iterdir()) == [
+        "histograms.root",
+        "histograms.zip",
+        "tagging.json",
+    ]
+    told = json.loads((work / "out" / "tagging.json").read_text())
+    assert (told["taggers"], told["events"]) == ({"mass": {"half": 50}}, 6)
+    assert call(*words, "--config", work / "c.yaml", "--overwrite") == 0

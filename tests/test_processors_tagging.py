@@ -163,6 +163,26 @@ def test_the_leading_jet_or_a_pair_can_be_asked_for(tmp_path: Path) -> None:
         assert histograms["cutflow"][{"dataset": "data", "step": "selected"}].value == (3 if expected else 0)
 
 
+@pytest.mark.parametrize(("min_pt", "expected"), [(55.0, 3), (65.0, 0)])
+def test_behind_a_muon_the_leading_jet_away_from_it_is_looked_at(tmp_path: Path, min_pt: float, expected: int) -> None:
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT] * 3, is_mc=False)
+    selection = ProbeSelection(probe="muon", muon_min_pt=min_pt)
+
+    histograms, _ = tagged(tmp_path, {"data": (path, {"is_mc": False})}, selection=selection)
+
+    # the jet of 500 GeV is near the muon, that of 450 GeV is not
+    by_pt = histograms["passing"].project("pt")
+    assert by_pt[{"pt": 449j}].value == expected
+    assert by_pt.sum(flow=True).value == expected
+
+
+def test_files_without_muons_are_refused_where_a_muon_is_asked_for(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT], is_mc=False, without=("Muon",))
+
+    with pytest.raises(InputError, match="has no muons, which the probe needs"):
+        tagged(tmp_path, {"data": (path, {"is_mc": False})}, selection=ProbeSelection(probe="muon"))
+
+
 def test_a_tagger_of_somebody_else_is_applied_by_configuration_alone(tmp_path: Path) -> None:
     path = write_large_jets(tmp_path / "mc.root", EVENTS)
     onnx_path = save_tagger(tmp_path)
