@@ -156,6 +156,12 @@ def _assemble(
 ) -> dict[str, Any]:
     """Put the parts together, and say what came of it."""
     told = [_Part.of(part) for part in parts]
+    if not any(part.jets for part in told):
+        raise InputError(
+            "no jet is left for the table; it takes jets of signal and background within large_jets.min_pt, max_pt and "
+            f"max_abs_eta ({settings.large_jets.min_pt:g} to {settings.large_jets.max_pt:g} GeV, "
+            f"{settings.large_jets.max_abs_eta:g})"
+        )
     names = [dataset.name for dataset in job.datasets]
     kept = {name: sum(part.sum_of_weights for part in told if part.dataset == name) for name in names}
     facts = {

@@ -132,6 +132,13 @@ def test_jets_outside_the_window_are_counted(tmp_path: Path) -> None:
     assert facts["excluded"]["mc"] == {"jets outside the range of pt": 2}
 
 
+def test_a_table_without_jets_is_refused(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", [QCD_EVENT])
+
+    with pytest.raises(InputError, match="no jet is left for the table"):
+        make(tmp_path, {"mc": (path, {"is_mc": True})}, large_jets=LargeJets(min_pt=600))
+
+
 def test_a_table_of_one_class_alone_is_told(tmp_path: Path) -> None:
     path = write_large_jets(tmp_path / "mc.root", [QCD_EVENT])
 
