@@ -7,16 +7,12 @@ and each at its best, in processor time. For comparison fastjet clusters the sam
 from __future__ import annotations
 
 import argparse
-import time
-from typing import TYPE_CHECKING
 
 import numpy as np
+from inference import timed  # the one beside this script
 
 from models.features import RaggedConstituents, offsets_of
 from processors.substructure import substructure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ROUNDS = 3
 RADIUS = 1.0
@@ -32,8 +28,8 @@ def main() -> None:
     print(f"{n_jets:,} jets, one core, processor time\nconstituents   ours [jets/s]   kt of fastjet [jets/s]")
     for length in LENGTHS:
         chosen = jets(n_jets, length)
-        ours = min(timed(lambda chosen=chosen: substructure(chosen, RADIUS)) for _ in range(ROUNDS))
-        theirs = min(timed(lambda chosen=chosen: clustered(chosen)) for _ in range(ROUNDS))
+        ours = min(timed(lambda chosen=chosen: substructure(chosen, RADIUS))[0] for _ in range(ROUNDS))
+        theirs = min(timed(lambda chosen=chosen: clustered(chosen))[0] for _ in range(ROUNDS))
         print(f"{length:12} {n_jets / ours:15,.0f} {n_jets / theirs:24,.0f}")
 
 
@@ -55,13 +51,6 @@ def clustered(constituents: RaggedConstituents) -> None:
         rows = constituents.values[start:stop].tolist()
         sequence = fastjet.ClusterSequence([fastjet.PseudoJet(*row) for row in rows], definition)
         sequence.exclusive_dmerge(1)
-
-
-def timed(way: Callable[[], object]) -> float:
-    """Processor seconds of a call, which other programs on the machine disturb less."""
-    began = time.process_time()
-    way()
-    return time.process_time() - began
 
 
 if __name__ == "__main__":

@@ -13,19 +13,15 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from inference import timed  # the one beside this script
 
 from models.card import ModelCard, write_card
 from models.tagging.columns import W_FEATURES
 from models.tagging.tagger import load_tagger
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ROUNDS = 3
 WIDTHS = (len(W_FEATURES), 64, 64, 64, 1)
@@ -46,7 +42,7 @@ def main() -> None:
             "one call": lambda: session.run(None, {"features": matrix})[0][:, 0],
             "ours": lambda: tagger.scores(columns)[0],
         }
-        best = {word: min(timed(way) for _ in range(ROUNDS)) for word, way in ways.items()}
+        best = {word: min(timed(way)[0] for _ in range(ROUNDS)) for word, way in ways.items()}
         difference = np.abs(ways["one call"]() - ways["ours"]()).max()
     print(f"{n_jets:,} jets, one core, processor time")
     for word, seconds in best.items():
@@ -80,13 +76,6 @@ def random_network(folder: Path) -> str:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), str(path))
     write_card(ModelCard("tagger", W_FEATURES, ("score",)), path.with_suffix(".json"))
     return str(path)
-
-
-def timed(way: Callable[[], object]) -> float:
-    """Processor seconds of a call, which other programs on the machine disturb less."""
-    began = time.process_time()
-    way()
-    return time.process_time() - began
 
 
 if __name__ == "__main__":
