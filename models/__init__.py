@@ -10,7 +10,8 @@ card                 ModelCard: what a network takes and gives, as JSON beside t
 shipped              networks that come with the package, by name
 session              OnnxModel: an ONNX file as a function of arrays, opened once per process
 calibration          jet columns and constituents -> calibration factor
+compiled             the options every numba kernel shares
 evaluation           how good calibrated jets are: response, resolution, closure, in-situ gain, pulls
-tagging              taggers of large-R jets, a package of its own
+tagging              taggers of large-R jets and how good they are, a package of its own
 training             everything that needs TensorFlow, a package of its own
 """

@@ -1,0 +1,140 @@
+"""Fast distance correlation against the sums over all pairs, against finite differences and against dcor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.tagging.distance_correlation import correlation_gradient, distance_correlation, distance_covariance
+
+FloatArray = np.ndarray
+
+
+def of_all_pairs(x: FloatArray, y: FloatArray, weights: FloatArray) -> float:
+    """The definition, O(N^2)."""
+    p = weights / weights.sum()
+
+    def centred(values: FloatArray) -> FloatArray:
+        distance = np.abs(values[:, None] - values)
+        rows = distance @ p
+        return np.asarray(distance - rows[:, None] - rows + p @ rows)
+
+    first, second = centred(x), centred(y)
+    covariance, one, two = (p @ (a * b) @ p for a, b in ((first, second), (first, first), (second, second)))
+    return float(covariance / np.sqrt(one * two)) if one > 0 and two > 0 else 0.0
+
+
+def toy(n: int, seed: int = 1) -> tuple[FloatArray, FloatArray, FloatArray]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n)
+    return x, np.exp(0.3 * x**2 + rng.normal(size=n)), rng.exponential(size=n)
+
+
+@pytest.mark.parametrize("digits", [0, 1, 12])
+def test_it_equals_the_sum_over_all_pairs_with_and_without_ties(digits: int) -> None:
+    x, y, weights = toy(700)
+    x, y = np.round(x, digits), np.round(y, digits)
+
+    assert distance_correlation(x, y, weights) == pytest.approx(of_all_pairs(x, y, weights), rel=1e-9)
+
+
+@pytest.mark.slow
+def test_it_equals_dcor_without_weights() -> None:
+    dcor = pytest.importorskip("dcor")
+    x, y, _ = toy(1000)
+
+    assert distance_correlation(x, y) == pytest.approx(float(dcor.distance_correlation_sqr(x, y)), rel=1e-9)
+    assert distance_covariance(x, y) == pytest.approx(float(dcor.distance_covariance_sqr(x, y)), rel=1e-9)
+
+
+def test_its_gradient_is_that_of_the_sum_over_all_pairs() -> None:
+    x, y, weights = toy(60)
+    step = 1e-6
+
+    shifted = [(x + step * unit, x - step * unit) for unit in np.eye(60)]
+    numeric = [(of_all_pairs(up, y, weights) - of_all_pairs(down, y, weights)) / (2 * step) for up, down in shifted]
+    np.testing.assert_allclose(correlation_gradient(x, y, weights).gradient, numeric, atol=1e-8)
+
+
+def test_the_gradient_of_tied_entries_lies_between_its_one_sided_limits() -> None:
+    x, y, weights = toy(40)
+    x = np.round(x)
+    step, i = 1e-5, 7
+    unit = np.eye(40)[i]
+
+    here = of_all_pairs(x, y, weights)
+    sides = [(of_all_pairs(x + s * unit, y, weights) - here) / s for s in (step, -step)]
+    assert min(sides) - 1e-4 <= correlation_gradient(x, y, weights).gradient[i] <= max(sides) + 1e-4
+
+
+def test_entries_without_weight_do_not_count() -> None:
+    x, y, weights = toy(300)
+    weights[::3] = 0.0
+    kept = weights > 0
+
+    found = correlation_gradient(x, y, weights)
+
+    assert found.value == pytest.approx(distance_correlation(x[kept], y[kept], weights[kept]), rel=1e-12)
+    assert np.all(found.gradient[~kept] == 0)
+
+
+def test_a_weight_of_two_is_the_same_entry_twice() -> None:
+    x, y, _ = toy(200)
+    twice = np.concatenate([x, x[:50]]), np.concatenate([y, y[:50]])
+
+    assert distance_correlation(x, y, 1.0 + (np.arange(200) < 50)) == pytest.approx(
+        distance_correlation(*twice), rel=1e-10
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 1e9, 0.1 + 0.2])
+def test_a_constant_variable_gives_zero_without_nan(value: float) -> None:
+    _, y, weights = toy(50)
+
+    for found in (correlation_gradient(np.full(50, value), y, weights), correlation_gradient(y, np.full(50, value))):
+        assert found.value == 0.0
+        assert np.all(found.gradient == 0)
+
+
+def test_fewer_than_two_entries_give_zero() -> None:
+    assert distance_correlation([], []) == 0.0
+    assert distance_correlation([1.0, 2.0], [3.0, 4.0], [0.0, 1.0]) == 0.0
+
+
+def test_units_do_not_matter() -> None:
+    x, y, weights = toy(500)
+
+    assert distance_correlation(1e-6 * x + 3, 250 * y, weights) == pytest.approx(
+        distance_correlation(x, y, weights), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("x", "weights", "message"),
+    [([1.0, np.nan], None, "finite"), ([1.0, 2.0], [1.0, -1.0], "negative"), ([1.0], None, "shapes")],
+)
+def test_what_has_no_distance_correlation_is_refused(x: list[float], weights: list[float] | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        distance_correlation(x, [1.0, 2.0], weights)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(-4, 4), st.floats(-1e3, 1e3), st.floats(0, 10)),
+        min_size=2,
+        max_size=40,
+    )
+)
+def test_any_entries_agree_with_the_definition(entries: list[tuple[int, float, float]]) -> None:
+    x, y, weights = (np.array(column, np.float64) for column in zip(*entries, strict=True))
+    y, weights = np.round(y, 3), np.round(weights, 3)
+    if weights.sum() == 0:
+        return
+
+    found = correlation_gradient(x, y, weights)
+
+    assert found.value == pytest.approx(of_all_pairs(x, y, weights), abs=1e-7)
+    assert np.isfinite(found.gradient).all()
