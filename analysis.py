@@ -395,6 +395,131 @@ def train_calibration(
     return 0
 
 
+METHODS = ("none", "planing", "disco", "adversarial", "adversarial-binned", "mode", "soft-jsd", "domain")
+MAPS = ("none", "ddt", "percentile", "quantile")
+
+
+@train.command(name="tagger")
+@click.option("--table", "tables", type=EXISTING_FILE, required=True, multiple=True, help="Training table; may repeat.")
+@click.option("--features", metavar="A,B,C", help="Columns that the network sees, in this order.")
+@click.option("--label", help="Column with 1 for signal and 0 for background  [label].")
+@click.option("--protect", help="Column that the score is not to depend on  [mass].")
+@click.option("--weight", help="Column of weights, `none` for equal ones  [weight].")
+@click.option("--condition", help="Column that an adversary knows  [pt].")
+@click.option("--decorrelation", type=click.Choice(METHODS), help="What keeps the score free of it  [disco].")
+@click.option("--map", type=click.Choice(MAPS), help="What takes it out of the score after training  [none].")
+@click.option("--strength", type=click.FloatRange(0), help="Of the penalty  [found while training].")
+@click.option("--target-inverse-jsd", type=click.FloatRange(1, min_open=True), help="1/JSD to reach  [3000].")
+@click.option("--scan", is_flag=True, help="A tagger for each of several strengths.")
+@click.option("--seed", type=click.IntRange(0), help="The same seed gives the same tagger.")
+@click.option("--config", type=EXISTING_FILE, help="Settings in YAML.")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder.")
+@click.option("--resume", is_flag=True, help="Go on with an unfinished training.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier training in --output.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.argument("changes", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
+def train_tagger(
+    tables: tuple[Path, ...],
+    config: Path | None,
+    output: Path,
+    changes: tuple[str, ...],
+    *,
+    scan: bool,
+    resume: bool,
+    overwrite: bool,
+    debug: bool,  # noqa: ARG001  main looks for it
+    **options: Any,
+) -> int:
+    """Train a jet tagger whose score does not depend on a protected variable; writes network, card, metrics and plots.
+
+    Any parquet table with the named columns will do. Settings are those of `models.training.tagging.settings`, for
+    example fit.steps=2000 or evaluation.high=250.
+    """
+    from models.training.tagging.settings import TaggerSettings
+    from processors.settings_file import merged_values, settings_from
+
+    if options["strength"] is not None and (scan or options["target_inverse_jsd"] is not None):
+        raise InputError("give one of --strength, --target-inverse-jsd and --scan")
+    values = merged_values(config, changes, _tagger_options(options))
+    settings = settings_from(TaggerSettings, values, f"{config} or the command line" if config else "the command line")
+    try:
+        from models.training.tagging import command
+    except ModuleNotFoundError as error:
+        raise InputError(f"training needs {error.name}: pip install 'jetbalance[train]'") from None
+    try:
+        lines = command.run(tables, settings, output, scan=scan, resume=resume, overwrite=overwrite)
+    except command.RefusedError as error:
+        raise InputError(str(error)) from None
+    except command.CollapsedError as error:
+        click.echo(f"analysis.py: {error}", err=True)
+        return FAILED
+    for line in lines:
+        click.echo(line)
+    return 0
+
+
+def _tagger_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the command line by the dotted name of their setting."""
+    names = {"decorrelation": "decorrelation.method", "seed": "fit.seed"}
+    names |= {name: f"decorrelation.{name}" for name in ("map", "strength", "target_inverse_jsd")}
+    values = {names.get(name, f"columns.{name}"): value for name, value in options.items()}
+    if options.get("features") is not None:
+        values["columns.features"] = [name.strip() for name in options["features"].split(",") if name.strip()]
+    if options["weight"] == "none":
+        values["columns.weight"] = ""
+    return values
+
+
+@cli.group(name="compare")
+def compare_group() -> None:
+    """Put things side by side."""
+
+
+@compare_group.command(name="taggers")
+@click.option("--table", "tables", type=EXISTING_FILE, required=True, multiple=True, help="Jets; may repeat.")
+@click.option("--label", help="Column with 1 for signal and 0 for background  [label].")
+@click.option("--protect", help="Column that scores are not to depend on  [mass].")
+@click.option("--weight", help="Column of weights, `none` for equal ones  [weight].")
+@click.option("--condition", help="Column of pT  [pt].")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier comparison in --output.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.argument("taggers", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="TAGGER...")
+@click.option(
+    "--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="A setting, such as evaluation.low=0."
+)
+def compare_taggers(
+    tables: tuple[Path, ...],
+    taggers: tuple[Path, ...],
+    output: Path,
+    changes: tuple[str, ...],
+    *,
+    overwrite: bool,
+    debug: bool,  # noqa: ARG001  main looks for it
+    **options: Any,
+) -> int:
+    """Compare taggers, .onnx files or folders of `train tagger`, on the same jets: table and Pareto plot."""
+    from models.training.errors import RefusedError
+    from models.training.tagging.settings import TaggerSettings
+    from processors.settings_file import merged_values, settings_from
+
+    if output.is_dir() and any(output.iterdir()) and not (overwrite and (output / "comparison.json").is_file()):
+        raise InputError(f"--output {output} is not empty; say --overwrite or name another folder")
+    values = merged_values(None, changes, _tagger_options(options))
+    settings = settings_from(TaggerSettings, values, "the command line")
+    try:
+        from models.training.tagging import compare
+    except ModuleNotFoundError as error:
+        raise InputError(f"comparing taggers needs {error.name}: pip install 'jetbalance[train]'") from None
+    try:
+        lines = compare.run(tables, taggers, settings, output)
+    except RefusedError as error:
+        raise InputError(str(error)) from None
+    for line in lines:
+        click.echo(line)
+    return 0
+
+
 @cli.command(name="report")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--config", type=EXISTING_FILE, help="Settings in YAML, of which `report` counts.")

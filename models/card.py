@@ -17,7 +17,7 @@ from models.features import CONSTITUENT_COLUMNS, FEATURES, MAX_CONSTITUENTS, che
 from models.tagging import columns as tagging
 
 Task = Literal["calibration", "tagger"]
-Gives = Literal["factor", "log_factor", "response", "pt"]
+Gives = Literal["factor", "log_factor", "response", "pt", "score"]
 VERSION = 2
 READABLE = (1, 2)
 
@@ -54,7 +54,7 @@ class ModelCard:
         Whether `max_constituents` are always given, with zeros where a jet has fewer, as networks with a fixed shape
         want it. Otherwise jets of like size are given together, which needs a network that masks zeros.
     gives
-        What the first output column is: the factor, its logarithm, the response pt/true pt, or the true pt.
+        What the first output column is: the factor, its logarithm, the response pt/true pt, the true pt, or a score.
     energy_unit
         GeV of one unit of energy inside the network, for columns and output: 0.001 for a network in MeV.
     opset
@@ -98,20 +98,21 @@ class ModelCard:
             )
         if not self.features or not self.outputs:
             raise ValueError("a card needs at least one feature and one output")
-        if not 0 < self.lowest < self.highest < math.inf:
+        is_tagger = self.task == "tagger"
+        if not (is_tagger or self.lowest > 0) or not self.lowest < self.highest < math.inf:
             raise ValueError(f"a card needs 0 < lowest < highest, got {self.lowest} and {self.highest}")
-        if self.gives not in get_args(Gives):
-            raise ValueError(f"gives is one of {', '.join(get_args(Gives))}, got {self.gives!r}")
+        if self.gives not in get_args(Gives) or (self.gives == "score" and not is_tagger):
+            raise ValueError(f"gives is one of {', '.join(get_args(Gives))}, the last of a tagger, got {self.gives!r}")
         if not 0 < self.energy_unit < math.inf:
             raise ValueError(f"energy_unit is a number of GeV above 0, got {self.energy_unit}")
-        known = tagging.CONSTITUENT_COLUMNS if self.task == "tagger" else CONSTITUENT_COLUMNS
+        known = tagging.CONSTITUENT_COLUMNS if is_tagger else CONSTITUENT_COLUMNS
         is_asked = self.constituent_input is not None
         if self.max_constituents < 1 or (is_asked and not set(self.constituent_columns) <= set(known)):
             raise ValueError(
                 f"a card takes at least one constituent with columns out of {', '.join(known)}, "
                 f"got {self.max_constituents} with {', '.join(self.constituent_columns)}"
             )
-        if self.task == "calibration":
+        if not is_tagger:
             check_features(self.features)
 
     @property

@@ -8,4 +8,6 @@ tagger               jets -> score and working points, by a network and its card
 distance_correlation  weighted distance correlation of two variables and its gradient, in O(N log N)
 metrics              efficiencies, rejections and 1/JSD with errors and statistical ceiling, in bins as well
 bump                 the bump that a selection makes in a smooth spectrum
+maps                 what takes a variable out of a score after training
+comparison           taggers side by side on one table
 """

@@ -11,9 +11,11 @@ losses               likelihood, asymmetry and constraint of a batch
 loop                 epochs, early stopping, checkpoints, resuming
 closure              what makes the mean response 1 and the width right, fitted after training
 sequential           the global-sequential correction, a baseline without a network
+graph                a function of tensors -> ONNX
 export               network and closure -> ONNX and its card
 assessment           metrics, tables and plots of a trained calibration
 pipeline             tables -> a calibration in a folder, and the study of many trainings
 quiet                silence for libraries that write whatever they are told
 command              what `analysis.py train calibration` calls: checks, progress, words
+tagging              jet taggers, a package of its own
 """

@@ -295,14 +295,14 @@ def _rounded(value: float | None) -> str:
 
 def draw_learning_curve(history: Sequence[Mapping[str, float]], path: Path) -> None:
     """Terms of the loss against the epoch, for training and validation."""
-    figure, axes = _figure(2, 2)
+    figure, axes = figure_of(2, 2)
     epochs = [row["epoch"] for row in history]
     for axis, name in zip(axes, ("total", "likelihood", "asymmetry", "constraint"), strict=True):
         axis.plot(epochs, [row[name] for row in history], label="training")
         axis.plot(epochs, [row[f"validation_{name}"] for row in history], label="validation")
         axis.set(xlabel="epoch", ylabel=name)
     axes[0].legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_resolution(found: Assessment, settings: EvaluationSettings, path: Path) -> None:
@@ -320,7 +320,7 @@ def _draw_rows(found: Assessment, settings: EvaluationSettings, path: Path, quan
 
     eta, edges = settings.abs_eta_edges, np.array(settings.pt_edges)
     n = len(eta) - 1
-    figure, axes = _figure(math.ceil(n / 3), min(n, 3))
+    figure, axes = figure_of(math.ceil(n / 3), min(n, 3))
     for i, axis in enumerate(axes[:n]):
         for name, each in found.maps.items():
             values, errors = getattr(each, quantity)[i], getattr(each, f"{quantity}_error")[i]
@@ -336,10 +336,11 @@ def _draw_rows(found: Assessment, settings: EvaluationSettings, path: Path, quan
         else:
             axis.set_ylim(bottom=0.0)
     axes[0].legend(fontsize="x-small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(rows: int, columns: int) -> tuple[Any, list[Any]]:
+def figure_of(rows: int, columns: int) -> tuple[Any, list[Any]]:
+    """A figure and its axes, row by row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
@@ -347,7 +348,8 @@ def _figure(rows: int, columns: int) -> tuple[Any, list[Any]]:
     return figure, list(axes.ravel())
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG and PDF."""
     for ending in (".png", ".pdf"):
         figure.savefig(path.with_suffix(ending), metadata={"CreationDate": None} if ending == ".pdf" else None)
 
@@ -360,8 +362,10 @@ __all__ = [
     "draw_learning_curve",
     "draw_resolution",
     "eta_rows",
+    "figure_of",
     "gaussian_core",
     "markdown",
+    "save_figure",
     "table_rows",
     "write_assessment",
 ]

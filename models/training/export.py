@@ -6,17 +6,15 @@ Inputs are columns of jets (n, n_features) and constituents (n, any, 4); the out
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from models.card import ModelCard, card_path, units_of, write_card
 from models.features import CONSTITUENT_COLUMNS, MAX_CONSTITUENTS
-from models.training.quiet import silenced
+from models.training.graph import OPSET, add_metadata, converted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from models.training.closure import Closure
     from models.training.network import CalibrationNetwork
 
-OPSET = 17
 JETS, CONSTITUENTS, OUTPUT = "jets", "constituents", "calibration"
 OUTPUTS = ("factor", "resolution")
 LOWEST, HIGHEST = 0.2, 5.0
@@ -38,7 +35,7 @@ class Calibration:
     network: CalibrationNetwork
     closure: Closure
 
-    def __call__(self, jets: Any, momenta: Any, segments: Any = None) -> Any:
+    def __call__(self, jets: Any, momenta: Any = None, segments: Any = None) -> Any:
         """Factor and resolution, (n, 2), from the same inputs as the network."""
         log_factor, width = self.network.estimate(jets, momenta, segments)
         names = self.network.names
@@ -84,9 +81,7 @@ def export(
         **{f"training.{name}": str(value) for name, value in training.items()},
         **{f"metrics.{name}": str(value) for name, value in metrics.items()},
     }
-    for name, value in told.items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = name, value
+    add_metadata(model, told)
     onnx.save(model, str(path))
     write_card(card, card_path(path))
     return card
@@ -94,40 +89,11 @@ def export(
 
 def to_onnx(calibration: Calibration) -> Any:
     """The ONNX model of a calibration."""
-    import onnx
-
-    with silenced():
-        import tf2onnx
-
     network = calibration.network
-    signature = [tf.TensorSpec((None, len(network.names)), tf.float32, name=JETS)]
+    inputs: dict[str, tuple[int | None, ...]] = {JETS: (None, len(network.names))}
     if network.uses_constituents:
-        signature.append(tf.TensorSpec((None, None, len(CONSTITUENT_COLUMNS)), tf.float32, name=CONSTITUENTS))
-
-    @tf.function(input_signature=signature)
-    def graph(jets: Any, momenta: Any = None) -> Any:
-        return tf.identity(calibration(jets, momenta), name=OUTPUT)
-
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    with silenced():
-        model, _ = tf2onnx.convert.from_function(graph, input_signature=signature, opset=OPSET)
-    _rename(model)
-    onnx.checker.check_model(model)
-    return model
-
-
-def _rename(model: Any) -> None:
-    """Give inputs and output their names, whatever the conversion called them."""
-    names = [*(node.name for node in model.graph.input), model.graph.output[0].name]
-    wanted = [*(JETS, CONSTITUENTS)[: len(model.graph.input)], OUTPUT]
-    new = dict(zip(names, wanted, strict=True))
-    for node in (*model.graph.input, *model.graph.output):
-        node.name = new.get(node.name, node.name)
-    for node in model.graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = new.get(name, name)
-        for place, name in enumerate(node.output):
-            node.output[place] = new.get(name, name)
+        inputs[CONSTITUENTS] = (None, None, len(CONSTITUENT_COLUMNS))
+    return converted(calibration, inputs, (OUTPUT,))
 
 
 def _hats(values: Any, nodes: np.ndarray[Any, np.dtype[np.float64]]) -> Any:

@@ -1,0 +1,181 @@
+"""Metrics and plots of a trained tagger on jets it was not trained on."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.tagging.bump import spurious_bump
+from models.tagging.distance_correlation import distance_correlation
+from models.tagging.metrics import (
+    PT_EDGES,
+    accuracy,
+    against_efficiency,
+    rejection_with_error,
+    robustness,
+    roc,
+    sculpting,
+)
+from models.training.assessment import figure_of, save_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from models.tagging.metrics import BinOfVariable, CurvePoint, Float64Array
+    from models.training.tagging.samples import TaggerSample
+    from models.training.tagging.settings import EvaluationSettings
+
+EFFICIENCIES = (0.3, 0.5, 0.7)
+"""Signal efficiencies of working points."""
+_CORRELATED = 100_000
+_W_MASS = 80.4
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """Numbers by name, divergence against background efficiency, and bins of the condition."""
+
+    numbers: Mapping[str, float]
+    curve: Sequence[CurvePoint]
+    bins: Sequence[BinOfVariable]
+
+
+def assess(sample: TaggerSample, score: Float64Array, settings: EvaluationSettings) -> Assessment:
+    """Everything that is told of scores (n,) of labelled jets."""
+    signal, mass, weight = sample.is_signal, sample.protected, sample.weight
+    edges = np.linspace(settings.low, settings.high, settings.bins + 1)
+    curve = roc(score, signal, weight)
+    numbers = {"auc": curve.auc, "accuracy": _balanced_accuracy(score, sample)}
+    for efficiency in EFFICIENCIES:
+        name = f"rejection_{efficiency:g}"
+        numbers[name], numbers[f"{name}_error"] = rejection_with_error(
+            score, signal, weight, efficiency=efficiency, replicas=settings.replicas
+        )
+    found = sculpting(score, signal, mass, weight, edges=edges, replicas=settings.replicas)
+    numbers |= found.told()
+    within = sample.is_within
+    chosen = np.flatnonzero(within)[:_CORRELATED]
+    numbers["distance_correlation"] = distance_correlation(score[chosen], mass[chosen], weight[chosen])
+    numbers |= _bump(score, curve.threshold(), sample, edges)
+    numbers["test_jets"] = float(len(sample))
+    along = against_efficiency(score, signal, mass, weight, edges=edges)
+    in_bins = robustness(score, signal, mass, weight, sample.condition, _condition_edges(sample), edges=edges)
+    return Assessment(numbers, along, in_bins)
+
+
+def working_points(sample: TaggerSample, score: Float64Array) -> dict[str, float]:
+    """Cuts on the score by name, one for each of `EFFICIENCIES`; such that float32 scores pass alike."""
+    curve = roc(score, sample.is_signal, sample.weight)
+    return {f"eff{100 * each:.0f}": float(np.float32(curve.threshold(each))) for each in EFFICIENCIES}
+
+
+def write_metrics(found: Assessment, path: Path) -> None:
+    """Numbers, curve and bins as JSON; what is not finite becomes null."""
+    document = {
+        "numbers": {name: _plain(value) for name, value in found.numbers.items()},
+        "against_efficiency": [_plain_of(asdict(each)) for each in found.curve],
+        "bins": [_plain_of(asdict(each)) for each in found.bins],
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def draw_learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Losses, penalty, rejection, divergence and strength against steps."""
+    figure, axes = figure_of(2, 3)
+    steps = [row["steps"] for row in history]
+    for axis, name, log in (
+        (axes[0], "loss", False),
+        (axes[1], "penalty", False),
+        (axes[2], "rejection", True),
+        (axes[3], "jsd", True),
+        (axes[4], "strength", True),
+        (axes[5], "auc", False),
+    ):
+        values = np.array([row[name] for row in history])
+        axis.plot(steps, np.where(values > 0, values, np.nan) if log else values, label="training")
+        axis.set(xlabel="steps", ylabel=name)
+        if log and (values > 0).any():
+            axis.set_yscale("log")
+    axes[0].plot(steps, [row["validation_loss"] for row in history], label="validation, as it is")
+    axes[0].legend(fontsize="small")
+    save_figure(figure, path)
+
+
+def draw_tagger(sample: TaggerSample, score: Float64Array, found: Assessment, name: str, path: Path) -> None:
+    """Score, rejection, spectra of background that passes and fails, and divergence against efficiency."""
+    figure, axes = figure_of(2, 2)
+    curve = roc(score, sample.is_signal, sample.weight)
+    for word, chosen in (("background", sample.is_background), ("signal", sample.is_signal)):
+        axes[0].hist(
+            score[chosen],
+            np.linspace(0, 1, 51),
+            weights=sample.weight[chosen],
+            density=True,
+            histtype="step",
+            label=word,
+        )
+    axes[0].set(xlabel="score", ylabel="density", yscale="log")
+    axes[0].legend(fontsize="small")
+    seen = curve.background > 0
+    axes[1].plot(curve.signal[seen], 1 / curve.background[seen])
+    axes[1].set(xlabel="signal efficiency", ylabel="1 / background efficiency", yscale="log")
+    within, passing = sample.is_within, score >= curve.threshold()
+    for word, chosen in (("passes", within & passing), ("fails", within & ~passing)):
+        axes[2].hist(
+            sample.protected[chosen],
+            np.linspace(sample.low, sample.high, 51),
+            weights=sample.weight[chosen],
+            density=True,
+            histtype="step",
+            label=word,
+        )
+    axes[2].set(xlabel=name, ylabel="background, density")
+    axes[2].legend(fontsize="small")
+    efficiency = [point.efficiency_background for point in found.curve]
+    for word, style in (("jsd", "o-"), ("random", "k:")):
+        values = [getattr(point, word) for point in found.curve]
+        axes[3].plot(efficiency, [1 / value if value > 0 else np.nan for value in values], style, ms=3, label=word)
+    axes[3].set(xlabel="background efficiency", ylabel="1/JSD", yscale="log")
+    axes[3].legend(["tagger", "random selections"], fontsize="small")
+    save_figure(figure, path)
+
+
+def _balanced_accuracy(score: Float64Array, sample: TaggerSample) -> float:
+    """Share on the right side of one half with classes of equal weight."""
+    weight = sample.weight.copy()
+    for chosen in (sample.is_signal, sample.is_background):
+        weight[chosen] /= weight[chosen].sum()
+    return accuracy(score, sample.is_signal, weight)
+
+
+def _bump(score: Float64Array, threshold: float, sample: TaggerSample, edges: Float64Array) -> dict[str, float]:
+    """Spurious signal among background that passes, where the mass of the W is within the bins."""
+    if not edges[0] < _W_MASS < edges[-1]:
+        return {}
+    chosen = sample.is_within & (score >= threshold)
+    try:
+        found = spurious_bump(sample.protected[chosen], sample.weight[chosen], at=_W_MASS, edges=edges)
+    except (ValueError, np.linalg.LinAlgError):
+        return {}
+    return {"bump": found.significance, "bump_share": found.share}
+
+
+def _condition_edges(sample: TaggerSample) -> list[float]:
+    """Bins of pT of ATLAS where jets are in them, else five bins of equal population."""
+    inside = np.mean((sample.condition >= PT_EDGES[0]) & (sample.condition < PT_EDGES[-1]))
+    if inside > 0.5:
+        return list(PT_EDGES)
+    return [float(each) for each in np.unique(np.quantile(sample.condition, np.linspace(0, 1, 6)))]
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _plain_of(values: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: _plain(value) for name, value in values.items()}

@@ -1,0 +1,481 @@
+"""Steps of training, the strength of the penalty, checkpoints, and the end of a training that has collapsed.
+
+Steps are made in rounds. After each one the tagger with averaged weights is judged on training and validation jets,
+and where a target is asked for the strength is moved: its logarithm follows the logarithm of the divergence over the
+target, a Lagrange multiplier that settles where the target is just reached. The order of jets depends on the seed and
+the number of the pass alone, so a training that was interrupted ends as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.tagging.metrics import Spectrum, roc
+from models.training.errors import RefusedError
+from models.training.tagging.networks import make_network
+from models.training.tagging.penalties import make_penalty
+from models.training.tagging.samples import (
+    MIN_JETS,
+    TRAINING,
+    UNLABELLED,
+    VALIDATION,
+    classification_weights,
+    penalty_weights,
+    ranks,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from models.training.tagging.networks import TaggerNetwork
+    from models.training.tagging.penalties import Penalty
+    from models.training.tagging.samples import TaggerSample
+    from models.training.tagging.settings import TaggerSettings
+
+    Float64Array = NDArray[np.float64]
+    Report = Mapping[str, float]
+
+CHECKPOINT = "checkpoint.npz"
+COLLAPSED_REJECTION = 2.2
+COLLAPSED_SPREAD = 1e-4
+_PATIENCE = 5
+_MONITORED = 200_000
+_PREDICTED = 65_536
+# The divergence is followed in few bins of equal population, where its noise is small.
+_COARSE_BINS = 25
+_GAIN = 0.25
+_LARGEST_STEP = 1.5
+_FLOOR = 0.1
+_RANGE = 1e4
+_LAST_SHARE = 0.4
+
+
+class CollapsedError(RuntimeError):
+    """A tagger that does not separate any more."""
+
+
+@dataclass(slots=True)
+class State:
+    """Where a training is.
+
+    Attributes
+    ----------
+    network, penalty
+        As they are.
+    averaged
+        Averaged weights of the network, as variables.
+    optimizers
+        Of the network, and of an adversary.
+    strength
+        Of the penalty.
+    best, best_rank
+        Weights that are kept, and how good they are; the larger the better.
+    history
+        A row per round.
+    """
+
+    network: TaggerNetwork
+    penalty: Penalty
+    averaged: list[Any]
+    optimizers: list[Any]
+    strength: float
+    best: list[Any] = field(default_factory=list)
+    best_rank: list[float] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Jets to train on as tensors by name, and jets to judge with: background alone has `spectrum`."""
+
+    tensors: Mapping[str, Any]
+    n_jets: int
+    monitored: TaggerSample
+    spectrum: Spectrum
+
+
+def prepare(sample: TaggerSample, settings: TaggerSettings) -> Prepared:
+    """Tensors of the training fold, and jets of both folds to judge with.
+
+    Raises
+    ------
+    RefusedError
+        Where a batch has fewer background jets than the method needs.
+    """
+    training = sample.of_fold(TRAINING)
+    both = sample.of_fold(TRAINING, VALIDATION)
+    monitored = both.take(both.label != UNLABELLED)
+    if len(monitored) > _MONITORED:
+        monitored = monitored.take(np.random.default_rng(1).permutation(len(monitored))[:_MONITORED])
+    background = ~monitored.is_signal
+    within = monitored.is_within
+    edges = np.unique(np.quantile(monitored.protected[within], np.linspace(0, 1, _COARSE_BINS + 1)))
+    edges[-1] = np.nextafter(edges[-1], np.inf)
+    spectrum = Spectrum.of(monitored.protected[background], monitored.weight[background], edges)
+    prepared = Prepared(_tensors(training, settings), len(training), monitored, spectrum)
+    _check_batch(training, prepared, settings)
+    return prepared
+
+
+def start(sample: TaggerSample, settings: TaggerSettings) -> State:
+    """A network that was not trained yet, with its scales and its penalty."""
+    fit = settings.fit
+    network = make_network(settings.network, sample.features.shape[1], fit.seed)
+    network.adapt(sample.of_fold(TRAINING))
+    penalty = make_penalty(settings.decorrelation)
+    optimizers = [keras.optimizers.Adam(fit.learning_rate)]
+    optimizers[0].build(network.trainable_variables)
+    if penalty.variables:
+        optimizers.append(keras.optimizers.Adam(fit.learning_rate))
+        optimizers[1].build(penalty.variables)
+    averaged = [tf.Variable(each, trainable=False) for each in network.trainable_variables]
+    given = settings.decorrelation.strength
+    return State(network, penalty, averaged, optimizers, penalty.first_strength if given is None else given)
+
+
+def train(
+    sample: TaggerSample,
+    settings: TaggerSettings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    report: Callable[[Report], None] | None = None,
+) -> State:
+    """The tagger that is kept; `report` is called with every row of the history.
+
+    Raises
+    ------
+    CollapsedError
+        Where the score of several rounds after the warm-up does not separate any more.
+    """
+    prepared = prepare(sample, settings)
+    state = start(sample, settings)
+    if resume and (folder / CHECKPOINT).is_file():
+        load_checkpoint(state, folder / CHECKPOINT)
+    step = _compiled_steps(state, prepared, settings)
+    predict = compiled_logits(state.network)
+    while len(state.history) < settings.fit.rounds:
+        row = run_round(state, prepared, settings, step, predict)
+        state.history.append(row)
+        _keep_best(state, row, settings)
+        _adjust(state, row, settings)
+        save_checkpoint(state, folder / CHECKPOINT)
+        if report is not None:
+            report(row)
+        _check_collapse(state, settings)
+    _assign(state.network, state.best)
+    return state
+
+
+def run_round(
+    state: State, prepared: Prepared, settings: TaggerSettings, step: Callable[..., Any], predict: Callable[..., Any]
+) -> dict[str, float]:
+    """Steps of one round, then the judgement of the averaged weights; the row of the history."""
+    fit, number = settings.fit, len(state.history)
+    begin, end = (round(fit.steps * each / fit.rounds) for each in (number, number + 1))
+    rate = fit.learning_rate * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * begin / fit.steps)))
+    state.optimizers[0].learning_rate.assign(rate)
+    if len(state.optimizers) > 1:
+        state.optimizers[1].learning_rate.assign(settings.decorrelation.adversary_rate * rate)
+    strength = state.strength * _ramp(number, settings)
+    began = time.monotonic()
+    order = _order(prepared.n_jets, batch_size(prepared.n_jets, settings), begin, end, fit.seed)
+    loss, value = (float(each) / (end - begin) for each in step(order, tf.constant(strength, tf.float32)))
+    seconds = time.monotonic() - began
+    row = {"round": number + 1.0, "steps": float(end), "loss": loss, "penalty": value, "strength": strength}
+    current = [np.asarray(each) for each in state.network.trainable_variables]
+    _assign(state.network, [each.numpy() for each in state.averaged])
+    row |= judge(prepared, predict)
+    _assign(state.network, current)
+    return {**row, "seconds": seconds}
+
+
+def judge(prepared: Prepared, predict: Callable[..., Any]) -> dict[str, float]:
+    """Validation loss and rejection, spread of the score, and divergence of training and validation jets together."""
+    sample = prepared.monitored
+    logit = predict(sample.features)
+    if not np.isfinite(logit).all():
+        return {"validation_loss": math.nan, "rejection": math.nan, "auc": math.nan, "spread": 0.0, "jsd": math.nan}
+    chosen = sample.fold == VALIDATION
+    curve = roc(logit[chosen], sample.is_signal[chosen], sample.weight[chosen])
+    weight = classification_weights(sample.take(chosen), 0.0)
+    sign = np.where(sample.is_signal[chosen], -1.0, 1.0)
+    loss = float(np.average(np.logaddexp(0.0, sign * logit[chosen]), weights=weight))
+    return {
+        "validation_loss": loss,
+        "rejection": curve.rejection(),
+        "auc": curve.auc,
+        "spread": float(np.std(1.0 / (1.0 + np.exp(-logit)))),
+        "jsd": _coarse_divergence(logit, sample, prepared.spectrum),
+    }
+
+
+def batch_size(n_jets: int, settings: TaggerSettings) -> int:
+    """Jets in a step: what was asked for, or all there are."""
+    return min(settings.fit.batch, n_jets)
+
+
+def predict_logits(network: TaggerNetwork, sample: TaggerSample) -> Float64Array:
+    """Logits of jets, (n,)."""
+    return compiled_logits(network)(sample.features)
+
+
+def compiled_logits(network: TaggerNetwork) -> Callable[..., Float64Array]:
+    """The network as a function of arrays; logits (n,)."""
+    compute = tf.function(network.__call__, reduce_retracing=True)
+
+    def predict(features: NDArray[np.float32]) -> Float64Array:
+        parts = [
+            np.asarray(compute(tf.constant(features[begin : begin + _PREDICTED])))
+            for begin in range(0, len(features), _PREDICTED)
+        ]
+        return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
+
+    return predict
+
+
+def save_checkpoint(state: State, path: Path) -> None:
+    """Write a checkpoint; it takes the place of the last one when it is whole."""
+    arrays = {f"{name}/{i}": value for name, values in _arrays(state).items() for i, value in enumerate(values)}
+    told = {"strength": state.strength, "history": state.history, "best_rank": state.best_rank}
+    unfinished = path.with_name(f"{path.name}.part")
+    with unfinished.open("wb") as file:
+        np.savez(file, told=np.array(json.dumps(told)), **arrays)
+    unfinished.replace(path)
+
+
+def load_checkpoint(state: State, path: Path) -> None:
+    """Go back to where a checkpoint was written.
+
+    Raises
+    ------
+    RefusedError
+        Where it belongs to another network, or is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            told = json.loads(str(arrays["told"]))
+            for name, variables in _variables(state).items():
+                for i, variable in enumerate(variables):
+                    variable.assign(arrays[f"{name}/{i}"])
+            n_best = sum(key.startswith("best/") for key in arrays.files)
+            state.best = [arrays[f"best/{i}"] for i in range(n_best)]
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise RefusedError(
+            f"{path} is no checkpoint of this training ({error}); start anew with --overwrite"
+        ) from error
+    state.strength, state.history, state.best_rank = told["strength"], told["history"], told["best_rank"]
+
+
+def _tensors(training: TaggerSample, settings: TaggerSettings) -> dict[str, Any]:
+    planed = settings.decorrelation.planed if settings.decorrelation.has_penalty else 0.0
+    planed = 1.0 if settings.decorrelation.method == "planing" else planed
+    log_condition = np.log(training.condition)
+    chosen = training.is_within
+    protected = np.clip(training.protected, training.low, training.high)
+    columns = {
+        "label": training.is_signal,
+        "classification": classification_weights(training, planed),
+        "background": penalty_weights(training),
+        "signal": np.where(training.is_signal, training.weight, 0.0),
+        "protected": (protected - training.low) / (training.high - training.low),
+        "rank": ranks(training),
+        "condition": (log_condition - log_condition[chosen].mean()) / max(log_condition[chosen].std(), 1e-6),
+        "simulation": training.is_simulation,
+        "domain": _domain_weights(training),
+    }
+    tensors = {name: tf.constant(values.astype(np.float32)) for name, values in columns.items()}
+    return {**tensors, "features": tf.constant(training.features)}
+
+
+def _domain_weights(sample: TaggerSample) -> Float64Array:
+    """Weights (n,) with the same sum for data and simulation; 0 without one of the two."""
+    weight = np.zeros(len(sample))
+    for chosen in (sample.is_simulation, ~sample.is_simulation):
+        total = sample.weight[chosen].sum()
+        if total <= 0:
+            return np.zeros(len(sample))
+        weight[chosen] = sample.weight[chosen] * (0.5 * len(sample) / total)
+    return weight
+
+
+def _check_batch(training: TaggerSample, prepared: Prepared, settings: TaggerSettings) -> None:
+    method = settings.decorrelation.method
+    size = batch_size(prepared.n_jets, settings)
+    needed = make_penalty(settings.decorrelation).minimum
+    there = size * float(np.mean(training.is_within & (training.weight > 0)))
+    if there < needed:
+        raise RefusedError(
+            f"{method} needs at least {needed} background jets in a batch, {size} jets have {there:.0f}; "
+            f"raise fit.batch or give more jets"
+        )
+    if size < MIN_JETS:
+        raise RefusedError(f"a batch has at least {MIN_JETS} jets, got fit.batch={size}")
+
+
+def _compiled_steps(state: State, prepared: Prepared, settings: TaggerSettings) -> Callable[..., Any]:
+    """Steps of the optimizers for batches given by index (steps, batch); sums of the loss and of the penalty."""
+    network, penalty, tensors = state.network, state.penalty, prepared.tensors
+    extra = settings.decorrelation.adversary_steps - 1 if penalty.variables else 0
+    done = state.history[-1]["steps"] if state.history else 0.0
+    keep = tf.Variable(min(done, float(settings.fit.average)), trainable=False)
+
+    def step(batch: Mapping[str, Any], strength: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            logit = network(batch["features"])
+            with tape.stop_recording():
+                for _ in range(extra):
+                    _train_adversary(state, tf.stop_gradient(logit), batch)
+            term, value = penalty.term(logit, batch, strength)
+            loss = _cross_entropy(logit, batch) + term
+        variables = network.trainable_variables
+        gradients = tape.gradient(loss, [*variables, *penalty.variables])
+        state.optimizers[0].apply(gradients[: len(variables)], variables)
+        if penalty.variables:
+            state.optimizers[1].apply(gradients[len(variables) :], penalty.variables)
+        keep.assign(tf.minimum(keep + 1.0, float(settings.fit.average)))
+        for mean, variable in zip(state.averaged, variables, strict=True):
+            mean.assign_add((variable - mean) / keep)
+        return loss - term, value
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((), tf.float32)])
+    def steps(order: Any, strength: Any) -> tuple[Any, Any]:
+        losses, values = tf.constant(0.0), tf.constant(0.0)
+        for i in tf.range(tf.shape(order)[0]):
+            batch = {name: tf.gather(tensor, order[i]) for name, tensor in tensors.items()}
+            loss, value = step(batch, strength)
+            losses, values = losses + loss, values + value
+        return losses, values
+
+    return steps  # type: ignore[no-any-return]
+
+
+def _train_adversary(state: State, logit: Any, batch: Mapping[str, Any]) -> None:
+    """One step of the adversary alone."""
+    with tf.GradientTape() as tape:
+        loss = -state.penalty.value(logit, batch)
+    state.optimizers[1].apply(tape.gradient(loss, state.penalty.variables), state.penalty.variables)
+
+
+def _cross_entropy(logit: Any, batch: Mapping[str, Any]) -> Any:
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(batch["label"], logit)
+    return tf.reduce_mean(batch["classification"] * entropy)
+
+
+def _order(n_jets: int, size: int, begin: int, end: int, seed: int) -> Any:
+    """Indices of the jets of steps `begin` to `end`, (steps, batch) int32; what is left of a pass is dropped."""
+    per_pass = n_jets // size
+    rows, made = [], -1
+    permutation = np.zeros(0, np.int64)
+    for i in range(begin, end):
+        number, place = divmod(i, per_pass)
+        if number != made:
+            permutation, made = np.random.default_rng((seed, number)).permutation(n_jets), number
+        rows.append(permutation[place * size : (place + 1) * size])
+    return tf.constant(np.stack(rows).astype(np.int32))
+
+
+def _ramp(number: int, settings: TaggerSettings) -> float:
+    """0 while warming up, then rising to 1 over as many rounds again."""
+    warm = round(settings.decorrelation.warm_up * settings.fit.rounds)
+    return 1.0 if warm == 0 else min(max((number + 1 - warm) / warm, 0.0), 1.0)
+
+
+def _is_warm(number: int, settings: TaggerSettings) -> bool:
+    """Whether a penalty, if there is one, had its full strength in a round."""
+    warm = round(settings.decorrelation.warm_up * settings.fit.rounds)
+    return number >= 2 * warm or not settings.decorrelation.has_penalty
+
+
+def _coarse_divergence(logit: Float64Array, sample: TaggerSample, spectrum: Spectrum) -> float:
+    """Divergence at half the signal in few bins, less that of a random selection; may be negative."""
+    background = ~sample.is_signal
+    threshold = roc(logit, sample.is_signal, sample.weight).threshold()
+    passing = logit[background][spectrum.within] >= threshold
+    parts = [spectrum.weight * each for each in (passing, ~passing)]
+    if any(part.sum() <= 0 for part in parts):
+        return 1.0
+    noise = sum(float(np.sum(part**2)) / float(part.sum()) ** 2 for part in parts)
+    return spectrum.divergence(passing) - (spectrum.n_bins - 1) / (8 * math.log(2)) * noise
+
+
+def _adjust(state: State, row: Report, settings: TaggerSettings) -> None:
+    """Move the strength towards where the divergence is the one asked for."""
+    decorrelation = settings.decorrelation
+    is_ready = decorrelation.is_constrained and _is_warm(len(state.history), settings)
+    if not is_ready or not math.isfinite(row["jsd"]):
+        return
+    excess = math.log(max(row["jsd"] * decorrelation.target_inverse_jsd, _FLOOR))
+    step = _GAIN * float(np.clip(excess, -_LARGEST_STEP, _LARGEST_STEP))
+    first = state.penalty.first_strength
+    state.strength = float(np.clip(state.strength * math.exp(step), first / _RANGE, first * _RANGE))
+
+
+def _keep_best(state: State, row: Report, settings: TaggerSettings) -> None:
+    """Keep the averaged weights of this round if they are better than those before.
+
+    Without penalty the validation loss decides. With a given strength the last weights are kept. With a target it is
+    the rejection among the late rounds that reach it, and the divergence where none does.
+    """
+    decorrelation = settings.decorrelation
+    is_late = len(state.history) > (1 - _LAST_SHARE) * settings.fit.rounds
+    if not decorrelation.has_penalty:
+        rank = [-row["validation_loss"]]
+    elif not decorrelation.is_constrained:
+        rank = [float(len(state.history))]
+    elif row["jsd"] * decorrelation.target_inverse_jsd <= 1:
+        rank = [float(is_late), 1.0, row["rejection"]]
+    else:
+        rank = [float(is_late), 0.0, -row["jsd"]]
+    if not state.best_rank or rank >= state.best_rank:
+        state.best_rank, state.best = rank, [each.numpy() for each in state.averaged]
+
+
+def _check_collapse(state: State, settings: TaggerSettings) -> None:
+    rows = state.history[-_PATIENCE:]
+    is_ready = len(rows) == _PATIENCE and _is_warm(len(state.history) - _PATIENCE, settings)
+    if not is_ready or not all(_has_collapsed(row) for row in rows):
+        return
+    decorrelation, row = settings.decorrelation, rows[-1]
+    advice = "check the features"
+    if decorrelation.has_penalty:
+        advice = "lower --target-inverse-jsd" if decorrelation.is_constrained else "lower --strength"
+    raise CollapsedError(
+        f"the tagger has collapsed after {row['steps']:.0f} steps: rejection {row['rejection']:.2f} at half the "
+        f"signal, spread of the score {row['spread']:.1e}, strength {row['strength']:.3g}; {advice}"
+    )
+
+
+def _has_collapsed(row: Report) -> bool:
+    return not row["rejection"] >= COLLAPSED_REJECTION or not row["spread"] > COLLAPSED_SPREAD
+
+
+def _variables(state: State) -> dict[str, list[Any]]:
+    found = {
+        "weight": list(state.network.variables),
+        "penalty": list(state.penalty.variables),
+        "averaged": state.averaged,
+    }
+    return found | {f"optimizer{i}": list(each.variables) for i, each in enumerate(state.optimizers)}
+
+
+def _arrays(state: State) -> dict[str, list[Any]]:
+    return {name: [np.asarray(v) for v in variables] for name, variables in _variables(state).items()} | {
+        "best": state.best
+    }
+
+
+def _assign(network: TaggerNetwork, values: list[Any]) -> None:
+    for variable, value in zip(network.trainable_variables, values, strict=True):
+        variable.assign(value)

@@ -1,0 +1,125 @@
+"""What every network of a tagger offers, and the dense one on substructure variables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.training.tagging.samples import TaggerSample
+    from models.training.tagging.settings import NetworkSettings
+
+    Float32Array = NDArray[np.float32]
+
+LIMIT = 5.0
+"""Columns are cut at so many standard deviations: nothing beyond was trained on."""
+_TAILS = (0.1, 99.9)
+_SKEWED = 1.0
+
+
+class Columns(keras.layers.Layer):
+    """Raw columns (n, n_features) -> standardised columns (n, n_features).
+
+    What is not finite becomes the median; tails beyond the last permille are cut; positive columns with a long tail
+    are taken on a logarithmic scale.
+    """
+
+    def __init__(self, n_features: int, **options: Any) -> None:
+        super().__init__(trainable=False, **options)
+        names = ("low", "high", "median", "is_log", "mean", "scale")
+        of_one = {"high", "scale"}
+        for name in names:
+            start = "ones" if name in of_one else "zeros"
+            setattr(self, name, self.add_weight(shape=(n_features,), initializer=start, name=name, trainable=False))
+
+    def adapt(self, features: Float32Array, weight: NDArray[np.float64]) -> None:
+        """Learn the scales of columns (n, n_features) of jets with weights (n,)."""
+        told = [_described(column.astype(np.float64), weight) for column in features.T]
+        for name in ("low", "high", "median", "is_log", "mean", "scale"):
+            getattr(self, name).assign(np.array([each[name] for each in told], np.float32))
+
+    def call(self, features: Any) -> Any:
+        """Standardised columns, within `LIMIT`."""
+        # The conversion to ONNX makes products of other conditions, in which nan survives.
+        values = ops.where(ops.isnan(features), self.median, features)
+        values = ops.where(ops.isinf(values), self.median, values)
+        values = ops.clip(values, self.low, self.high)
+        scaled = ops.where(self.is_log > 0.5, ops.log(ops.maximum(values, 1e-30)), values)
+        return ops.clip((scaled - self.mean) * self.scale, -LIMIT, LIMIT)
+
+
+def _described(values: NDArray[np.float64], weight: NDArray[np.float64]) -> dict[str, float]:
+    """Cuts, median and scale of a column; a column that is constant or never finite becomes 0."""
+    used = np.isfinite(values) & (weight > 0)
+    if not used.any():
+        return {"low": 0.0, "high": 0.0, "median": 0.0, "is_log": 0.0, "mean": 0.0, "scale": 0.0}
+    values, weight = values[used], weight[used]
+    low, high = np.percentile(values, _TAILS)
+    median = float(np.median(values))
+    values = np.clip(values, low, high)
+    is_log = bool(low > 0 and _skewness(values) > _SKEWED and abs(_skewness(np.log(values))) < _skewness(values))
+    scaled = np.log(values) if is_log else values
+    mean = float(np.average(scaled, weights=weight))
+    spread = float(np.sqrt(np.average((scaled - mean) ** 2, weights=weight)))
+    scale = 1.0 / spread if spread > 1e-6 * max(abs(mean), 1e-30) else 0.0
+    return {"low": low, "high": high, "median": median, "is_log": float(is_log), "mean": mean, "scale": scale}
+
+
+def _skewness(values: NDArray[np.float64]) -> float:
+    spread = values.std()
+    return float(np.mean(((values - values.mean()) / spread) ** 3)) if spread > 0 else 0.0
+
+
+class TaggerNetwork(keras.Model):
+    """A network that gives every jet a logit; a subclass says what it makes of the jet's inputs.
+
+    `features` are the raw columns (n, n_features).
+    """
+
+    def __init__(self, n_features: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.columns = Columns(n_features, name="columns")
+        self.head = keras.layers.Dense(1, name="head")
+
+    def call(self, features: Any) -> Any:
+        """Logit of each jet, (n,)."""
+        return self.head(self.hidden(features))[:, 0]
+
+    def hidden(self, features: Any) -> Any:
+        """Units of the last layer before the logit, (n, n_units)."""
+        raise NotImplementedError
+
+    def adapt(self, sample: TaggerSample) -> None:
+        """Learn scales from a training sample."""
+        self.columns.adapt(sample.features, sample.weight)
+
+
+class DenseTagger(TaggerNetwork):
+    """Dense layers on standardised columns."""
+
+    def __init__(self, settings: NetworkSettings, n_features: int) -> None:
+        super().__init__(n_features)
+        self.layers_of_jet = [keras.layers.Dense(units, activation="swish") for units in settings.units]
+        width = n_features
+        for layer in (*self.layers_of_jet, self.head):
+            layer.build((None, width))
+            width = layer.units
+        self.built = True
+
+    def hidden(self, features: Any) -> Any:
+        """Units of the last layer before the logit, (n, n_units)."""
+        values = self.columns(features)
+        for layer in self.layers_of_jet:
+            values = layer(values)
+        return values
+
+
+def make_network(settings: NetworkSettings, n_features: int, seed: int) -> TaggerNetwork:
+    """A network with initial weights from a seed."""
+    keras.utils.set_random_seed(seed)
+    return DenseTagger(settings, n_features)

@@ -1,0 +1,330 @@
+"""What keeps a score free of a protected variable, behind one interface.
+
+A penalty sees the logits of a batch and what is known of its jets (`Batch`), and adds a term to the loss. Weights count
+everywhere; only background within the range of the protected variable has one, `background`. Scores are logistic
+functions of logits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from models.tagging.distance_correlation import correlation_gradient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from models.training.tagging.settings import DecorrelationSettings
+
+    Batch = Mapping[str, Any]
+
+# Bits in a nat.
+_BITS = 1.0 / math.log(2.0)
+_TINY = 1e-9
+
+
+class Penalty:
+    """A term of the loss.
+
+    Attributes
+    ----------
+    first_strength
+        Where a search for the strength starts.
+    minimum
+        Background jets that a batch needs at least.
+    variables
+        What is trained besides the network: the weights of an adversary.
+    """
+
+    first_strength = 1.0
+    minimum = 1
+
+    def __init__(self, settings: DecorrelationSettings) -> None:
+        self.settings = settings
+        self.variables: list[Any] = []
+
+    def value(self, logit: Any, batch: Batch) -> Any:
+        """How far the score depends on the protected variable, a scalar."""
+        raise NotImplementedError
+
+    def term(self, logit: Any, batch: Batch, strength: Any) -> tuple[Any, Any]:
+        """What is added to the loss, and `value`."""
+        value = self.value(logit, batch)
+        return strength * value, value
+
+
+class Nothing(Penalty):
+    """No penalty."""
+
+    def value(self, logit: Any, batch: Batch) -> Any:
+        """0."""
+        del batch
+        return ops.sum(logit[:0])
+
+
+class DistanceCorrelation(Penalty):
+    """DisCo (Kasieczka and Shih, arXiv:2001.05310): squared distance correlation of score and protected variable."""
+
+    first_strength = 20.0
+    minimum = 256
+
+    def value(self, logit: Any, batch: Batch) -> Any:
+        """Of background, in [0, 1]; that of independent variables is about 2.6 over the number of jets."""
+        return distance_correlation(ops.sigmoid(logit), batch["protected"], batch["background"])
+
+
+@tf.custom_gradient
+def distance_correlation(score: Any, protected: Any, weight: Any) -> tuple[Any, Callable[..., Any]]:
+    """Squared distance correlation of tensors (n,) with weights (n,), a scalar float32; differentiable by the score."""
+    value, slope = tf.numpy_function(_correlation, [score, protected, weight], (tf.float32, tf.float32))
+    value, slope = tf.ensure_shape(value, ()), tf.ensure_shape(slope, score.shape)
+
+    def gradient(upstream: Any) -> tuple[Any, None, None]:
+        return upstream * slope, None, None
+
+    return value, gradient
+
+
+def _correlation(score: Any, protected: Any, weight: Any) -> tuple[Any, Any]:
+    found = correlation_gradient(score, protected, weight)
+    return np.float32(found.value), found.gradient.astype(np.float32)
+
+
+class MomentDecomposition(Penalty):
+    """MoDe (Kitouni, Nachman, Weisser and Williams, arXiv:2010.09745).
+
+    The distribution function of the score in bins of the protected variable of equal population, minus its
+    projection on Legendre polynomials up to an order, squared and integrated over the score. The derivative by a
+    score is minus twice its weight times the residual there: a projection does not change to first order.
+    """
+
+    first_strength = 50.0
+    minimum = 256
+
+    def value(self, logit: Any, batch: Batch) -> Any:
+        """Mean over bins of the integral over the score in [0, 1]."""
+        n_bins = self.settings.bins
+        place = ops.cast(ops.clip(ops.floor(batch["rank"] * n_bins), 0, n_bins - 1), "int32")
+        residuals = _residual_matrix(n_bins, self.settings.order)
+        return _moments(ops.sigmoid(logit), ops.one_hot(place, n_bins), batch["background"], residuals)
+
+
+def _residual_matrix(n_bins: int, order: int) -> Any:
+    """Matrix (bins, bins) that takes the projection on Legendre polynomials off a function of the bin."""
+    middle = (2 * np.arange(n_bins) + 1) / n_bins - 1
+    basis, _ = np.linalg.qr(np.polynomial.legendre.legvander(middle, order))
+    return (np.eye(n_bins) - basis @ basis.T).astype(np.float32)
+
+
+@tf.custom_gradient
+def _moments(score: Any, of_bin: Any, weight: Any, residuals: Any) -> tuple[Any, Callable[..., Any]]:
+    order = tf.argsort(score)
+    sorted_score = tf.gather(score, order)
+    shares = of_bin * weight[:, tf.newaxis]
+    shares = shares / tf.maximum(tf.reduce_sum(shares, axis=0), _TINY)
+    steps = tf.gather(shares, order)
+    rising = tf.cumsum(steps, axis=0)
+    residual = tf.matmul(rising, residuals)
+    width = tf.concat([sorted_score[1:] - sorted_score[:-1], tf.zeros((1,))], axis=0)
+    n_bins = tf.cast(tf.shape(of_bin)[1], tf.float32)
+    value = tf.reduce_sum(width[:, tf.newaxis] * tf.square(residual)) / n_bins
+
+    def gradient(upstream: Any) -> tuple[Any, None, None, None]:
+        middle = tf.matmul(rising - 0.5 * steps, residuals)
+        slope = -2.0 * tf.reduce_sum(steps * middle, axis=1) / n_bins
+        back = tf.scatter_nd(order[:, tf.newaxis], slope, tf.shape(score))
+        return upstream * back, None, None, None
+
+    return value, gradient
+
+
+class SoftDivergence(Penalty):
+    """Divergence of the protected variable of what passes from what fails, with soft cuts, in bits.
+
+    Cuts are those of several signal efficiencies in the batch. The divergence of random selections of the size is taken
+    off, since it would ask for more background to pass.
+    """
+
+    first_strength = 20.0
+    minimum = 1024
+    efficiencies = (0.3, 0.5, 0.7)
+    softness = 0.15
+    """Width of a soft cut in units of the spread of the logits."""
+
+    def value(self, logit: Any, batch: Batch) -> Any:
+        """Mean over cuts; may be slightly negative."""
+        n_bins, weight = self.settings.bins, batch["background"]
+        place = ops.cast(ops.clip(ops.floor(batch["rank"] * n_bins), 0, n_bins - 1), "int32")
+        cuts = ops.stop_gradient(_quantiles(logit, batch["signal"], self.efficiencies))
+        width = self.softness * ops.stop_gradient(ops.std(logit)) + 1e-3
+        found = 0.0
+        for i in range(len(self.efficiencies)):
+            passing = ops.sigmoid((logit - cuts[i]) / width)
+            found = found + _divergence(passing, weight, place, n_bins)
+        return found / len(self.efficiencies)
+
+
+def _quantiles(logit: Any, weight: Any, efficiencies: tuple[float, ...]) -> Any:
+    """Cuts with given efficiencies for jets with weights."""
+    order = tf.argsort(logit, direction="DESCENDING")
+    share = tf.cumsum(tf.gather(weight, order))
+    places = tf.searchsorted(share, share[-1] * tf.constant(efficiencies, tf.float32))
+    return tf.gather(tf.gather(logit, order), tf.minimum(places, tf.shape(order)[0] - 1))
+
+
+def _divergence(passing: Any, weight: Any, place: Any, n_bins: int) -> Any:
+    """Jensen-Shannon divergence in bits without that of a random selection."""
+    parts = []
+    bias = 0.0
+    for share in (passing, 1.0 - passing):
+        entries = weight * share
+        histogram = tf.math.unsorted_segment_sum(entries, place, n_bins)
+        total = ops.maximum(ops.sum(histogram), _TINY)
+        parts.append(histogram / total)
+        bias = bias + ops.sum(ops.square(entries)) / ops.square(total)
+    mean = 0.5 * (parts[0] + parts[1])
+    found = sum(0.5 * ops.sum(part * ops.log((part + _TINY) / (mean + _TINY))) for part in parts)
+    return _BITS * (found - ops.stop_gradient((n_bins - 1) / 8.0 * bias))
+
+
+@tf.custom_gradient
+def reversed_gradient(values: Any, strength: Any) -> tuple[Any, Callable[..., Any]]:
+    """The same values, with a gradient of the other sign times `strength` (Ganin and Lempitsky, arXiv:1409.7495)."""
+
+    def gradient(upstream: Any) -> tuple[Any, None]:
+        return -strength * upstream, None
+
+    return tf.identity(values), gradient
+
+
+class Adversary(Penalty):
+    """A network that predicts the rank of the protected variable from score and condition, through reversed gradients.
+
+    Ranks are those of background, so that a prediction from nothing has the density 1 everywhere.
+    """
+
+    first_strength = 5.0
+    minimum = 256
+
+    def __init__(self, settings: DecorrelationSettings) -> None:
+        super().__init__(settings)
+        self.layers = [keras.layers.Dense(units, activation="swish") for units in settings.adversary_units]
+        self.layers.append(keras.layers.Dense(self.n_outputs))
+        width = 3
+        for layer in self.layers:
+            layer.build((None, width))
+            width = layer.units
+        self.variables = [variable for layer in self.layers for variable in layer.trainable_variables]
+
+    @property
+    def n_outputs(self) -> int:
+        """Of the network."""
+        raise NotImplementedError
+
+    def log_density(self, outputs: Any, rank: Any) -> Any:
+        """Logarithm of the predicted density of ranks (n,) from outputs (n, n_outputs)."""
+        raise NotImplementedError
+
+    def value(self, logit: Any, batch: Batch) -> Any:
+        """Mean log density in nats: the information on the protected variable that was found."""
+        values = self.outputs(logit, batch)
+        weight = batch["background"]
+        found = ops.sum(weight * self.log_density(values, batch["rank"]))
+        return found / ops.maximum(ops.sum(weight), _TINY)
+
+    def outputs(self, logit: Any, batch: Batch) -> Any:
+        """Of the network, (n, n_outputs)."""
+        values = ops.stack([ops.sigmoid(logit), 0.3 * logit, batch["condition"]], axis=-1)
+        for layer in self.layers:
+            values = layer(values)
+        return values
+
+    def term(self, logit: Any, batch: Batch, strength: Any) -> tuple[Any, Any]:
+        """Loss of the adversary, whose gradient is turned round before it reaches the network; and `value`."""
+        value = self.value(reversed_gradient(logit, strength), batch)
+        return -value, value
+
+
+class MixtureAdversary(Adversary):
+    """A mixture of Gaussians, cut at 0 and 1 (as ATL-PHYS-PUB-2018-014, after Louppe et al., arXiv:1611.01046)."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Share, mean and width of each component."""
+        return 3 * self.settings.components
+
+    def log_density(self, outputs: Any, rank: Any) -> Any:
+        """Of ranks (n,)."""
+        shares, means, widths = ops.split(outputs, 3, axis=-1)
+        spread = np.linspace(-3.0, 3.0, self.settings.components, dtype=np.float32)
+        means, widths = ops.sigmoid(means + spread), 0.02 + 0.2 * ops.softplus(widths)
+        distance = (ops.expand_dims(rank, -1) - means) / widths
+        inside = _normal(means, widths)
+        logs = ops.log_softmax(shares) - 0.5 * ops.square(distance) - ops.log(widths * inside)
+        return ops.logsumexp(logs, axis=-1) - 0.5 * math.log(2 * math.pi)
+
+
+def _normal(means: Any, widths: Any) -> Any:
+    """Share of Gaussians within 0 and 1."""
+    root = math.sqrt(0.5)
+    return ops.maximum(0.5 * (ops.erf(root * (1.0 - means) / widths) + ops.erf(root * means / widths)), 1e-6)
+
+
+class BinnedAdversary(Adversary):
+    """Bins of equal population (Shimmin et al., arXiv:1703.03507)."""
+
+    @property
+    def n_outputs(self) -> int:
+        """One for each bin."""
+        return self.settings.bins
+
+    def log_density(self, outputs: Any, rank: Any) -> Any:
+        """Of ranks (n,)."""
+        n_bins = self.settings.bins
+        place = ops.cast(ops.clip(ops.floor(rank * n_bins), 0, n_bins - 1), "int32")
+        logs = ops.log_softmax(outputs)
+        return ops.sum(ops.one_hot(place, n_bins) * logs, axis=-1) + math.log(n_bins)
+
+
+class Domain(Adversary):
+    """Data or simulation, predicted from score and condition of jets that need no label, through reversed gradients.
+
+    What the score knows of the domain is what an analysis would see, so the head looks at the score alone (after Ganin
+    and Lempitsky, arXiv:1409.7495, whose head looks at the features).
+    """
+
+    first_strength = 3.0
+
+    @property
+    def n_outputs(self) -> int:
+        """The logit of simulation."""
+        return 1
+
+    def value(self, logit: Any, batch: Batch) -> Any:
+        """Information on the domain in nats; both have the same sum of weights."""
+        outputs = self.outputs(logit, batch)[:, 0]
+        sign = 2.0 * batch["simulation"] - 1.0
+        weight = batch["domain"]
+        found = ops.sum(weight * -ops.softplus(-sign * outputs))
+        return math.log(2.0) + found / ops.maximum(ops.sum(weight), _TINY)
+
+
+def make_penalty(settings: DecorrelationSettings) -> Penalty:
+    """The penalty of a method."""
+    kinds: dict[str, type[Penalty]] = {
+        "none": Nothing,
+        "planing": Nothing,
+        "disco": DistanceCorrelation,
+        "mode": MomentDecomposition,
+        "soft-jsd": SoftDivergence,
+        "adversarial": MixtureAdversary,
+        "adversarial-binned": BinnedAdversary,
+        "domain": Domain,
+    }
+    return kinds[settings.method](settings)

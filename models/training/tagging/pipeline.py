@@ -1,0 +1,237 @@
+"""From tables to a tagger in a folder: train, judge, export; and the scan of many strengths."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.tagging.maps import fit_map
+from models.tagging.metrics import pareto_front
+from models.training.assessment import figure_of, save_figure
+from models.training.errors import RefusedError
+from models.training.tagging import assessment as judge
+from models.training.tagging.export import PREPROCESS, export, with_map
+from models.training.tagging.loop import CHECKPOINT, CollapsedError, predict_logits, train
+from models.training.tagging.penalties import make_penalty
+from models.training.tagging.samples import TEST, TRAINING, UNLABELLED, VALIDATION, read_sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from models.tagging.maps import ScoreMap
+    from models.tagging.metrics import Float64Array
+    from models.training.tagging.assessment import Assessment
+    from models.training.tagging.export import Tagger
+    from models.training.tagging.loop import Report
+    from models.training.tagging.networks import TaggerNetwork
+    from models.training.tagging.samples import TaggerSample
+    from models.training.tagging.settings import TaggerSettings
+
+    Tell = Callable[[str], None]
+
+ONNX, SETTINGS, METRICS, SCAN = "tagger.onnx", "settings.json", "metrics.json", "scan"
+STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Of a scan, in units of the first strength of a method."""
+# What a training may leave in its folder, which --overwrite therefore may remove.
+OWN = (
+    ONNX, "tagger.json", PREPROCESS, SETTINGS, METRICS, CHECKPOINT, f"{CHECKPOINT}.part", "history.csv",
+    f"{SCAN}.json", f"{SCAN}.csv",
+    *(f"{name}.{ending}" for name in ("learning", "tagger", SCAN) for ending in ("png", "pdf")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Jets of tables, and the digests of the files."""
+
+    sample: TaggerSample
+    digests: Mapping[str, str]
+
+
+def read_table(paths: Sequence[Path], settings: TaggerSettings) -> Table:
+    """Jets of parquet files that are joined."""
+    return Table(read_sample(paths, settings), {path.name: _digest(path) for path in paths})
+
+
+def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume: bool, tell: Tell) -> Assessment:
+    """A trained tagger with card, side-car, metrics and plots in `folder`.
+
+    Raises
+    ------
+    CollapsedError
+        Where the tagger does not separate any more; learning curves are written all the same.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _remember(table, settings, folder, resume=resume)
+    began = time.monotonic()
+    history: list[Report] = []
+
+    def report(row: Report) -> None:
+        history.append(row)
+        tell(_line(row, settings))
+
+    try:
+        state = train(table.sample, settings, folder, resume=resume, report=report)
+    except CollapsedError:
+        _write_history(history, folder)
+        raise
+    _write_history(state.history, folder)
+    seconds = time.monotonic() - began
+    labelled = table.sample.take(table.sample.label != UNLABELLED)
+    test, validation = labelled.of_fold(TEST), labelled.of_fold(VALIDATION)
+    score_map = _fitted_map(state.network, labelled, settings)
+    score, of_validation = (_scores(state.network, score_map, each) for each in (test, validation))
+    found = judge.assess(test, score, settings.evaluation)
+    numbers = {
+        **found.numbers,
+        "strength": state.history[-1]["strength"],
+        "parameters": float(sum(np.prod(each.shape) for each in state.network.trainable_variables)),
+        "seconds": seconds,
+    }
+    found = replace(found, numbers=numbers)
+    judge.write_metrics(found, folder / METRICS)
+    judge.draw_tagger(test, score, found, settings.columns.protect, folder / "tagger")
+    named = settings.columns
+    tagger = with_map(state.network, named.features, score_map, named.protect, named.condition)
+    _export(tagger, table, settings, numbers, judge.working_points(validation, of_validation), folder)
+    return found
+
+
+def scan(
+    table: Table, settings: TaggerSettings, folder: Path, *, resume: bool, tell: Tell
+) -> Mapping[str, Mapping[str, float]]:
+    """A tagger for each strength, in folders of their own; numbers by strength, a table and a plot of all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first = make_penalty(settings.decorrelation).first_strength
+    found: dict[str, Mapping[str, float]] = {}
+    for factor in STRENGTHS:
+        strength = first * factor
+        name = f"strength_{strength:g}"
+        tell(f"scan: {name}")
+        changed = replace(settings, decorrelation=replace(settings.decorrelation, strength=strength))
+        try:
+            found[name] = train_tagger(table, changed, folder / name, resume=resume, tell=tell).numbers
+        except CollapsedError as error:
+            tell(f"scan: {error}")
+    if not found:
+        raise CollapsedError("every strength of the scan has collapsed")
+    _write_scan(found, folder)
+    return found
+
+
+def _write_scan(found: Mapping[str, Mapping[str, float]], folder: Path) -> None:
+    columns = ("rejection_0.5", "rejection_0.5_error", "inverse_jsd", "inverse_jsd_error", "ceiling", "auc")
+    gains = [each["rejection_0.5"] for each in found.values()]
+    front = set(pareto_front(gains, [each["inverse_jsd"] for each in found.values()]))
+    lines = [",".join(("tagger", *columns, "on_front"))]
+    for i, (name, each) in enumerate(found.items()):
+        lines.append(",".join((name, *(f"{each[column]:.6g}" for column in columns), str(int(i in front)))))
+    (folder / f"{SCAN}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    figure, axes = figure_of(1, 1)
+    for name, each in found.items():
+        axes[0].errorbar(
+            each["rejection_0.5"],
+            each["inverse_jsd"],
+            xerr=each["rejection_0.5_error"],
+            yerr=each["inverse_jsd_error"],
+            fmt="o",
+            label=name,
+        )
+        axes[0].plot(each["rejection_0.5"], each["ceiling"], "k_")
+    axes[0].set(xscale="log", yscale="log", xlabel="R50", ylabel="1/JSD50 (bars: ceiling)")
+    axes[0].legend(fontsize="small")
+    save_figure(figure, folder / SCAN)
+
+
+def _fitted_map(network: TaggerNetwork, sample: TaggerSample, settings: TaggerSettings) -> ScoreMap | None:
+    """The map that is asked for, fitted on background of training and validation within the range."""
+    kind = settings.decorrelation.map
+    if kind == "none":
+        return None
+    used = sample.of_fold(TRAINING, VALIDATION)
+    used = used.take(used.is_within)
+    try:
+        return fit_map(kind, predict_logits(network, used), used.protected, used.condition, used.weight)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+
+
+def _scores(network: TaggerNetwork, score_map: ScoreMap | None, sample: TaggerSample) -> Float64Array:
+    """Scores of jets in [0, 1], (n,)."""
+    logit = predict_logits(network, sample)
+    if score_map is None:
+        return np.asarray(1.0 / (1.0 + np.exp(-logit)))
+    return score_map.apply(logit, sample.protected, sample.condition)
+
+
+def _export(
+    tagger: Tagger,
+    table: Table,
+    settings: TaggerSettings,
+    numbers: Mapping[str, float],
+    points: Mapping[str, float],
+    folder: Path,
+) -> None:
+    told = [asdict(settings), *table.digests.values()]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    training = {
+        "digest": digest,
+        "tables": dict(table.digests),
+        "seed": settings.fit.seed,
+        "settings": asdict(settings),
+        "notes": list(table.sample.notes),
+        "versions": _versions(),
+    }
+    export(
+        tagger,
+        folder / ONNX,
+        working_points=points,
+        training=training,
+        metrics={name: float(f"{value:.6g}") for name, value in numbers.items() if np.isfinite(value)},
+        trained_on=f"{', '.join(table.digests)}; digest {digest[:16]}",
+    )
+
+
+def _remember(table: Table, settings: TaggerSettings, folder: Path, *, resume: bool) -> None:
+    """Keep what a training is made of; a folder that goes on with another one is refused."""
+    content = json.loads(json.dumps({"settings": asdict(settings), "tables": sorted(table.digests.values())}))
+    path = folder / SETTINGS
+    if resume and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != content:
+        raise RefusedError(
+            f"{folder} holds a training with other settings or tables; name another --output or --overwrite"
+        )
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_history(history: Sequence[Report], folder: Path) -> None:
+    if not history:
+        return
+    names = list(history[0])
+    lines = [",".join(names), *(",".join(f"{row[name]:.6g}" for name in names) for row in history)]
+    (folder / "history.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    judge.draw_learning_curves(history, folder / "learning")
+
+
+def _line(row: Report, settings: TaggerSettings) -> str:
+    return (
+        f"step {row['steps']:.0f} of {settings.fit.steps}: loss {row['loss']:.4f}, validation "
+        f"{row['validation_loss']:.4f}, rejection {row['rejection']:.1f}, JSD above chance {row['jsd']:.1e}, "
+        f"strength {row['strength']:.3g}"
+    )
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

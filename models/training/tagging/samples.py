@@ -1,0 +1,370 @@
+"""Any parquet table with the named columns -> jets with folds and weights, and notes on what was left out."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.tagging.metrics import effective_entries
+from models.training.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from models.training.tagging.settings import EvaluationSettings, FitSettings, TaggerSettings
+
+BoolArray = NDArray[np.bool_]
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+
+TRAINING, VALIDATION, TEST = 0, 1, 2
+UNLABELLED = -1
+MIN_JETS = 100
+"""Of each class, in every fold; and of background within the range of the protected variable."""
+MAX_PLANING = 20.0
+"""Times the mean: the largest factor that makes one spectrum like another."""
+_PLANING_BINS = 60
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+
+@dataclass(frozen=True, slots=True)
+class TaggerSample:
+    """n jets.
+
+    Attributes
+    ----------
+    names
+        Of the columns of `features`.
+    features
+        (n, n_features) float32, raw values; not finite where the table has none.
+    label
+        (n,) int8: 1 signal, 0 background, `UNLABELLED`.
+    protected, condition
+        (n,), the latter positive.
+    weight
+        (n,), none negative; those of each class have a positive sum.
+    is_simulation
+        (n,).
+    fold
+        (n,): `TRAINING`, `VALIDATION` or `TEST`.
+    low, high
+        Range of the protected variable in which the score is to be free of it.
+    notes
+        What was left out or changed, with numbers.
+    """
+
+    names: tuple[str, ...]
+    features: Float32Array
+    label: NDArray[np.int8]
+    protected: Float64Array
+    condition: Float64Array
+    weight: Float64Array
+    is_simulation: BoolArray
+    fold: NDArray[np.int8]
+    low: float
+    high: float
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Jets."""
+        return len(self.label)
+
+    @property
+    def is_signal(self) -> BoolArray:
+        """(n,)."""
+        return np.asarray(self.label == 1)
+
+    @property
+    def is_background(self) -> BoolArray:
+        """(n,)."""
+        return np.asarray(self.label == 0)
+
+    @property
+    def is_within(self) -> BoolArray:
+        """Background within the range of the protected variable, (n,)."""
+        return self.is_background & (self.protected >= self.low) & (self.protected < self.high)
+
+    def take(self, jets: Any) -> TaggerSample:
+        """Some of the jets, by index or mask."""
+        return TaggerSample(
+            self.names,
+            self.features[jets],
+            self.label[jets],
+            self.protected[jets],
+            self.condition[jets],
+            self.weight[jets],
+            self.is_simulation[jets],
+            self.fold[jets],
+            self.low,
+            self.high,
+            self.notes,
+        )
+
+    def of_fold(self, *folds: int) -> TaggerSample:
+        """Jets of some folds."""
+        return self.take(np.isin(self.fold, folds))
+
+
+def read_sample(paths: Sequence[Path], settings: TaggerSettings) -> TaggerSample:
+    """Jets of parquet files with the columns that are named in the settings.
+
+    Jets whose protected variable, condition or weight is not finite are left out, and those whose condition is not
+    positive. Weights that are negative count as 0. Features that are not finite stay: the network replaces them by the
+    median of its training sample. All of it is counted in the notes.
+
+    Raises
+    ------
+    RefusedError
+        For missing columns, labels other than 0 and 1, one class only, weights without a positive sum, and fewer than
+        `MIN_JETS` jets of a class or of background within the range.
+    """
+    columns = [_columns(path, settings) for path in paths]
+    joined = {name: np.concatenate([each[name] for each in columns]) for name in columns[0]}
+    where = ", ".join(str(path) for path in paths)
+    label = _labels(joined, settings, where)
+    kept, notes = _usable(joined, label, settings)
+    values = {name: each[kept] for name, each in joined.items()}
+    negative = int(np.count_nonzero(values["weight"] < 0))
+    if negative:
+        notes.append(f"{negative:,} jets with negative weights, which count as 0")
+    sample = TaggerSample(
+        settings.columns.features,
+        np.column_stack([values[f"feature/{name}"] for name in settings.columns.features]).astype(np.float32),
+        label[kept],
+        values["protected"],
+        values["condition"],
+        np.maximum(values["weight"], 0.0),
+        values["simulation"] != 0,
+        _folds(values["identity"], settings.fit),
+        settings.evaluation.low,
+        settings.evaluation.high,
+        tuple(notes),
+    )
+    _check(sample, values["weight"], settings, where)
+    most = settings.fit.max_jets
+    return sample if most is None else sample.take(slice(most))
+
+
+def classification_weights(sample: TaggerSample, planed: float) -> Float64Array:
+    """Weights (n,) with the same sum for both classes and mean 1 over labelled jets.
+
+    Background is a mixture: a share `planed` of it has the spectrum of signal in the protected variable, the rest its
+    own. No factor is above `MAX_PLANING` times their mean.
+    """
+    weight = np.where(sample.label == UNLABELLED, 0.0, sample.weight)
+    signal, background = sample.is_signal, sample.is_background
+    total = 0.5 * np.count_nonzero(sample.label != UNLABELLED)
+    weight[signal] *= total / weight[signal].sum()
+    weight[background] *= total / weight[background].sum()
+    if planed > 0:
+        factors = _planing(sample.protected, np.where(signal, weight, 0.0), np.where(background, weight, 0.0))
+        like_signal = weight * factors
+        like_signal *= total / like_signal[background].sum()
+        weight[background] = (planed * like_signal + (1 - planed) * weight)[background]
+    return weight
+
+
+def penalty_weights(sample: TaggerSample) -> Float64Array:
+    """Weights (n,) of background within the range of mean 1 there, 0 for all other jets."""
+    weight = np.where(sample.is_within, sample.weight, 0.0)
+    return np.asarray(weight * (np.count_nonzero(sample.is_within) / weight.sum()))
+
+
+def ranks(sample: TaggerSample) -> Float64Array:
+    """Share of the background within the range that has a smaller protected variable, (n,) in [0, 1]."""
+    chosen = sample.is_within
+    order = np.argsort(sample.protected[chosen])
+    values, weight = sample.protected[chosen][order], sample.weight[chosen][order]
+    share = (np.cumsum(weight) - 0.5 * weight) / weight.sum()
+    return np.asarray(np.interp(sample.protected, values, share))
+
+
+def _columns(path: Path, settings: TaggerSettings) -> dict[str, NDArray[Any]]:
+    """Columns of a file by what they are for."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    named, names = settings.columns, {}
+    try:
+        there = pq.read_schema(path).names
+        names = {f"feature/{name}": name for name in named.features}
+        names |= {"label": named.label, "protected": named.protect, "condition": named.condition}
+        if named.weight:
+            names["weight"] = named.weight
+        for purpose, name in names.items():
+            if name not in there:
+                raise RefusedError(_missing(path, purpose, name, there))
+        names |= {each: name for each in ("identity", "simulation") if (name := getattr(named, each)) in there}
+        table = pq.read_table(path, columns=sorted(set(names.values())))
+    except (pa.ArrowException, OSError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise RefusedError(f"{path} is no parquet table: {reason}") from error
+    columns = {purpose: _numbers(table[name], path, name, purpose) for purpose, name in names.items()}
+    n = table.num_rows
+    columns.setdefault("weight", np.ones(n))
+    columns.setdefault("simulation", np.ones(n))
+    columns.setdefault("identity", _hash_of(columns))
+    return columns
+
+
+def _missing(path: Path, purpose: str, name: str, there: Sequence[str]) -> str:
+    option = {"label": "--label", "protected": "--protect", "condition": "--condition", "weight": "--weight"}
+    near = difflib.get_close_matches(name, there, 1)
+    hint = f"; did you mean {near[0]!r}" if near else f"; it has {', '.join(there)}"
+    return f"{path} has no column {name!r} for {option.get(purpose, '--features')}{hint}"
+
+
+def _numbers(column: Any, path: Path, name: str, purpose: str) -> NDArray[Any]:
+    """Values of a column; nulls are nan."""
+    import pyarrow as pa
+
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        raise RefusedError(f"{path}: column {name!r} for {purpose.partition('/')[0]} holds {kind}, not numbers")
+    if purpose == "identity" and pa.types.is_integer(kind) and not column.null_count:
+        return np.asarray(column.to_numpy()).astype(np.uint64)
+    wanted = pa.float32() if purpose.startswith("feature/") else pa.float64()
+    return np.asarray(column.cast(wanted, safe=False).to_numpy(zero_copy_only=False))
+
+
+def _hash_of(columns: dict[str, NDArray[Any]]) -> NDArray[np.uint64]:
+    """Hash of the values of each row, the same wherever the row stands."""
+    result = np.zeros(len(columns["label"]), np.uint64)
+    with np.errstate(over="ignore"):
+        for name in sorted(columns):
+            bits = np.ascontiguousarray(columns[name], np.float64).view(np.uint64)
+            result = _mixed(result ^ bits)
+    return result
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64."""
+    with np.errstate(over="ignore"):
+        values = (values ^ (values >> np.uint64(30))) * _MIX[0]
+        values = (values ^ (values >> np.uint64(27))) * _MIX[1]
+    return np.asarray(values ^ (values >> np.uint64(31)))
+
+
+def _folds(identity: NDArray[Any], fit: FitSettings) -> NDArray[np.int8]:
+    """Fold of each jet by a hash of its identity alone."""
+    if identity.dtype != np.uint64:
+        identity = np.ascontiguousarray(identity, np.float64).view(np.uint64)
+    share = (_mixed(identity + np.uint64(1)) >> np.uint64(40)) / float(1 << 24)
+    fold = np.full(len(identity), TRAINING, np.int8)
+    fold[share < fit.validation + fit.test] = VALIDATION
+    fold[share < fit.test] = TEST
+    return fold
+
+
+def _labels(columns: dict[str, NDArray[Any]], settings: TaggerSettings, where: str) -> NDArray[np.int8]:
+    """Labels; what is not simulation needs none."""
+    given = columns["label"]
+    is_data = columns["simulation"] == 0
+    known = np.isin(given, (0, 1))
+    wrong = ~known & ~is_data
+    if wrong.any():
+        raise RefusedError(
+            f"{where}: label {settings.columns.label!r} is 1 for signal and 0 for background, got "
+            f"{given[wrong][0]:g} in {np.count_nonzero(wrong):,} jets"
+        )
+    return np.where(known & ~is_data, given, UNLABELLED).astype(np.int8)
+
+
+def _usable(
+    columns: dict[str, NDArray[Any]], label: NDArray[np.int8], settings: TaggerSettings
+) -> tuple[BoolArray, list[str]]:
+    """Which jets take part, and the notes on the others and on what features lack."""
+    kept = np.ones(len(label), np.bool_)
+    notes = []
+    named = settings.columns
+    for purpose, name in (("protected", named.protect), ("condition", named.condition), ("weight", named.weight)):
+        is_fine = np.isfinite(columns[purpose])
+        if purpose == "condition":
+            is_fine &= columns[purpose] > 0
+        lost = int(np.count_nonzero(kept & ~is_fine))
+        if lost:
+            also = " or not positive" if purpose == "condition" else ""
+            notes.append(f"{lost:,} jets left out: {name} not finite{also}")
+        kept &= is_fine
+    if settings.decorrelation.method != "domain":
+        data = int(np.count_nonzero(kept & (label == UNLABELLED)))
+        if data:
+            notes.append(f"{data:,} jets of data left out: only domain adaptation uses them")
+        kept &= label != UNLABELLED
+    for name in named.features:
+        lacking = int(np.count_nonzero(kept & ~np.isfinite(columns[f"feature/{name}"])))
+        if lacking:
+            notes.append(f"{lacking:,} jets with {name} not finite, which the network takes for its median")
+    return kept, notes
+
+
+def _check(sample: TaggerSample, given: Float64Array, settings: TaggerSettings, where: str) -> None:
+    named, fit = settings.columns, settings.fit
+    for word, chosen in (("signal", sample.is_signal), ("background", sample.is_background)):
+        if not chosen.any():
+            raise RefusedError(f"{where} has no {word}: {named.label!r} is 1 for signal and 0 for background")
+        if not given[chosen].sum() > 0:
+            raise RefusedError(
+                f"{where}: the weights {named.weight!r} of {word} add up to {given[chosen].sum():g}; it must be above 0"
+            )
+        for name, fold in (("train", TRAINING), ("validate", VALIDATION), ("test", TEST)):
+            count = np.count_nonzero(chosen & (sample.fold == fold) & (sample.weight > 0))
+            if count < MIN_JETS:
+                raise RefusedError(
+                    f"{where} has {count} {word} jets to {name} with, at least {MIN_JETS} are needed; give more jets "
+                    f"or other shares than fit.validation={fit.validation:g} and fit.test={fit.test:g}"
+                )
+    _check_range(sample, settings.evaluation, named.protect, where)
+    if settings.decorrelation.method == "domain" and (sample.is_simulation.all() or not sample.is_simulation.any()):
+        raise RefusedError(f"{where}: domain adaptation needs simulation and data, 1 and 0 in {named.simulation!r}")
+
+
+def _check_range(sample: TaggerSample, evaluation: EvaluationSettings, name: str, where: str) -> None:
+    within = sample.is_within & (sample.weight > 0)
+    counts = [np.count_nonzero(within & (sample.fold == fold)) for fold in (TRAINING, VALIDATION, TEST)]
+    if min(counts) < MIN_JETS:
+        low, high = np.percentile(sample.protected[sample.is_background], [1, 99])
+        raise RefusedError(
+            f"{where}: only {sum(counts)} background jets have {name} in {evaluation.low:g} to {evaluation.high:g} "
+            f"(98 % are in {low:.4g} to {high:.4g}); set evaluation.low and evaluation.high"
+        )
+
+
+def described(sample: TaggerSample) -> list[str]:
+    """What was read, in words."""
+    lines = []
+    for word, chosen in (("signal", sample.is_signal), ("background", sample.is_background)):
+        effective = effective_entries(sample.weight[chosen])
+        lines.append(f"{word}: {np.count_nonzero(chosen):,} jets, {effective:,.0f} effective")
+    outside = int(np.count_nonzero(sample.is_background & ~sample.is_within))
+    if outside:
+        lines.append(
+            f"{outside:,} background jets outside of {sample.low:g} to {sample.high:g} count for classification alone"
+        )
+    return [*lines, *sample.notes]
+
+
+def planing_factors(sample: TaggerSample) -> Float64Array:
+    """What the weights of background are multiplied with for planing, (n,)."""
+    signal, background = (np.where(each, sample.weight, 0.0) for each in (sample.is_signal, sample.is_background))
+    return _planing(sample.protected, signal / signal.sum(), background / background.sum())
+
+
+def _planing(protected: Float64Array, signal: Float64Array, background: Float64Array) -> Float64Array:
+    """Ratio of the spectra of signal and background for each jet, bounded; bins hold as much of their mean each."""
+    both = signal + background
+    order = np.argsort(protected)
+    share = np.cumsum(both[order]) / both.sum()
+    edges = np.unique(np.interp(np.linspace(0, 1, _PLANING_BINS + 1)[1:-1], share, protected[order]))
+    place = np.searchsorted(edges, protected, side="right")
+    sums = [np.bincount(place, each, len(edges) + 1) for each in (signal, background)]
+    ratio = np.divide(sums[0], sums[1], out=np.zeros(len(edges) + 1), where=sums[1] > 0)
+    factors = ratio[place]
+    used = background > 0
+    mean = float(np.average(factors[used], weights=background[used]))
+    return np.asarray(np.minimum(factors, MAX_PLANING * mean))

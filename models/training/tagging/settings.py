@@ -1,0 +1,209 @@
+"""What may be set of the training of a tagger, as frozen dataclasses; `analysis.py` fills them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["dense"]
+Map = Literal["none", "ddt", "percentile", "quantile"]
+Method = Literal["none", "planing", "disco", "adversarial", "adversarial-binned", "mode", "soft-jsd", "domain"]
+
+FEATURES = (
+    "tau21", "c2", "d2", "angularity", "aplanarity", "fox_wolfram", "ktdr", "planar_flow", "split12", "zcut",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSettings:
+    """Names of columns in the table (section `columns`).
+
+    Attributes
+    ----------
+    features
+        What the network sees, in this order, as raw values.
+    label
+        1 for signal, 0 for background.
+    protect
+        What the score of background is not to depend on.
+    weight
+        Of the jets; all equal if empty.
+    condition
+        Positive; an adversary knows it, and efficiencies are told in its bins.
+    identity
+        Decides the fold of a jet; a hash of its values where the table has no such column.
+    simulation
+        1 for simulation, 0 for data, which need no label; used by domain adaptation.
+    """
+
+    features: tuple[str, ...] = FEATURES
+    label: str = "label"
+    protect: str = "mass"
+    weight: str = "weight"
+    condition: str = "pt"
+    identity: str = "identity"
+    simulation: str = "is_mc"
+
+    def __post_init__(self) -> None:
+        """Refuse a network without inputs."""
+        if not self.features or len(set(self.features)) < len(self.features):
+            raise ValueError(f"features are at least one name, each once, got {', '.join(self.features) or 'none'}")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """The network (section `network`): its kind, and units of its hidden layers."""
+
+    kind: Kind = "dense"
+    units: tuple[int, ...] = (64, 64, 64)
+
+    def __post_init__(self) -> None:
+        """Refuse a network without layers."""
+        if not self.units or min(self.units) < 1:
+            raise ValueError("network.units need at least one layer of at least one unit")
+
+
+@dataclass(frozen=True, slots=True)
+class DecorrelationSettings:
+    """What keeps the score free of the protected variable (section `decorrelation`).
+
+    Attributes
+    ----------
+    method
+        See `models.training.tagging.penalties`; "planing" changes weights alone.
+    strength
+        Factor of the penalty. None lets a Lagrange multiplier find the one that reaches `target_inverse_jsd`; domain
+        adaptation then takes that of the method.
+    target_inverse_jsd
+        1/JSD above that of random selections, at a signal efficiency of one half, that is asked for.
+    map
+        What takes the protected variable out of the score after training, see `models.tagging.maps`. The exported
+        tagger then takes the protected variable and the condition as its last features, unless they are among them.
+    planed
+        Share of the classification that sees background with the spectrum of the protected variable of signal. There
+        the mass does not help, so that classification and penalty do not pull against each other.
+    warm_up
+        Share of the steps without penalty; over as many again it grows to its strength.
+    order
+        Of the Legendre polynomial in the mass that MoDe allows: 0 flat, 1 linear, 2 quadratic.
+    bins
+        Of equal population, for MoDe, soft JSD and the binned adversary.
+    components
+        Of the Gaussian mixture of the adversary.
+    adversary_units
+        Units of the hidden layers of an adversary.
+    adversary_rate
+        Learning rate of an adversary in units of that of the tagger.
+    adversary_steps
+        Steps of the adversary per step of the tagger.
+    """
+
+    method: Method = "disco"
+    strength: float | None = None
+    target_inverse_jsd: float = 3000.0
+    map: Map = "none"
+    planed: float = 0.5
+    warm_up: float = 0.1
+    order: int = 0
+    bins: int = 20
+    components: int = 20
+    adversary_units: tuple[int, ...] = (64,)
+    adversary_rate: float = 5.0
+    adversary_steps: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse strengths and shares that mean nothing."""
+        if self.strength is not None and not self.strength >= 0:
+            raise ValueError(f"decorrelation.strength must not be negative, got {self.strength}")
+        if not self.target_inverse_jsd > 1:
+            raise ValueError(f"decorrelation.target_inverse_jsd is above 1, got {self.target_inverse_jsd}")
+        if not 0 <= self.planed <= 1 or not 0 <= self.warm_up < 0.5:
+            raise ValueError("decorrelation.planed is a share, and warm_up one below 0.5")
+        if self.order not in {0, 1, 2} or self.bins < 4 or self.components < 1 or self.adversary_steps < 1:
+            raise ValueError("decorrelation.order is 0, 1 or 2, bins at least 4, components and adversary_steps 1")
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether the strength is found while training."""
+        return self.has_penalty and self.method != "domain" and self.strength is None
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether something is added to the loss."""
+        return self.method not in {"none", "planing"}
+
+
+@dataclass(frozen=True, slots=True)
+class FitSettings:
+    """The minimisation (section `fit`).
+
+    Attributes
+    ----------
+    steps
+        Of the optimizer; they are made in `rounds`, after each of which progress is told and kept.
+    rounds
+        How many.
+    batch
+        Jets in a step, signal and background.
+    learning_rate
+        At the beginning; it falls with a cosine to a thousandth.
+    seed
+        Of initial weights and shuffling; the same seed gives the same tagger on the same machine.
+    validation, test
+        Shares of jets held out, chosen by a hash of the jet.
+    average
+        Steps over which weights are averaged for the tagger that is kept.
+    max_jets
+        For a quick look; None for all.
+    """
+
+    steps: int = 4000
+    rounds: int = 80
+    batch: int = 16384
+    learning_rate: float = 3e-3
+    seed: int = 1
+    validation: float = 0.15
+    test: float = 0.15
+    average: int = 100
+    max_jets: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse shares that leave nothing to train on."""
+        if not (self.validation > 0 and self.test > 0 and self.validation + self.test < 1):
+            raise ValueError("fit.validation and fit.test are shares above 0 whose sum is below 1")
+        if self.steps < 1 or not 1 <= self.rounds <= self.steps or self.batch < 2 or not self.learning_rate > 0:
+            raise ValueError("fit.steps, rounds (at most steps), batch and learning_rate must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSettings:
+    """How taggers are judged (section `evaluation`).
+
+    Attributes
+    ----------
+    low, high, bins
+        Bins of the protected variable; jets outside take no part in penalties and divergences.
+    replicas
+        Of the bootstrap, and random selections for the ceiling.
+    """
+
+    low: float = 50.0
+    high: float = 300.0
+    bins: int = 50
+    replicas: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse a range that holds nothing."""
+        if not self.low < self.high or self.bins < 2 or self.replicas < 2:
+            raise ValueError("evaluation.low must be below high, bins and replicas at least 2")
+
+
+@dataclass(frozen=True, slots=True)
+class TaggerSettings:
+    """Everything that decides what comes out of a table."""
+
+    columns: ColumnSettings = field(default_factory=ColumnSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    decorrelation: DecorrelationSettings = field(default_factory=DecorrelationSettings)
+    fit: FitSettings = field(default_factory=FitSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)

@@ -1,0 +1,97 @@
+"""Maps after training: flat where they promise it, monotone, and the same in the graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.tagging.maps import KINDS, Kind, fit_map, hats, rho_ddt, weighted_quantiles
+
+FloatArray = np.ndarray
+
+
+def background(n: int, seed: int = 1) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Logits that rise with rho', and widen with pT."""
+    rng = np.random.default_rng(seed)
+    mass, pt = 40 + rng.gamma(2.0, 35.0, n), 300 * (1 - rng.random(n)) ** -0.3
+    logit = 0.8 * rho_ddt(mass, pt) + rng.normal(size=n) * (0.5 + 0.3 * np.log(pt / 300))
+    return logit, mass, pt, rng.exponential(size=n)
+
+
+def efficiencies(score: FloatArray, cut: float, variable: FloatArray, weight: FloatArray) -> FloatArray:
+    edges = np.quantile(variable, np.linspace(0.02, 0.98, 9))
+    total, passing = (np.histogram(variable, edges, weights=each)[0] for each in (weight, weight * (score >= cut)))
+    return np.asarray(passing / total)
+
+
+def test_the_line_of_ddt_is_the_one_that_was_put_in() -> None:
+    assert fit_map("ddt", *background(100_000)).slope == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.9, 0.97])
+def test_a_quantile_map_is_flat_at_every_cut_for_other_jets(cut: float) -> None:
+    score_map = fit_map("quantile", *background(100_000))
+    logit, mass, pt, weight = background(100_000, seed=2)
+    score = score_map.apply(logit, mass, pt)
+
+    for variable in (mass, pt):
+        np.testing.assert_allclose(efficiencies(score, cut, variable, weight), 1 - cut, rtol=0.2)
+
+
+def test_a_percentile_map_has_its_efficiency_at_one_half_everywhere() -> None:
+    score_map = fit_map("percentile", *background(100_000), efficiency=0.2)
+    logit, mass, pt, weight = background(100_000, seed=2)
+
+    found = efficiencies(score_map.apply(logit, mass, pt), 0.5, mass, weight)
+    np.testing.assert_allclose(found, 0.2, rtol=0.12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_fixed_mass_and_pt_the_order_of_jets_stays(kind: Kind) -> None:
+    score_map = fit_map(kind, *background(20_000))
+
+    mapped = score_map.apply(np.linspace(-2, 9, 200), np.full(200, 90.0), np.full(200, 500.0))
+
+    assert np.all(np.diff(mapped) >= 0)
+    assert 0 <= mapped[0] < mapped[-1] <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_jets_far_outside_have_a_score(kind: Kind) -> None:
+    score_map = fit_map(kind, *background(20_000))
+
+    found = score_map.apply(np.zeros(3), np.array([0.0, 1e4, 80.0]), np.array([1.0, 1e5, 1e4]))
+    assert np.all((found >= 0) & (found <= 1))
+
+
+def test_too_few_jets_and_unknown_maps_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1000 effective background jets"):
+        fit_map("quantile", *background(500))
+    with pytest.raises(ValueError, match="ddt, percentile, quantile"):
+        fit_map("spline", *background(5000))  # type: ignore[arg-type]
+
+
+def test_hats_interpolate_as_numpy_does() -> None:
+    nodes, values = np.array([0.0, 1.0, 4.0]), np.array([3.0, -1.0, 5.0])
+    points = np.linspace(-2, 6, 50)
+
+    np.testing.assert_allclose(hats(points, nodes) @ values, np.interp(points, nodes, values), atol=1e-12)
+
+
+def test_a_quantile_counts_weights() -> None:
+    values = np.array([1.0, 2.0, 3.0])
+
+    assert weighted_quantiles(values, np.array([0.0, 1.0, 0.0]), np.array([0.5]))[0] == 2.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_graph_gives_what_numpy_gives(kind: Kind) -> None:
+    tf = pytest.importorskip("tensorflow", reason="needs the extra `train`", exc_type=ImportError)
+    from models.training.tagging.posthoc import mapped
+
+    score_map = fit_map(kind, *background(50_000))
+    jets = background(500, seed=3)[:3]
+
+    found = mapped(score_map, *(tf.constant(each.astype(np.float32)) for each in jets))
+
+    np.testing.assert_allclose(np.asarray(found), score_map.apply(*jets), atol=2e-5)

@@ -1,0 +1,381 @@
+"""Penalties, networks and the training loop of taggers, on toys whose best answer is known."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+pytest.importorskip("tensorflow", reason="needs the extra `train`", exc_type=ImportError)
+
+import tensorflow as tf
+from tagger_toys import NAMES, columns, write
+
+from models.card import read_card
+from models.session import OnnxModel
+from models.tagging.distance_correlation import correlation_gradient
+from models.tagging.maps import KINDS, fit_map
+from models.training.errors import RefusedError
+from models.training.tagging import command, loop
+from models.training.tagging.export import Tagger, to_onnx, with_map
+from models.training.tagging.loop import CHECKPOINT, CollapsedError, predict_logits, prepare, train
+from models.training.tagging.networks import Columns, DenseTagger, make_network
+from models.training.tagging.penalties import make_penalty, reversed_gradient
+from models.training.tagging.samples import TaggerSample, read_sample
+from models.training.tagging.settings import (
+    ColumnSettings,
+    DecorrelationSettings,
+    EvaluationSettings,
+    FitSettings,
+    NetworkSettings,
+    TaggerSettings,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.tagging.maps import Kind
+    from models.training.tagging.settings import Method
+
+N = 6000
+PENALTIES: tuple[Method, ...] = ("disco", "mode", "soft-jsd", "adversarial", "adversarial-binned")
+SETTINGS = TaggerSettings(
+    columns=ColumnSettings(features=NAMES),
+    network=NetworkSettings(units=(16,)),
+    decorrelation=DecorrelationSettings(bins=8, adversary_units=(8,), components=4),
+    fit=FitSettings(steps=24, rounds=6, batch=3000, average=8),
+    evaluation=EvaluationSettings(replicas=2),
+)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return write(tmp_path / "table.parquet", columns(N))
+
+
+def with_method(method: Method, **changed: Any) -> TaggerSettings:
+    return replace(SETTINGS, decorrelation=replace(SETTINGS.decorrelation, method=method, **changed))
+
+
+def batch(n: int, seed: int = 1) -> tuple[Any, dict[str, Any]]:
+    """Logits without any dependence on the rank, and what a penalty is told of the jets."""
+    rng = np.random.default_rng(seed)
+    rank = rng.random(n)
+    told = {
+        "rank": rank,
+        "protected": rank**2,
+        "condition": rng.normal(size=n),
+        "background": rng.exponential(size=n) * (rng.random(n) < 0.8),
+        "signal": rng.exponential(size=n),
+        "simulation": (rng.random(n) < 0.5),
+        "domain": np.ones(n),
+    }
+    return tf.constant(rng.normal(size=n).astype(np.float32)), {
+        k: tf.constant(v.astype(np.float32)) for k, v in told.items()
+    }
+
+
+def value_and_slope(method: Method, logit: Any, told: dict[str, Any], **changed: Any) -> tuple[float, np.ndarray]:
+    penalty = make_penalty(replace(SETTINGS.decorrelation, method=method, **changed))
+    with tf.GradientTape() as tape:
+        tape.watch(logit)
+        value = penalty.value(logit, told)
+    return float(value), tape.gradient(value, logit).numpy()
+
+
+@pytest.mark.parametrize("method", ["disco", "mode", "soft-jsd"])
+def test_a_penalty_is_small_without_dependence_and_large_with(method: Method) -> None:
+    logit, told = batch(8000)
+
+    without, _ = value_and_slope(method, logit, told)
+    dependent, _ = value_and_slope(method, logit + 2.0 * (told["rank"] - 0.5), told)
+
+    assert abs(without) < 0.05 * dependent
+
+
+@pytest.mark.parametrize("method", ["disco", "mode", "soft-jsd"])
+def test_the_gradient_of_a_penalty_is_its_slope(method: Method) -> None:
+    logit, told = batch(1500)
+    logit = logit + 1.5 * told["rank"]
+    is_free = np.ones(1500)
+    if method == "soft-jsd":  # cuts and widths are constants of the gradient: signal stays, and so does the spread
+        is_free = (np.arange(1500) >= 400).astype(float)
+        told = {**told, "signal": tf.constant(1 - is_free, tf.float32)}
+    slopes = value_and_slope(method, logit, told)[1] * is_free
+    if method == "soft-jsd":
+        centred = (logit.numpy() - logit.numpy().mean()) * is_free
+        slopes = slopes - is_free * slopes.sum() / is_free.sum()
+        slopes = slopes - centred * (slopes @ centred) / (centred @ centred)
+    direction = slopes / np.abs(slopes).max()
+
+    slope = float(value_and_slope(method, logit, told)[1] @ direction)
+
+    step = tf.constant(0.02 * direction, tf.float32)
+    up, down = (value_and_slope(method, logit + sign * step, told)[0] for sign in (1, -1))
+    assert slope == pytest.approx((up - down) / 0.04, rel=0.1 if method == "soft-jsd" else 0.03)
+
+
+@pytest.mark.parametrize("method", PENALTIES)
+def test_only_the_ratios_of_weights_matter_and_signal_has_none(method: Method) -> None:
+    logit, told = batch(3000)
+    logit = logit + told["rank"]
+    heavy = {**told, "background": 7 * told["background"]}
+    is_background = (told["background"] > 0).numpy()
+
+    (value, slope), (again, _) = (value_and_slope(method, logit, each) for each in (told, told))
+    scaled, _ = value_and_slope(method, logit, heavy)
+
+    if method not in {"adversarial", "adversarial-binned"}:  # whose initial weights are drawn
+        assert scaled == pytest.approx(value, rel=1e-4)
+        assert again == value
+    assert np.all(slope[~is_background] == 0)
+
+
+@pytest.mark.parametrize("method", PENALTIES)
+def test_a_constant_score_gives_no_nan(method: Method) -> None:
+    _, told = batch(2000)
+
+    value, slope = value_and_slope(method, tf.zeros(2000), told)
+
+    assert np.isfinite(value)
+    assert np.isfinite(slope).all()
+
+
+def test_disco_in_the_graph_is_the_fast_correlation() -> None:
+    logit, told = batch(2000)
+
+    value, slope = value_and_slope("disco", logit, told)
+
+    score = 1 / (1 + np.exp(-logit.numpy().astype(np.float64)))
+    known = correlation_gradient(score, told["protected"], told["background"])
+    assert value == pytest.approx(known.value, rel=1e-4)
+    np.testing.assert_allclose(slope, known.gradient * score * (1 - score), atol=1e-7)
+
+
+def test_moments_allow_what_the_order_allows() -> None:
+    logit, told = batch(20_000)
+    score = 0.5 + 0.4 * (told["rank"] - 0.5) + 0.02 * tf.math.tanh(logit)
+    sloped = tf.math.log(score / (1 - score))
+
+    flat, _ = value_and_slope("mode", sloped, told, order=0)
+    quadratic, _ = value_and_slope("mode", sloped, told, order=2)
+
+    assert quadratic < 0.25 * flat
+
+
+@pytest.mark.parametrize("method", ["adversarial", "adversarial-binned"])
+def test_densities_of_an_adversary_have_the_integral_one(method: Method) -> None:
+    penalty: Any = make_penalty(replace(SETTINGS.decorrelation, method=method))
+    rank = np.linspace(0, 1, 2001)[:-1].astype(np.float32) + 0.00025
+    outputs = tf.repeat(tf.constant(np.random.default_rng(1).normal(size=(1, penalty.n_outputs)), tf.float32), 2000, 0)
+
+    density = np.exp(penalty.log_density(outputs, tf.constant(rank)).numpy())
+
+    assert density.mean() == pytest.approx(1.0, abs=2e-3)
+
+
+def test_a_reversed_gradient_has_the_other_sign_times_the_strength() -> None:
+    values = tf.constant([1.0, 2.0])
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        squares = tf.reduce_sum(reversed_gradient(values, tf.constant(3.0)) ** 2)
+
+    np.testing.assert_allclose(tape.gradient(squares, values), [-6.0, -12.0])
+
+
+def test_columns_are_standardised_whatever_they_hold() -> None:
+    rng = np.random.default_rng(1)
+    given = np.column_stack([rng.normal(5, 2, N), np.exp(rng.normal(3, 1, N)), np.full(N, 7.0), np.full(N, np.nan)])
+    given[::10, 0] = np.nan
+    layer = Columns(4)
+    layer.adapt(given.astype(np.float32), np.ones(N))
+
+    found = np.asarray(layer(given.astype(np.float32)))
+
+    np.testing.assert_allclose(found[:, :2].std(axis=0), 1.0, atol=0.1)
+    assert abs(np.mean((found[:, 1] - found[:, 1].mean()) ** 3)) < 0.2  # a long tail is gone
+    assert np.all(found[:, 2:] == 0)
+    assert np.abs(found[::10, 0]).max() < 0.1  # the median
+    assert np.isfinite(np.asarray(layer(np.array([[np.inf, -1.0, 1e30, -np.inf]], np.float32)))).all()
+
+
+@pytest.mark.parametrize("method", ["none", "planing", *PENALTIES])
+def test_every_method_trains_and_separates(table: Path, tmp_path: Path, method: Method) -> None:
+    settings = with_method(method)
+    settings = replace(settings, fit=replace(settings.fit, learning_rate=2e-2))
+    sample = read_sample([table], settings)
+
+    state = train(sample, settings, tmp_path)
+
+    assert state.history[-1]["auc"] > 0.75
+    assert state.history[-1]["validation_loss"] < np.log(2)
+    assert np.isfinite([row["penalty"] for row in state.history]).all()
+
+
+def test_the_seed_decides_and_a_killed_training_goes_on(table: Path, tmp_path: Path) -> None:
+    settings = with_method("adversarial")
+    sample = read_sample([table], settings)
+    whole = train(sample, settings, tmp_path)
+    folder = tmp_path / "killed"
+    folder.mkdir()
+
+    def killed(row: Any) -> None:
+        if row["round"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(sample, settings, folder, report=killed)
+    resumed = train(sample, settings, folder, resume=True)
+
+    assert len(resumed.history) == len(whole.history)
+    np.testing.assert_array_equal(predict_logits(whole.network, sample), predict_logits(resumed.network, sample))
+
+
+def test_a_checkpoint_of_another_network_is_refused(table: Path, tmp_path: Path) -> None:
+    sample = read_sample([table], SETTINGS)
+    np.savez(tmp_path / CHECKPOINT, told=np.array("{}"))
+
+    with pytest.raises(RefusedError, match="no checkpoint of this training"):
+        train(sample, SETTINGS, tmp_path, resume=True)
+
+
+def test_a_tagger_that_does_not_separate_stops(tmp_path: Path) -> None:
+    values = columns(N)
+    values["x2"][:] = 1.0
+    table = write(tmp_path / "table.parquet", values)
+    settings = replace(with_method("none"), columns=replace(SETTINGS.columns, features=("x2",)))
+
+    with pytest.raises(CollapsedError, match=r"collapsed after .* steps: .*; check the features"):
+        train(read_sample([table], settings), settings, tmp_path)
+
+
+def test_a_constant_score_is_a_collapse_whose_cure_is_told() -> None:
+    settings = with_method("disco", strength=1e5, warm_up=0.0)
+    state = _state(1e5)
+    state.history = [{"rejection": 30.0, "spread": 1e-6, "steps": 10.0, "strength": 1e5}] * 5
+
+    with pytest.raises(CollapsedError, match="lower --strength"):
+        loop._check_collapse(state, settings)
+
+
+def test_the_strength_rises_while_the_target_is_missed_and_falls_when_it_is_met() -> None:
+    settings = with_method("disco", target_inverse_jsd=1000.0, warm_up=0.0)
+    sample_state = _state(20.0)
+
+    loop._adjust(sample_state, {"jsd": 5e-3}, settings)
+    risen = sample_state.strength
+    loop._adjust(sample_state, {"jsd": 1e-5}, settings)
+
+    assert risen > 20.0
+    assert sample_state.strength < risen
+
+
+def _state(strength: float) -> Any:
+    penalty = make_penalty(SETTINGS.decorrelation)
+    network: Any = None
+    return loop.State(network, penalty, [], [], strength)
+
+
+def test_a_batch_without_enough_background_is_refused(table: Path) -> None:
+    settings = replace(with_method("soft-jsd"), fit=replace(SETTINGS.fit, batch=500))
+
+    with pytest.raises(RefusedError, match=r"soft-jsd needs at least 1024 background jets in a batch, 500 jets have"):
+        prepare(read_sample([table], settings), settings)
+
+
+def trained(seed: int = 1) -> DenseTagger:
+    made = make_network(NetworkSettings(units=(8, 8)), len(NAMES), seed)
+    sample = columns(N)
+    made.columns.adapt(np.column_stack([sample[name] for name in NAMES]).astype(np.float32), np.ones(N))
+    assert isinstance(made, DenseTagger)
+    return made
+
+
+def test_the_exported_network_gives_the_scores_of_keras(tmp_path: Path) -> None:
+    import onnx
+
+    network = trained()
+    path = tmp_path / "tagger.onnx"
+    onnx.save(to_onnx(Tagger(network, NAMES, 3), (0.2, 0.5)), str(path))
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(500, 3)).astype(np.float32) * 10
+    features[0], features[1] = np.nan, np.inf
+    session = OnnxModel(str(path))
+
+    expected = 1 / (1 + np.exp(-np.asarray(network(features))))
+    np.testing.assert_allclose(session(features)[:, 0], expected, atol=1e-5)
+    assert session(np.zeros((0, 3), np.float32)).shape == (0, 1)
+    assert [each[0] for each in session.signature.outputs] == ["score", "passing"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_map_is_part_of_the_exported_graph(tmp_path: Path, kind: Kind) -> None:
+    import onnx
+
+    network, given = trained(), columns(N)
+    features = np.column_stack([given[name] for name in NAMES]).astype(np.float32)
+    logit = np.asarray(network(features)).astype(np.float64)
+    chosen = given["label"] == 0
+    score_map = fit_map(kind, *(each[chosen] for each in (logit, given["mass"], given["pt"], given["weight"])))
+    tagger = with_map(network, NAMES, score_map, "mass", "pt")
+    path = tmp_path / "tagger.onnx"
+    onnx.save(to_onnx(tagger), str(path))
+    session = OnnxModel(str(path))
+
+    assert tagger.names == (*NAMES, "mass", "pt")
+    every = np.column_stack([features, given["mass"], given["pt"]]).astype(np.float32)
+    found = session(every)[:, 0]
+    np.testing.assert_allclose(found, np.asarray(tagger(tf.constant(every))), atol=1e-5)
+    np.testing.assert_allclose(found, score_map.apply(logit, given["mass"], given["pt"]), atol=2e-4)
+    assert session(np.zeros((0, 5), np.float32)).shape == (0, 1)
+
+
+def test_the_command_writes_network_card_side_car_metrics_and_plots(table: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+
+    lines = command.run([table], SETTINGS, output, scan=False, resume=False, overwrite=False)
+
+    card = read_card(output / "tagger.json")
+    assert (card.task, card.features, card.gives) == ("tagger", NAMES, "score")
+    assert set(card.working_points) == {"eff30", "eff50", "eff70"}
+    told = json.loads((output / "metrics.json").read_text())["numbers"]
+    assert {"rejection_0.5", "inverse_jsd", "ceiling", "auc", "jsd_sub"} <= told.keys()
+    assert json.loads((output / "preprocess.json").read_text())["features"]["var_names"] == list(NAMES)
+    assert {path.name for path in output.iterdir()} >= {"learning.png", "tagger.pdf", "history.csv"}
+    assert "Written" in lines[-1]
+    assert "features" in OnnxModel(str(output / "tagger.onnx")).metadata
+    with pytest.raises(RefusedError, match="--overwrite"):
+        command.run([table], SETTINGS, output, scan=False, resume=False, overwrite=False)
+
+
+def test_a_folder_with_something_else_is_refused(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="name another folder"):
+        command.run([table], SETTINGS, tmp_path, scan=False, resume=False, overwrite=True)
+    assert table.is_file()
+
+
+def test_a_scan_needs_a_strength(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="none has none"):
+        command.run([table], with_method("none"), tmp_path / "scan", scan=True, resume=False, overwrite=False)
+
+
+def test_jets_of_data_come_closer_to_simulation(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    values: dict[str, Any] = columns(N)
+    is_mc = rng.random(N) < 0.5
+    values["x2"] = values["x2"] + 1.5 * ~is_mc
+    values["is_mc"] = is_mc
+    table = write(tmp_path / "table.parquet", values)
+    distances = []
+    for strength in (0.0, 3.0):
+        settings = with_method("domain", strength=strength, warm_up=0.1)
+        settings = replace(settings, fit=replace(settings.fit, steps=150, rounds=10, learning_rate=1e-2))
+        sample: TaggerSample = read_sample([table], settings)
+        score = predict_logits(train(sample, settings, tmp_path).network, sample)
+        distances.append(abs(score[sample.is_simulation].mean() - score[~sample.is_simulation].mean()))
+    assert distances[1] < 0.6 * distances[0]

@@ -1,0 +1,211 @@
+"""Reading of tables for taggers: what is refused in one line, what is counted, folds and weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pyarrow", reason="needs the extra `train`")
+
+from tagger_toys import NAMES, columns, write
+
+from models.training.errors import RefusedError
+from models.training.tagging.samples import (
+    MAX_PLANING,
+    TEST,
+    TRAINING,
+    UNLABELLED,
+    VALIDATION,
+    TaggerSample,
+    classification_weights,
+    described,
+    penalty_weights,
+    ranks,
+    read_sample,
+)
+from models.training.tagging.settings import (
+    ColumnSettings,
+    DecorrelationSettings,
+    EvaluationSettings,
+    FitSettings,
+    TaggerSettings,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+N = 4000
+SETTINGS = TaggerSettings(columns=ColumnSettings(features=NAMES))
+
+
+def read(folder: Path, settings: TaggerSettings = SETTINGS, /, **changed: Any) -> TaggerSample:
+    values = columns(N) | changed
+    return read_sample([write(folder / "table.parquet", {k: v for k, v in values.items() if v is not None})], settings)
+
+
+def test_columns_come_with_their_values_in_the_order_asked_for(tmp_path: Path) -> None:
+    settings = TaggerSettings(columns=ColumnSettings(features=("x2", "x0")))
+
+    sample = read(tmp_path, settings)
+
+    given = columns(N)
+    np.testing.assert_array_equal(sample.features, np.column_stack([given["x2"], given["x0"]]).astype(np.float32))
+    np.testing.assert_array_equal(sample.is_signal, given["label"] == 1)
+    np.testing.assert_array_equal(sample.weight, given["weight"])
+
+
+@pytest.mark.parametrize(
+    ("column", "option"),
+    [("label", "--label"), ("mass", "--protect"), ("weight", "--weight"), ("pt", "--condition"), ("x1", "--features")],
+)
+def test_a_missing_column_is_named_with_its_option_and_the_nearest_name(
+    tmp_path: Path, column: str, option: str
+) -> None:
+    with pytest.raises(RefusedError, match=f"no column '{column}' for {option}; did you mean '{column}_'") as error:
+        read(tmp_path, **{column: None, f"{column}_": columns(N)[column]})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"label": np.ones(N)}, "has no background"),
+        ({"label": np.zeros(N)}, "has no signal"),
+        ({"label": np.full(N, 2)}, "1 for signal and 0 for background, got 2 in 4,000 jets"),
+        ({"label": np.full(N, np.nan)}, "got nan"),
+        ({"label": np.array(["w"] * N)}, "holds string, not numbers"),
+        ({"weight": np.zeros(N)}, "add up to 0; it must be above 0"),
+        ({"weight": -np.ones(N)}, "add up to -"),
+        ({"mass": np.random.default_rng(1).random(N)}, "set evaluation.low and evaluation.high"),
+        ({"label": (np.arange(N) < 50).astype(np.int8)}, "signal jets to .* with, at least 100 are needed"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_in_one_line(
+    tmp_path: Path, changed: dict[str, np.ndarray], message: str
+) -> None:
+    with pytest.raises(RefusedError, match=message) as error:
+        read(tmp_path, **changed)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_parquet_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "table.parquet").write_text("pt,mass\n")
+
+    with pytest.raises(RefusedError, match="is no parquet table"):
+        read_sample([tmp_path / "table.parquet"], SETTINGS)
+
+
+def test_jets_without_a_mass_are_left_out_and_counted(tmp_path: Path) -> None:
+    mass, pt = columns(N)["mass"], columns(N)["pt"]
+    mass[:7], pt[7:10] = np.nan, 0.0
+
+    sample = read(tmp_path, mass=mass, pt=pt)
+
+    assert len(sample) == N - 10
+    assert sample.notes == ("7 jets left out: mass not finite", "3 jets left out: pt not finite or not positive")
+
+
+def test_features_that_are_not_finite_stay_and_are_counted(tmp_path: Path) -> None:
+    x0 = columns(N)["x0"]
+    x0[:5], x0[5] = np.nan, np.inf
+
+    sample = read(tmp_path, x0=x0)
+
+    assert len(sample) == N
+    assert sample.notes == ("6 jets with x0 not finite, which the network takes for its median",)
+
+
+def test_negative_weights_count_as_zero_and_are_counted(tmp_path: Path) -> None:
+    weight = columns(N)["weight"]
+    weight[:11] *= -1
+
+    sample = read(tmp_path, weight=weight)
+
+    assert np.all(sample.weight[:11] == 0)
+    assert sample.notes == ("11 jets with negative weights, which count as 0",)
+
+
+def test_background_outside_of_the_range_has_no_penalty(tmp_path: Path) -> None:
+    sample = read(tmp_path)
+
+    outside = sample.is_background & ((sample.protected < 50) | (sample.protected >= 300))
+    assert outside.any()
+    assert np.all(penalty_weights(sample)[outside] == 0)
+    assert np.all(classification_weights(sample, 0.0)[outside] > 0)
+    assert any(f"{outside.sum():,} background jets outside" in line for line in described(sample))
+
+
+def test_the_fold_of_a_jet_does_not_depend_on_its_place(tmp_path: Path) -> None:
+    shuffled = np.random.default_rng(2).permutation(N)
+    for lacking in ({}, {"identity": None}):
+        first = read(tmp_path, **lacking)
+        second = read(tmp_path, **{k: v[shuffled] for k, v in columns(N).items() if k not in lacking}, **lacking)
+        np.testing.assert_array_equal(first.fold[shuffled], second.fold)
+
+
+def test_folds_have_their_shares(tmp_path: Path) -> None:
+    fold = read(tmp_path).fold
+
+    shares = [np.mean(fold == each) for each in (TRAINING, VALIDATION, TEST)]
+    np.testing.assert_allclose(shares, [0.7, 0.15, 0.15], atol=4 * 0.5 / np.sqrt(N))
+
+
+def test_classes_have_the_same_sum_of_weights(tmp_path: Path) -> None:
+    sample = read(tmp_path)
+
+    for planed in (0.0, 0.5, 1.0):
+        weight = classification_weights(sample, planed)
+        assert weight[sample.is_signal].sum() == pytest.approx(N / 2)
+        assert weight[sample.is_background].sum() == pytest.approx(N / 2)
+
+
+def test_planed_background_has_the_spectrum_of_signal(tmp_path: Path) -> None:
+    sample = read(tmp_path)
+    weight = classification_weights(sample, 1.0)
+
+    edges = np.linspace(66, 98, 5)
+    spectra = [
+        np.histogram(sample.protected[chosen], edges, weights=weight[chosen])[0] / (N / 2)
+        for chosen in (sample.is_signal, sample.is_background)
+    ]
+    np.testing.assert_allclose(spectra[1], spectra[0], atol=0.03)
+    ratio = weight[sample.is_background] / sample.weight[sample.is_background]
+    assert ratio.max() <= 1.001 * MAX_PLANING * np.average(ratio, weights=sample.weight[sample.is_background])
+
+
+def test_ranks_of_background_are_uniform_in_weight(tmp_path: Path) -> None:
+    sample = read(tmp_path)
+    chosen = sample.is_within
+
+    found = np.histogram(ranks(sample)[chosen], np.linspace(0, 1, 11), weights=sample.weight[chosen])[0]
+    np.testing.assert_allclose(found / found.sum(), 0.1, atol=0.005)
+
+
+def test_data_need_no_label_and_count_for_domain_adaptation_alone(tmp_path: Path) -> None:
+    label, is_mc = columns(N)["label"].astype(float), np.ones(N)
+    label[:500], is_mc[:500] = np.nan, 0
+    domain = replace(SETTINGS, decorrelation=DecorrelationSettings(method="domain"))
+
+    kept = read(tmp_path, domain, label=label, is_mc=is_mc)
+    left_out = read(tmp_path, label=label, is_mc=is_mc)
+
+    assert np.all(kept.label[:500] == UNLABELLED)
+    assert len(left_out) == N - 500
+    assert "500 jets of data left out: only domain adaptation uses them" in left_out.notes
+    with pytest.raises(RefusedError, match="needs simulation and data"):
+        read(tmp_path, domain)
+
+
+def test_settings_that_mean_nothing_are_refused() -> None:
+    for make in (
+        lambda: DecorrelationSettings(strength=-1.0),
+        lambda: DecorrelationSettings(target_inverse_jsd=1.0),
+        lambda: FitSettings(validation=0.6, test=0.5),
+        lambda: EvaluationSettings(low=3.0, high=2.0),
+        lambda: ColumnSettings(features=("a", "a")),
+    ):
+        with pytest.raises(ValueError, match=r"must|are|is"):
+            make()
