@@ -26,6 +26,7 @@ import models
 import processors
 import report
 import samples
+from models.training.tagging.settings import MAPS, METHODS
 from processors.errors import InputError, suggestion
 
 if TYPE_CHECKING:
@@ -393,10 +394,6 @@ def train_calibration(
     for line in lines:
         click.echo(line)
     return 0
-
-
-METHODS = ("none", "planing", "disco", "adversarial", "adversarial-binned", "mode", "soft-jsd", "domain")
-MAPS = ("none", "ddt", "percentile", "quantile")
 
 
 @train.command(name="tagger")

@@ -58,7 +58,9 @@ def test_each_tagger_gets_its_own_features_and_a_line(table: Path, tmp_path: Pat
     code, text = run("--table", table, "-o", tmp_path / "out", free, tmp_path / "bound")
 
     assert code == 0, text
-    rows = {row["tagger"]: row for row in csv.DictReader((tmp_path / "out" / "comparison.csv").open())}
+    rows = {
+        row["tagger"]: row for row in csv.DictReader((tmp_path / "out" / "comparison.csv").read_text().splitlines())
+    }
     assert float(rows["bound"]["rejection_0.5"]) > float(rows["free"]["rejection_0.5"])
     assert float(rows["bound"]["inverse_jsd"]) < float(rows["free"]["inverse_jsd"])
     assert [rows[name]["on_front"] for name in ("free", "bound")] == ["1", "1"]

@@ -1,8 +1,8 @@
 """Steps of training, the strength of the penalty, checkpoints, and the end of a training that has collapsed.
 
 Steps are made in rounds. After each one the tagger with averaged weights is judged on training and validation jets,
-and where a target is asked for the strength is moved: its logarithm follows the logarithm of the divergence over the
-target, a Lagrange multiplier that settles where the target is just reached. The order of jets depends on the seed and
+and where a target is asked for the strength is moved: its logarithm rises by the divergence in units of the target less
+one, as a Lagrange multiplier that settles where the target is just reached. The order of jets depends on the seed and
 the number of the pass alone, so a training that was interrupted ends as if it had not been.
 """
 
@@ -55,10 +55,10 @@ _PREDICTED = 65_536
 # The divergence is followed in few bins of equal population, where its noise is small.
 _COARSE_BINS = 25
 _GAIN = 0.25
-_LARGEST_STEP = 1.5
-_FLOOR = 0.1
+_STEPS = (-1.0, 1.5)
 _RANGE = 1e4
 _LAST_SHARE = 0.4
+_SMOOTHED = 3
 
 
 class CollapsedError(RuntimeError):
@@ -279,7 +279,7 @@ def load_checkpoint(state: State, path: Path) -> None:
 
 
 def _tensors(training: TaggerSample, settings: TaggerSettings) -> dict[str, Any]:
-    planed = settings.decorrelation.planed if settings.decorrelation.has_penalty else 0.0
+    planed = settings.decorrelation.planed if settings.decorrelation.protects else 0.0
     planed = 1.0 if settings.decorrelation.method == "planing" else planed
     log_condition = np.log(training.condition)
     chosen = training.is_within
@@ -416,8 +416,8 @@ def _adjust(state: State, row: Report, settings: TaggerSettings) -> None:
     is_ready = decorrelation.is_constrained and _is_warm(len(state.history), settings)
     if not is_ready or not math.isfinite(row["jsd"]):
         return
-    excess = math.log(max(row["jsd"] * decorrelation.target_inverse_jsd, _FLOOR))
-    step = _GAIN * float(np.clip(excess, -_LARGEST_STEP, _LARGEST_STEP))
+    excess = row["jsd"] * decorrelation.target_inverse_jsd - 1.0
+    step = _GAIN * float(np.clip(excess, *_STEPS))
     first = state.penalty.first_strength
     state.strength = float(np.clip(state.strength * math.exp(step), first / _RANGE, first * _RANGE))
 
@@ -426,18 +426,19 @@ def _keep_best(state: State, row: Report, settings: TaggerSettings) -> None:
     """Keep the averaged weights of this round if they are better than those before.
 
     Without penalty the validation loss decides. With a given strength the last weights are kept. With a target it is
-    the rejection among the late rounds that reach it, and the divergence where none does.
+    the rejection among the late rounds that reach it in the mean of a few rounds, and the divergence where none does.
     """
     decorrelation = settings.decorrelation
     is_late = len(state.history) > (1 - _LAST_SHARE) * settings.fit.rounds
+    jsd = float(np.mean([each["jsd"] for each in state.history[-_SMOOTHED:]]))
     if not decorrelation.has_penalty:
         rank = [-row["validation_loss"]]
     elif not decorrelation.is_constrained:
         rank = [float(len(state.history))]
-    elif row["jsd"] * decorrelation.target_inverse_jsd <= 1:
+    elif jsd * decorrelation.target_inverse_jsd <= 1:
         rank = [float(is_late), 1.0, row["rejection"]]
     else:
-        rank = [float(is_late), 0.0, -row["jsd"]]
+        rank = [float(is_late), 0.0, -jsd]
     if not state.best_rank or rank >= state.best_rank:
         state.best_rank, state.best = rank, [each.numpy() for each in state.averaged]
 

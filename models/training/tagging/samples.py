@@ -145,9 +145,10 @@ def read_sample(paths: Sequence[Path], settings: TaggerSettings) -> TaggerSample
         settings.evaluation.high,
         tuple(notes),
     )
-    _check(sample, values["weight"], settings, where)
-    most = settings.fit.max_jets
-    return sample if most is None else sample.take(slice(most))
+    chosen = slice(settings.fit.max_jets)
+    sample = sample.take(chosen)
+    _check(sample, values["weight"][chosen], settings, where)
+    return sample
 
 
 def classification_weights(sample: TaggerSample, planed: float) -> Float64Array:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 Kind = Literal["dense"]
 Map = Literal["none", "ddt", "percentile", "quantile"]
 Method = Literal["none", "planing", "disco", "adversarial", "adversarial-binned", "mode", "soft-jsd", "domain"]
 
+METHODS: tuple[Method, ...] = get_args(Method)
+MAPS: tuple[Map, ...] = get_args(Map)
 FEATURES = (
     "tau21", "c2", "d2", "angularity", "aplanarity", "fox_wolfram", "ktdr", "planar_flow", "split12", "zcut",
 )  # fmt: skip
@@ -125,7 +127,12 @@ class DecorrelationSettings:
     @property
     def is_constrained(self) -> bool:
         """Whether the strength is found while training."""
-        return self.has_penalty and self.method != "domain" and self.strength is None
+        return self.protects and self.strength is None
+
+    @property
+    def protects(self) -> bool:
+        """Whether something in the loss keeps the score free of the protected variable."""
+        return self.has_penalty and self.method != "domain"
 
     @property
     def has_penalty(self) -> bool:
