@@ -267,12 +267,19 @@ def test_the_strength_rises_while_the_target_is_missed_and_falls_when_it_is_met(
     settings = with_method("disco", target_inverse_jsd=1000.0, warm_up=0.0)
     sample_state = _state(20.0)
 
-    loop._adjust(sample_state, {"jsd": 5e-3}, settings)
+    loop._adjust(sample_state, {"jsd": 5e-3, "jsd_error": 1e-4}, settings)
     risen = sample_state.strength
-    loop._adjust(sample_state, {"jsd": 1e-5}, settings)
+    loop._adjust(sample_state, {"jsd": 1e-5, "jsd_error": 1e-4}, settings)
 
     assert risen > 20.0
     assert sample_state.strength < risen
+
+
+def test_a_divergence_that_is_not_known_well_enough_misses_the_target() -> None:
+    known, unknown = ({"jsd": 6e-4, "jsd_error": error} for error in (1e-4, 5e-4))
+
+    assert loop._excess([known], 1000.0) < 0 < loop._excess([unknown], 1000.0)
+    assert loop._excess([{"jsd": 0.0, "jsd_error": 1.0}], 1000.0) < 0  # a small sample is not driven to collapse
 
 
 def _state(strength: float) -> Any:

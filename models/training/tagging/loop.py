@@ -33,7 +33,7 @@ from models.training.tagging.samples import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -56,6 +56,7 @@ _PREDICTED = 65_536
 _COARSE_BINS = 25
 _GAIN = 0.25
 _STEPS = (-1.0, 1.5)
+_LARGEST_ERROR = 0.6
 _RANGE = 1e4
 _LAST_SHARE = 0.4
 _SMOOTHED = 3
@@ -206,18 +207,21 @@ def judge(prepared: Prepared, predict: Callable[..., Any]) -> dict[str, float]:
     sample = prepared.monitored
     logit = predict(sample.features)
     if not np.isfinite(logit).all():
-        return {"validation_loss": math.nan, "rejection": math.nan, "auc": math.nan, "spread": 0.0, "jsd": math.nan}
+        lost = ("validation_loss", "rejection", "auc", "jsd", "jsd_error")
+        return {**dict.fromkeys(lost, math.nan), "spread": 0.0}
     chosen = sample.fold == VALIDATION
     curve = roc(logit[chosen], sample.is_signal[chosen], sample.weight[chosen])
     weight = classification_weights(sample.take(chosen), 0.0)
     sign = np.where(sample.is_signal[chosen], -1.0, 1.0)
     loss = float(np.average(np.logaddexp(0.0, sign * logit[chosen]), weights=weight))
+    jsd, error = _coarse_divergence(logit, sample, prepared.spectrum)
     return {
         "validation_loss": loss,
         "rejection": curve.rejection(),
         "auc": curve.auc,
         "spread": float(np.std(1.0 / (1.0 + np.exp(-logit)))),
-        "jsd": _coarse_divergence(logit, sample, prepared.spectrum),
+        "jsd": jsd,
+        "jsd_error": error,
     }
 
 
@@ -398,16 +402,27 @@ def _is_warm(number: int, settings: TaggerSettings) -> bool:
     return number >= 2 * warm or not settings.decorrelation.has_penalty
 
 
-def _coarse_divergence(logit: Float64Array, sample: TaggerSample, spectrum: Spectrum) -> float:
-    """Divergence at half the signal in few bins, less that of a random selection; may be negative."""
+def _coarse_divergence(logit: Float64Array, sample: TaggerSample, spectrum: Spectrum) -> tuple[float, float]:
+    """Divergence at half the signal in few bins, less that of a random selection, and the spread of the latter."""
     background = ~sample.is_signal
     threshold = roc(logit, sample.is_signal, sample.weight).threshold()
     passing = logit[background][spectrum.within] >= threshold
     parts = [spectrum.weight * each for each in (passing, ~passing)]
     if any(part.sum() <= 0 for part in parts):
-        return 1.0
-    noise = sum(float(np.sum(part**2)) / float(part.sum()) ** 2 for part in parts)
-    return spectrum.divergence(passing) - (spectrum.n_bins - 1) / (8 * math.log(2)) * noise
+        return 1.0, 0.0
+    unit = sum(float(np.sum(part**2)) / float(part.sum()) ** 2 for part in parts) / (8 * math.log(2))
+    degrees = spectrum.n_bins - 1
+    return spectrum.divergence(passing) - degrees * unit, math.sqrt(2 * degrees) * unit
+
+
+def _excess(rows: Sequence[Report], target: float) -> float:
+    """Mean divergence of some rounds plus its error, in units of the one asked for, less one.
+
+    The jets it is measured with are the same in every round, so is their fluctuation; a strength that follows it would
+    end above the target. The error counts up to a share of the target, which a small sample could not reach otherwise.
+    """
+    found = [target * row["jsd"] + min(target * row["jsd_error"], _LARGEST_ERROR) for row in rows]
+    return float(np.mean(found)) - 1.0
 
 
 def _adjust(state: State, row: Report, settings: TaggerSettings) -> None:
@@ -416,8 +431,7 @@ def _adjust(state: State, row: Report, settings: TaggerSettings) -> None:
     is_ready = decorrelation.is_constrained and _is_warm(len(state.history), settings)
     if not is_ready or not math.isfinite(row["jsd"]):
         return
-    excess = row["jsd"] * decorrelation.target_inverse_jsd - 1.0
-    step = _GAIN * float(np.clip(excess, *_STEPS))
+    step = _GAIN * float(np.clip(_excess([row], decorrelation.target_inverse_jsd), *_STEPS))
     first = state.penalty.first_strength
     state.strength = float(np.clip(state.strength * math.exp(step), first / _RANGE, first * _RANGE))
 
@@ -430,15 +444,15 @@ def _keep_best(state: State, row: Report, settings: TaggerSettings) -> None:
     """
     decorrelation = settings.decorrelation
     is_late = len(state.history) > (1 - _LAST_SHARE) * settings.fit.rounds
-    jsd = float(np.mean([each["jsd"] for each in state.history[-_SMOOTHED:]]))
+    excess = _excess(state.history[-_SMOOTHED:], decorrelation.target_inverse_jsd)
     if not decorrelation.has_penalty:
         rank = [-row["validation_loss"]]
     elif not decorrelation.is_constrained:
         rank = [float(len(state.history))]
-    elif jsd * decorrelation.target_inverse_jsd <= 1:
+    elif excess <= 0:
         rank = [float(is_late), 1.0, row["rejection"]]
     else:
-        rank = [float(is_late), 0.0, -jsd]
+        rank = [float(is_late), 0.0, -excess]
     if not state.best_rank or rank >= state.best_rank:
         state.best_rank, state.best = rank, [each.numpy() for each in state.averaged]
 
