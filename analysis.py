@@ -26,7 +26,6 @@ import models
 import processors
 import report
 import samples
-from models.training.tagging.settings import MAPS, METHODS
 from processors.errors import InputError, suggestion
 
 if TYPE_CHECKING:
@@ -48,6 +47,10 @@ BEGAN = time.monotonic()
 FAILED, REFUSED, INCOMPLETE, NOT_CLOSED, SIGNALLED = 1, 2, 3, 4, 128
 CHUNKS = ".chunks"
 EXECUTORS = ("iterative", "futures", "dask", "parsl")
+# Choices of `models.training.tagging.settings`: nothing is imported here that a package of the same name may hide.
+NETWORKS = ("dense",)
+METHODS = ("none", "planing", "disco", "adversarial", "adversarial-binned", "mode", "soft-jsd", "domain")
+MAPS = ("none", "ddt", "percentile", "quantile")
 BUNDLED = Path(samples.__file__ or "").with_name("bundled") / "fileset.json"
 BUNDLED_CONFIG = BUNDLED.with_name("config.yaml")
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

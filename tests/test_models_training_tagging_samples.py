@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ pytest.importorskip("pyarrow", reason="needs the extra `train`")
 
 from tagger_toys import NAMES, columns, write
 
+import analysis
 from models.training.errors import RefusedError
 from models.training.tagging.samples import (
     MAX_PLANING,
@@ -31,6 +32,9 @@ from models.training.tagging.settings import (
     DecorrelationSettings,
     EvaluationSettings,
     FitSettings,
+    Kind,
+    Map,
+    Method,
     TaggerSettings,
 )
 
@@ -209,3 +213,9 @@ def test_settings_that_mean_nothing_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"must|are|is"):
             make()
+
+
+def test_the_command_line_offers_the_choices_of_the_settings() -> None:
+    assert get_args(Kind) == analysis.NETWORKS
+    assert get_args(Method) == analysis.METHODS
+    assert get_args(Map) == analysis.MAPS
