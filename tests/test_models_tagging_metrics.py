@@ -14,6 +14,7 @@ from models.tagging.metrics import (
     Spectrum,
     accuracy,
     against_efficiency,
+    balanced_accuracy,
     divergence,
     effective_entries,
     pareto_front,
@@ -50,6 +51,15 @@ def test_the_curve_and_its_area_are_those_of_scikit_learn() -> None:
     assert accuracy(score, is_signal, weight) == pytest.approx(
         metrics.accuracy_score(is_signal, score >= 0.5, sample_weight=weight), abs=1e-12
     )
+
+
+def test_the_balanced_accuracy_does_not_depend_on_the_share_of_signal() -> None:
+    is_signal = np.array([True, True, False, False, False, False])
+    score = np.array([0.9, 0.1, 0.1, 0.1, 0.1, 0.9])
+
+    found = balanced_accuracy(score, is_signal, np.array([1.0, 1.0, 2.0, 2.0, 2.0, 2.0]))
+
+    assert found == pytest.approx(0.5 * (1 / 2 + 3 / 4))
 
 
 def test_the_rejection_of_two_gaussians_is_the_known_one() -> None:

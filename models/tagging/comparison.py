@@ -12,21 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.card import card_path, read_card
-from models.session import OnnxModel
-from models.tagging.metrics import REPLICAS, pareto_front, rejection_with_error, roc, sculpting
+from models.tagging.metrics import REPLICAS, balanced_accuracy, pareto_front, rejection_with_error, roc, sculpting
+from models.tagging.tagger import load_tagger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from models.card import ModelCard
+    from models.features import RaggedConstituents
+    from models.tagging.tagger import Tagger
 
 Float64Array = NDArray[np.float64]
 
 COLUMNS = (
-    "rejection_0.5", "rejection_0.5_error", "rejection_0.3", "inverse_jsd", "inverse_jsd_error", "ceiling",
-    "guaranteed_inverse_jsd", "auc", "jets",
+    "rejection_0.5", "rejection_0.5_error", "rejection_0.3", "rejection_0.3_error", "auc", "accuracy", "inverse_jsd",
+    "inverse_jsd_error", "ceiling", "share_of_ceiling", "guaranteed_inverse_jsd", "parameters", "seconds", "jets",
+    "without_score", "on_front",
 )  # fmt: skip
+"""Of the table that is written, after the name; empty where a card does not say it."""
+OF_TRAINING = ("parameters", "seconds")
+"""Numbers that the card of a tagger may have: how many are trained, and how long that took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +40,39 @@ class Candidate:
     """A tagger with its name and its card."""
 
     name: str
-    model: OnnxModel
+    tagger: Tagger
     card: ModelCard
 
-    def scores(self, columns: Mapping[str, NDArray[Any]]) -> Float64Array:
-        """First output for jets with these columns, (n,)."""
-        matrix = np.column_stack([np.asarray(columns[name], np.float32) for name in self.card.features])
-        return self.model(matrix)[:, 0].astype(np.float64)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of jets that it takes."""
+        return self.tagger.lacking((), has_constituents=True)
+
+    @property
+    def takes_constituents(self) -> bool:
+        """Whether columns of jets are not enough."""
+        return any(given.constituents for given in self.tagger.inputs.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Jets:
-    """Labelled jets (n,) to judge with, and all the columns that some tagger needs."""
+    """Labelled jets to judge with.
+
+    Attributes
+    ----------
+    is_signal, protected, weight
+        (n,).
+    columns
+        Arrays (n,) of all columns that some tagger needs, by name.
+    constituents
+        px, py, pz and E in GeV, hardest first; None where no tagger needs them.
+    """
 
     is_signal: NDArray[np.bool_]
     protected: Float64Array
     weight: Float64Array
     columns: Mapping[str, NDArray[Any]]
+    constituents: RaggedConstituents | None = None
 
 
 def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
@@ -59,35 +81,26 @@ def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
     Raises
     ------
     ValueError, FileNotFoundError
-        For what is no tagger of columns.
+        For what is no tagger, or does not fit its card.
     """
-    found = []
-    for path in paths:
-        file = path / "tagger.onnx" if path.is_dir() else path
-        card = read_card(card_path(file))
-        if card.task != "tagger" or card.constituent_input is not None:
-            raise ValueError(f"{file} is no tagger that takes columns of jets alone: {card.task}, {card.signature}")
-        found.append((file, card))
-    names = _names([file for file, _ in found])
-    return [Candidate(name, OnnxModel(str(file)), card) for name, (file, card) in zip(names, found, strict=True)]
+    files = [path / "tagger.onnx" if path.is_dir() else path for path in paths]
+    found = [(load_tagger(str(file)), read_card(card_path(file))) for file in files]
+    return [Candidate(name, *each) for name, each in zip(_names(files), found, strict=True)]
 
 
 def compare(
     candidates: Sequence[Candidate], jets: Jets, edges: Float64Array, replicas: int = REPLICAS
 ) -> dict[str, dict[str, float]]:
-    """Numbers of each tagger by name; `on_front` is 1 where no other one is better in R50 and 1/JSD."""
-    found = {}
-    for each in candidates:
-        score = each.scores(jets.columns)
-        curve = roc(score, jets.is_signal, jets.weight)
-        numbers = {"auc": curve.auc, "jets": float(len(score))}
-        for efficiency in (0.3, 0.5):
-            name = f"rejection_{efficiency:g}"
-            numbers[name], numbers[f"{name}_error"] = rejection_with_error(
-                score, jets.is_signal, jets.weight, efficiency=efficiency, replicas=replicas
-            )
-        told = sculpting(score, jets.is_signal, jets.protected, jets.weight, edges=edges, replicas=replicas)
-        found[each.name] = numbers | told.told()
+    """Numbers of each tagger by name; `on_front` is 1 where no other one is better in R50 and 1/JSD.
+
+    Jets to which a tagger gives no finite score do not count for it; `without_score` says how many.
+
+    Raises
+    ------
+    ValueError
+        Where signal or background has no weight among the jets with a score.
+    """
+    found = {each.name: _judge(each, jets, edges, replicas) for each in candidates}
     order = list(found)
     front = pareto_front(*([found[name][what] for name in order] for what in ("rejection_0.5", "inverse_jsd")))
     for i, name in enumerate(order):
@@ -95,13 +108,39 @@ def compare(
     return found
 
 
+def _judge(candidate: Candidate, jets: Jets, edges: Float64Array, replicas: int) -> dict[str, float]:
+    """Numbers of one tagger by name."""
+    scores, without = candidate.tagger.scores(jets.columns, jets.constituents)
+    there = np.isfinite(scores)
+    score, signal, weight = scores[there].astype(np.float64), jets.is_signal[there], jets.weight[there]
+    _check(candidate, signal, weight)
+    numbers = {"auc": roc(score, signal, weight).auc, "accuracy": balanced_accuracy(score, signal, weight)}
+    for efficiency in (0.3, 0.5):
+        name = f"rejection_{efficiency:g}"
+        numbers[name], numbers[f"{name}_error"] = rejection_with_error(
+            score, signal, weight, efficiency=efficiency, replicas=replicas
+        )
+    told = sculpting(score, signal, jets.protected[there], weight, edges=edges, replicas=replicas).told()
+    of_training = {name: float(candidate.card.metrics.get(name, math.nan)) for name in OF_TRAINING}
+    return numbers | told | of_training | {"jets": float(len(score)), "without_score": float(without)}
+
+
+def _check(candidate: Candidate, signal: NDArray[np.bool_], weight: Float64Array) -> None:
+    for word, chosen in (("signal", signal), ("background", ~signal)):
+        if not weight[chosen].sum() > 0:
+            raise ValueError(
+                f"{candidate.name} gives no {word} a finite score; look for nan among the columns that it takes: "
+                f"{', '.join(candidate.columns) or 'constituents'}"
+            )
+
+
 def write_comparison(found: Mapping[str, Mapping[str, float]], folder: Path) -> None:
     """Table as CSV and Markdown, all numbers as JSON, and the Pareto plot."""
     folder.mkdir(parents=True, exist_ok=True)
     plain = {name: {k: v if math.isfinite(v) else None for k, v in each.items()} for name, each in found.items()}
     (folder / "comparison.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-    header = ("tagger", *COLUMNS, "on_front")
-    rows = [[name, *(f"{each[column]:.6g}" for column in header[1:])] for name, each in found.items()]
+    header = ("tagger", *COLUMNS)
+    rows = [[name, *(_written(each[column]) for column in COLUMNS)] for name, each in found.items()]
     with (folder / "comparison.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([header, *rows])
     lines = [list(header), ["---"] * len(header), *rows]
@@ -127,6 +166,10 @@ def draw_pareto(found: Mapping[str, Mapping[str, float]], folder: Path) -> None:
     axis.legend(fontsize="small")
     for ending in ("png", "pdf"):
         figure.savefig(folder / f"pareto.{ending}", metadata={"CreationDate": None} if ending == "pdf" else None)
+
+
+def _written(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
 
 
 def _names(files: Sequence[Path]) -> list[str]:

@@ -100,6 +100,14 @@ def accuracy(
     return float(weight @ ((score >= threshold) == is_signal) / weight.sum())
 
 
+def balanced_accuracy(score: Float64Array, is_signal: BoolArray, weight: Float64Array, threshold: float = 0.5) -> float:
+    """Weighted share of jets on the right side of a threshold, with classes of equal weight."""
+    balanced = np.asarray(weight, np.float64).copy()
+    for chosen in (is_signal, ~is_signal):
+        balanced[chosen] /= balanced[chosen].sum()
+    return accuracy(score, is_signal, balanced, threshold)
+
+
 def divergence(first: Float64Array, second: Float64Array) -> float:
     """Jensen-Shannon divergence of two histograms (bins,), logarithms of base 2, in [0, 1]; nan for an empty one."""
     p, q = (np.maximum(np.asarray(each, np.float64), 0.0) for each in (first, second))
@@ -206,6 +214,11 @@ class Sculpting:
         return _inverse(self.random)
 
     @property
+    def share_of_ceiling(self) -> float:
+        """1/JSD in units of that of a random selection; above 1 by chance alone."""
+        return self.random / self.jsd if self.jsd > 0 else math.nan
+
+    @property
     def guaranteed(self) -> float:
         """1/(JSD_sub + its error): what 1/JSD would at least be in an endless sample; inf where none is seen."""
         bound = self.jsd_sub + self.jsd_error
@@ -217,6 +230,7 @@ class Sculpting:
             "inverse_jsd": self.inverse,
             "inverse_jsd_error": self.inverse_error,
             "ceiling": self.ceiling,
+            "share_of_ceiling": self.share_of_ceiling,
             "jsd": self.jsd,
             "jsd_error": self.jsd_error,
             "jsd_sub": self.jsd_sub,

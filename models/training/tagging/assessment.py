@@ -13,8 +13,8 @@ from models.tagging.bump import spurious_bump
 from models.tagging.distance_correlation import distance_correlation
 from models.tagging.metrics import (
     PT_EDGES,
-    accuracy,
     against_efficiency,
+    balanced_accuracy,
     rejection_with_error,
     robustness,
     roc,
@@ -50,7 +50,7 @@ def assess(sample: TaggerSample, score: Float64Array, settings: EvaluationSettin
     signal, mass, weight = sample.is_signal, sample.protected, sample.weight
     edges = np.linspace(settings.low, settings.high, settings.bins + 1)
     curve = roc(score, signal, weight)
-    numbers = {"auc": curve.auc, "accuracy": _balanced_accuracy(score, sample)}
+    numbers = {"auc": curve.auc, "accuracy": balanced_accuracy(score, signal, weight)}
     for efficiency in EFFICIENCIES:
         name = f"rejection_{efficiency:g}"
         numbers[name], numbers[f"{name}_error"] = rejection_with_error(
@@ -143,14 +143,6 @@ def draw_tagger(sample: TaggerSample, score: Float64Array, found: Assessment, na
     axes[3].set(xlabel="background efficiency", ylabel="1/JSD", yscale="log")
     axes[3].legend(["tagger", "random selections"], fontsize="small")
     save_figure(figure, path)
-
-
-def _balanced_accuracy(score: Float64Array, sample: TaggerSample) -> float:
-    """Share on the right side of one half with classes of equal weight."""
-    weight = sample.weight.copy()
-    for chosen in (sample.is_signal, sample.is_background):
-        weight[chosen] /= weight[chosen].sum()
-    return accuracy(score, sample.is_signal, weight)
 
 
 def _bump(score: Float64Array, threshold: float, sample: TaggerSample, edges: Float64Array) -> dict[str, float]:

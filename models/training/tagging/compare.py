@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.tagging.comparison import Jets, compare, read_candidates, write_comparison
+from models.tagging.tagger_table import joined, read_table
 from models.training.errors import RefusedError
 from models.training.tagging.samples import TEST, read_sample
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from models.features import RaggedConstituents
     from models.tagging.comparison import Candidate
     from models.training.tagging.samples import TaggerSample
     from models.training.tagging.settings import TaggerSettings
@@ -35,37 +37,74 @@ def run(tables: Sequence[Path], taggers: Sequence[Path], settings: TaggerSetting
         candidates = read_candidates(taggers)
     except (ValueError, FileNotFoundError) as error:
         raise RefusedError(str(error)) from error
-    features = tuple(dict.fromkeys(name for each in candidates for name in each.card.features))
-    settings = replace(settings, columns=replace(settings.columns, features=features))
-    sample = read_sample(tables, settings)
-    is_known = _is_known(tables, candidates)
-    if is_known:
+    knowing = _knowing(tables, candidates)
+    sample = read_sample(tables, _with_columns(settings, candidates, knowing))
+    if knowing:
         sample = sample.of_fold(TEST)
     evaluation = settings.evaluation
     edges = np.linspace(evaluation.low, evaluation.high, evaluation.bins + 1)
-    found = compare(candidates, _jets(sample), edges, evaluation.replicas)
+    jets = _jets(sample, _constituents(tables, sample, candidates))
+    try:
+        found = compare(candidates, jets, edges, evaluation.replicas)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
     write_comparison(found, output)
-    told = "jets of the test fold, as a tagger was trained on this table" if is_known else "jets"
-    lines = [f"{len(sample):,} {told}"]
-    for name, each in found.items():
-        lines.append(
-            f"{name}: R50 {each['rejection_0.5']:.2f} ± {each['rejection_0.5_error']:.2f}, AUC {each['auc']:.4f}, "
-            f"1/JSD50 {each['inverse_jsd']:.0f} ± {each['inverse_jsd_error']:.0f} (random {each['ceiling']:.0f})"
-            f"{', on the front' if each['on_front'] else ''}"
-        )
+    told = "jets of the test fold, as a tagger was trained on this table" if knowing else "jets"
+    lines = [f"{len(sample):,} {told}", *(_line(name, each) for name, each in found.items())]
     return [*lines, f"Written: {output}, with table and Pareto plot"]
 
 
-def _is_known(tables: Sequence[Path], candidates: Sequence[Candidate]) -> bool:
-    """Whether a tagger was trained on one of the tables."""
-    trained = {digest for each in candidates for digest in dict(each.card.training.get("tables", {})).values()}
+def _line(name: str, numbers: Mapping[str, float]) -> str:
+    lost = numbers["without_score"]
+    return (
+        f"{name}: R50 {numbers['rejection_0.5']:.2f} ± {numbers['rejection_0.5_error']:.2f}, AUC {numbers['auc']:.4f}, "
+        f"1/JSD50 {numbers['inverse_jsd']:.0f} ± {numbers['inverse_jsd_error']:.0f} (random {numbers['ceiling']:.0f})"
+        f"{', on the front' if numbers['on_front'] else ''}"
+        f"{f', {lost:,.0f} jets without a finite score left out' if lost else ''}"
+    )
+
+
+def _with_columns(
+    settings: TaggerSettings, candidates: Sequence[Candidate], knowing: Sequence[Candidate]
+) -> TaggerSettings:
+    """The same with all columns that a tagger takes, and no larger test fold than that of those that know the table."""
+    # A sample has at least one feature, also where all taggers see constituents alone.
+    features = tuple(dict.fromkeys(name for each in candidates for name in each.columns)) or (settings.columns.protect,)
+    shares = [dict(each.card.training.get("settings", {})).get("fit", {}).get("test") for each in knowing]
+    test = min([settings.fit.test, *(share for share in shares if share is not None)])
+    return replace(settings, columns=replace(settings.columns, features=features), fit=replace(settings.fit, test=test))
+
+
+def _knowing(tables: Sequence[Path], candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The taggers that were trained on one of the tables."""
+    there = set()
     for path in tables:
         with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() in trained:
-                return True
-    return False
+            there.add(hashlib.file_digest(file, "sha256").hexdigest())
+    return [each for each in candidates if there & set(dict(each.card.training.get("tables", {})).values())]
 
 
-def _jets(sample: TaggerSample) -> Jets:
+def _jets(sample: TaggerSample, constituents: RaggedConstituents | None) -> Jets:
     columns = {name: sample.features[:, i] for i, name in enumerate(sample.names)}
-    return Jets(sample.is_signal, sample.protected, sample.weight, columns)
+    return Jets(sample.is_signal, sample.protected, sample.weight, columns, constituents)
+
+
+def _constituents(
+    tables: Sequence[Path], sample: TaggerSample, candidates: Sequence[Candidate]
+) -> RaggedConstituents | None:
+    """Constituents of the jets of a sample, where a tagger takes them."""
+    taking = [each.name for each in candidates if each.takes_constituents]
+    if not taking or sample.row is None:
+        return None
+    try:
+        found = [read_table(path) for path in tables]
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+    for path, table in zip(tables, found, strict=True):
+        if table.constituents is None:
+            raise RefusedError(
+                f"{path} has no constituents, which {', '.join(taking)} takes; a table of `analysis.py table tagger` "
+                "has lists constituents_px, _py, _pz and _e"
+            )
+    constituents = joined(found).constituents
+    return None if constituents is None else constituents.take(sample.row)

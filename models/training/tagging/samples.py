@@ -56,6 +56,8 @@ class TaggerSample:
         Range of the protected variable in which the score is to be free of it.
     notes
         What was left out or changed, with numbers.
+    row
+        (n,) place of each jet among the rows of all tables, for whoever reads more of them; None where it is not known.
     """
 
     names: tuple[str, ...]
@@ -69,6 +71,7 @@ class TaggerSample:
     low: float
     high: float
     notes: tuple[str, ...] = ()
+    row: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Jets."""
@@ -103,6 +106,7 @@ class TaggerSample:
             self.low,
             self.high,
             self.notes,
+            None if self.row is None else self.row[jets],
         )
 
     def of_fold(self, *folds: int) -> TaggerSample:
@@ -144,6 +148,7 @@ def read_sample(paths: Sequence[Path], settings: TaggerSettings) -> TaggerSample
         settings.evaluation.low,
         settings.evaluation.high,
         tuple(notes),
+        np.flatnonzero(kept),
     )
     chosen = slice(settings.fit.max_jets)
     sample = sample.take(chosen)
