@@ -298,3 +298,23 @@ def test_the_test_fold_is_no_larger_than_that_of_the_training(table: Path, tmp_p
 
     assert code == 0, text
     assert int(text.split(" ")[0].replace(",", "")) == pytest.approx(0.08 * N, rel=0.2)
+
+
+def test_robustness_is_told_for_each_tagger_in_pt_and_pile_up(tmp_path: Path) -> None:
+    values = columns(N)
+    values["npv"] = np.random.default_rng(4).integers(0, 30, N)
+    values["x1"] = values["x2"] + 2 * (values["npv"] >= 15)
+    table = write(tmp_path / "table.parquet", values)
+    steady = tagger(tmp_path / "steady" / "tagger.onnx", {"x2": 1.0})
+    fragile = tagger(tmp_path / "fragile" / "tagger.onnx", {"x1": 1.0})
+
+    code, text = run("--table", table, "-o", tmp_path / "out", steady, fragile)
+
+    assert code == 0, text
+    told = json.loads((tmp_path / "out" / "robustness.json").read_text())
+    assert [(each["low"], each["high"]) for each in told["steady"]["pileup"]][:2] == [(0.0, 5.5), (5.5, 10.5)]
+    assert len(told["steady"]["condition"]) == 9
+    few, many = (np.array([told[name]["pileup"][i]["rejection"] for name in ("steady", "fragile")]) for i in (1, 4))
+    assert many[0] > 0.7 * few[0]
+    assert many[1] < 0.7 * few[1]
+    assert (tmp_path / "out" / "robustness.png").is_file()

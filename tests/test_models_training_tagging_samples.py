@@ -219,3 +219,36 @@ def test_the_command_line_offers_the_choices_of_the_settings() -> None:
     assert get_args(Kind) == analysis.NETWORKS
     assert get_args(Method) == analysis.METHODS
     assert get_args(Map) == analysis.MAPS
+
+
+def test_pile_up_comes_from_vertices_else_from_interactions_else_not_at_all(tmp_path: Path) -> None:
+    values = columns(N)
+    vertices, interactions = np.arange(N, dtype=np.float32), np.arange(N) + 0.5
+    found = []
+    for more in ({"npv": vertices, "mu": interactions}, {"npv": np.full(N, np.nan), "mu": interactions}, {}):
+        path = write(tmp_path / "table.parquet", {**values, **more})
+        found.append(read_sample([path], SETTINGS).take(slice(5, 7)).pileup)
+
+    assert found[2] is None
+    np.testing.assert_array_equal(found[:2], [[5.0, 6.0], [5.5, 6.5]])
+
+
+def test_pile_up_does_not_move_jets_between_folds(tmp_path: Path) -> None:
+    values = columns(N)
+    del values["identity"]
+    folds = []
+    for more in ({}, {"npv": np.arange(N)}):
+        path = write(tmp_path / "table.parquet", {**values, **more})
+        folds.append(read_sample([path], SETTINGS).fold)
+
+    np.testing.assert_array_equal(folds[0], folds[1])
+
+
+def test_the_row_of_a_jet_is_its_place_among_the_rows_of_all_tables(tmp_path: Path) -> None:
+    values = columns(N)
+    values["mass"][::2] = np.nan
+    path = write(tmp_path / "table.parquet", values)
+
+    row = read_sample([path, path], SETTINGS).row
+
+    np.testing.assert_array_equal(row, np.arange(1, 2 * N, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.card import card_path, read_card
 from models.tagging.metrics import REPLICAS, balanced_accuracy, pareto_front, rejection_with_error, roc, sculpting
+from models.tagging.robustness import CONDITION, LABELS, PILEUP, Binned, as_plain, draw_bins, in_bins
 from models.tagging.tagger import load_tagger
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from models.card import ModelCard
     from models.features import RaggedConstituents
+    from models.tagging.metrics import BinOfVariable
     from models.tagging.tagger import Tagger
 
 Float64Array = NDArray[np.float64]
@@ -66,6 +68,8 @@ class Jets:
         Arrays (n,) of all columns that some tagger needs, by name.
     constituents
         px, py, pz and E in GeV, hardest first; None where no tagger needs them.
+    variables
+        Against which robustness is told, see `models.tagging.robustness`.
     """
 
     is_signal: NDArray[np.bool_]
@@ -73,6 +77,15 @@ class Jets:
     weight: Float64Array
     columns: Mapping[str, NDArray[Any]]
     constituents: RaggedConstituents | None = None
+    variables: Mapping[str, Binned] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Numbers by tagger and name, and bins by tagger and variable."""
+
+    numbers: Mapping[str, Mapping[str, float]]
+    bins: Mapping[str, Mapping[str, Sequence[BinOfVariable]]]
 
 
 def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
@@ -88,10 +101,8 @@ def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
     return [Candidate(name, *each) for name, each in zip(_names(files), found, strict=True)]
 
 
-def compare(
-    candidates: Sequence[Candidate], jets: Jets, edges: Float64Array, replicas: int = REPLICAS
-) -> dict[str, dict[str, float]]:
-    """Numbers of each tagger by name; `on_front` is 1 where no other one is better in R50 and 1/JSD.
+def compare(candidates: Sequence[Candidate], jets: Jets, edges: Float64Array, replicas: int = REPLICAS) -> Comparison:
+    """What each tagger does; `on_front` is 1 where no other one is better in R50 and 1/JSD.
 
     Jets to which a tagger gives no finite score do not count for it; `without_score` says how many.
 
@@ -100,19 +111,23 @@ def compare(
     ValueError
         Where signal or background has no weight among the jets with a score.
     """
-    found = {each.name: _judge(each, jets, edges, replicas) for each in candidates}
-    order = list(found)
-    front = pareto_front(*([found[name][what] for name in order] for what in ("rejection_0.5", "inverse_jsd")))
-    for i, name in enumerate(order):
-        found[name]["on_front"] = float(i in front)
-    return found
+    judged = {each.name: _judge(each, jets, edges, replicas) for each in candidates}
+    points = [numbers for numbers, _ in judged.values()]
+    front = pareto_front(*([each[what] for each in points] for what in ("rejection_0.5", "inverse_jsd")))
+    for i, each in enumerate(points):
+        each["on_front"] = float(i in front)
+    return Comparison(dict(zip(judged, points, strict=True)), {name: bins for name, (_, bins) in judged.items()})
 
 
-def _judge(candidate: Candidate, jets: Jets, edges: Float64Array, replicas: int) -> dict[str, float]:
-    """Numbers of one tagger by name."""
+def _judge(
+    candidate: Candidate, jets: Jets, edges: Float64Array, replicas: int
+) -> tuple[dict[str, float], dict[str, list[BinOfVariable]]]:
+    """Numbers of one tagger by name, and its bins by variable."""
     scores, without = candidate.tagger.scores(jets.columns, jets.constituents)
     there = np.isfinite(scores)
-    score, signal, weight = scores[there].astype(np.float64), jets.is_signal[there], jets.weight[there]
+    score, signal, mass, weight = (
+        scores[there].astype(np.float64), jets.is_signal[there], jets.protected[there], jets.weight[there],
+    )  # fmt: skip
     _check(candidate, signal, weight)
     numbers = {"auc": roc(score, signal, weight).auc, "accuracy": balanced_accuracy(score, signal, weight)}
     for efficiency in (0.3, 0.5):
@@ -120,9 +135,11 @@ def _judge(candidate: Candidate, jets: Jets, edges: Float64Array, replicas: int)
         numbers[name], numbers[f"{name}_error"] = rejection_with_error(
             score, signal, weight, efficiency=efficiency, replicas=replicas
         )
-    told = sculpting(score, signal, jets.protected[there], weight, edges=edges, replicas=replicas).told()
-    of_training = {name: float(candidate.card.metrics.get(name, math.nan)) for name in OF_TRAINING}
-    return numbers | told | of_training | {"jets": float(len(score)), "without_score": float(without)}
+    numbers |= sculpting(score, signal, mass, weight, edges=edges, replicas=replicas).told()
+    numbers |= {name: float(candidate.card.metrics.get(name, math.nan)) for name in OF_TRAINING}
+    variables = {name: Binned(each.values[there], each.edges) for name, each in jets.variables.items()}
+    bins = in_bins(score, signal, mass, weight, variables, edges)
+    return numbers | {"jets": float(len(score)), "without_score": float(without)}, bins
 
 
 def _check(candidate: Candidate, signal: NDArray[np.bool_], weight: Float64Array) -> None:
@@ -134,19 +151,24 @@ def _check(candidate: Candidate, signal: NDArray[np.bool_], weight: Float64Array
             )
 
 
-def write_comparison(found: Mapping[str, Mapping[str, float]], folder: Path) -> None:
-    """Table as CSV and Markdown, all numbers as JSON, and the Pareto plot."""
+def write_comparison(found: Comparison, folder: Path) -> None:
+    """Table as CSV and Markdown, all numbers and bins as JSON, the Pareto plot and that of robustness."""
     folder.mkdir(parents=True, exist_ok=True)
-    plain = {name: {k: v if math.isfinite(v) else None for k, v in each.items()} for name, each in found.items()}
-    (folder / "comparison.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    plain = {
+        name: {k: v if math.isfinite(v) else None for k, v in each.items()} for name, each in found.numbers.items()
+    }
+    bins = {name: {word: as_plain(each) for word, each in told.items()} for name, told in found.bins.items()}
+    for name, document in (("comparison", plain), ("robustness", bins)):
+        (folder / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     header = ("tagger", *COLUMNS)
-    rows = [[name, *(_written(each[column]) for column in COLUMNS)] for name, each in found.items()]
+    rows = [[name, *(_written(each[column]) for column in COLUMNS)] for name, each in found.numbers.items()]
     with (folder / "comparison.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([header, *rows])
     lines = [list(header), ["---"] * len(header), *rows]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
     (folder / "comparison.md").write_text(text, encoding="utf-8")
-    draw_pareto(found, folder)
+    draw_pareto(found.numbers, folder)
+    draw_robustness(found.bins, folder)
 
 
 def draw_pareto(found: Mapping[str, Mapping[str, float]], folder: Path) -> None:
@@ -164,8 +186,31 @@ def draw_pareto(found: Mapping[str, Mapping[str, float]], folder: Path) -> None:
     axis.plot([], [], "k_", ms=14, label="random selections")
     axis.set(xscale="log", yscale="log", xlabel="1 / background efficiency at half the signal", ylabel="1/JSD")
     axis.legend(fontsize="small")
+    _save(figure, folder / "pareto")
+
+
+def draw_robustness(found: Mapping[str, Mapping[str, Sequence[BinOfVariable]]], folder: Path) -> None:
+    """R50 and 1/JSD against pT and pile-up, a line for each tagger; nothing where there are no bins."""
+    from matplotlib.figure import Figure
+
+    variables = [word for word in (CONDITION, PILEUP) if any(word in told for told in found.values())]
+    if not variables:
+        return
+    figure = Figure(figsize=(9.0, 3.4 * len(variables)), layout="constrained")
+    for axes, word in zip(figure.subplots(len(variables), 2, squeeze=False), variables, strict=True):
+        draw_bins(axes, {name: told[word] for name, told in found.items() if word in told}, LABELS[word])
+    figure.axes[0].legend(fontsize="small")
+    _save(figure, folder / "robustness")
+
+
+def _save(figure: Any, path: Path) -> None:
     for ending in ("png", "pdf"):
-        figure.savefig(folder / f"pareto.{ending}", metadata={"CreationDate": None} if ending == "pdf" else None)
+        metadata = {"CreationDate": None} if ending == "pdf" else None
+        figure.savefig(path.with_suffix(f".{ending}"), metadata=metadata)
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _written(value: float) -> str:

@@ -12,14 +12,13 @@ import numpy as np
 from models.tagging.bump import spurious_bump
 from models.tagging.distance_correlation import distance_correlation
 from models.tagging.metrics import (
-    PT_EDGES,
     against_efficiency,
     balanced_accuracy,
     rejection_with_error,
-    robustness,
     roc,
     sculpting,
 )
+from models.tagging.robustness import CONDITION, LABELS, PILEUP, as_plain, binned_variables, draw_bins, in_bins
 from models.training.assessment import figure_of, save_figure
 
 if TYPE_CHECKING:
@@ -38,11 +37,12 @@ _W_MASS = 80.4
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """Numbers by name, divergence against background efficiency, and bins of the condition."""
+    """Numbers by name, divergence against background efficiency, and bins of the condition and of pile-up, if known."""
 
     numbers: Mapping[str, float]
     curve: Sequence[CurvePoint]
     bins: Sequence[BinOfVariable]
+    pileup: Sequence[BinOfVariable] = ()
 
 
 def assess(sample: TaggerSample, score: Float64Array, settings: EvaluationSettings) -> Assessment:
@@ -64,8 +64,8 @@ def assess(sample: TaggerSample, score: Float64Array, settings: EvaluationSettin
     numbers |= _bump(score, curve.threshold(), sample, edges)
     numbers["test_jets"] = float(len(sample))
     along = against_efficiency(score, signal, mass, weight, edges=edges)
-    in_bins = robustness(score, signal, mass, weight, sample.condition, _condition_edges(sample), edges=edges)
-    return Assessment(numbers, along, in_bins)
+    bins = in_bins(score, signal, mass, weight, binned_variables(sample.condition, sample.pileup), edges)
+    return Assessment(numbers, along, bins[CONDITION], bins.get(PILEUP, ()))
 
 
 def working_points(sample: TaggerSample, score: Float64Array) -> dict[str, float]:
@@ -79,7 +79,8 @@ def write_metrics(found: Assessment, path: Path) -> None:
     document = {
         "numbers": {name: _plain(value) for name, value in found.numbers.items()},
         "against_efficiency": [_plain_of(asdict(each)) for each in found.curve],
-        "bins": [_plain_of(asdict(each)) for each in found.bins],
+        "bins": as_plain(found.bins),
+        "pileup": as_plain(found.pileup),
     }
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
@@ -107,8 +108,9 @@ def draw_learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> 
 
 
 def draw_tagger(sample: TaggerSample, score: Float64Array, found: Assessment, name: str, path: Path) -> None:
-    """Score, rejection, spectra of background that passes and fails, and divergence against efficiency."""
-    figure, axes = figure_of(2, 2)
+    """Score, rejection, spectra of background that passes and fails, divergence against efficiency, and robustness."""
+    variables = {word: bins for word, bins in ((CONDITION, found.bins), (PILEUP, found.pileup)) if bins}
+    figure, axes = figure_of(2 + len(variables), 2)
     curve = roc(score, sample.is_signal, sample.weight)
     for word, chosen in (("background", sample.is_background), ("signal", sample.is_signal)):
         axes[0].hist(
@@ -142,6 +144,8 @@ def draw_tagger(sample: TaggerSample, score: Float64Array, found: Assessment, na
         axes[3].plot(efficiency, [1 / value if value > 0 else np.nan for value in values], style, ms=3, label=word)
     axes[3].set(xlabel="background efficiency", ylabel="1/JSD", yscale="log")
     axes[3].legend(["tagger", "random selections"], fontsize="small")
+    for place, (word, bins) in enumerate(variables.items()):
+        draw_bins(axes[4 + 2 * place : 6 + 2 * place], {"tagger": bins}, LABELS[word])
     save_figure(figure, path)
 
 
@@ -155,14 +159,6 @@ def _bump(score: Float64Array, threshold: float, sample: TaggerSample, edges: Fl
     except (ValueError, np.linalg.LinAlgError):
         return {}
     return {"bump": found.significance, "bump_share": found.share}
-
-
-def _condition_edges(sample: TaggerSample) -> list[float]:
-    """Bins of pT of ATLAS where jets are in them, else five bins of equal population."""
-    inside = np.mean((sample.condition >= PT_EDGES[0]) & (sample.condition < PT_EDGES[-1]))
-    if inside > 0.5:
-        return list(PT_EDGES)
-    return [float(each) for each in np.unique(np.quantile(sample.condition, np.linspace(0, 1, 6)))]
 
 
 def _plain(value: float) -> float | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.tagging.comparison import Jets, compare, read_candidates, write_comparison
+from models.tagging.robustness import binned_variables
 from models.tagging.tagger_table import joined, read_table
 from models.training.errors import RefusedError
 from models.training.tagging.samples import TEST, read_sample
@@ -50,8 +51,8 @@ def run(tables: Sequence[Path], taggers: Sequence[Path], settings: TaggerSetting
         raise RefusedError(str(error)) from error
     write_comparison(found, output)
     told = "jets of the test fold, as a tagger was trained on this table" if knowing else "jets"
-    lines = [f"{len(sample):,} {told}", *(_line(name, each) for name, each in found.items())]
-    return [*lines, f"Written: {output}, with table and Pareto plot"]
+    lines = [f"{len(sample):,} {told}", *(_line(name, each) for name, each in found.numbers.items())]
+    return [*lines, f"Written: {output}, with tables and plots"]
 
 
 def _line(name: str, numbers: Mapping[str, float]) -> str:
@@ -86,7 +87,8 @@ def _knowing(tables: Sequence[Path], candidates: Sequence[Candidate]) -> list[Ca
 
 def _jets(sample: TaggerSample, constituents: RaggedConstituents | None) -> Jets:
     columns = {name: sample.features[:, i] for i, name in enumerate(sample.names)}
-    return Jets(sample.is_signal, sample.protected, sample.weight, columns, constituents)
+    variables = binned_variables(sample.condition, sample.pileup)
+    return Jets(sample.is_signal, sample.protected, sample.weight, columns, constituents, variables)
 
 
 def _constituents(

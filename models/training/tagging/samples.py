@@ -26,6 +26,8 @@ TRAINING, VALIDATION, TEST = 0, 1, 2
 UNLABELLED = -1
 MIN_JETS = 100
 """Of each class, in every fold; and of background within the range of the protected variable."""
+PILEUP = ("npv", "mu")
+"""Columns that tell pile-up; the first of them that has values counts."""
 MAX_PLANING = 20.0
 """Times the mean: the largest factor that makes one spectrum like another."""
 _PLANING_BINS = 60
@@ -58,6 +60,8 @@ class TaggerSample:
         What was left out or changed, with numbers.
     row
         (n,) place of each jet among the rows of all tables, for whoever reads more of them; None where it is not known.
+    pileup
+        (n,) vertices or interactions, see `PILEUP`, nan where they are not known; None for tables without.
     """
 
     names: tuple[str, ...]
@@ -72,6 +76,7 @@ class TaggerSample:
     high: float
     notes: tuple[str, ...] = ()
     row: NDArray[np.int64] | None = None
+    pileup: Float64Array | None = None
 
     def __len__(self) -> int:
         """Jets."""
@@ -107,6 +112,7 @@ class TaggerSample:
             self.high,
             self.notes,
             None if self.row is None else self.row[jets],
+            None if self.pileup is None else self.pileup[jets],
         )
 
     def of_fold(self, *folds: int) -> TaggerSample:
@@ -149,6 +155,7 @@ def read_sample(paths: Sequence[Path], settings: TaggerSettings) -> TaggerSample
         settings.evaluation.high,
         tuple(notes),
         np.flatnonzero(kept),
+        next((each for name in PILEUP if np.isfinite(each := values[f"pileup/{name}"]).any()), None),
     )
     chosen = slice(settings.fit.max_jets)
     sample = sample.take(chosen)
@@ -206,7 +213,8 @@ def _columns(path: Path, settings: TaggerSettings) -> dict[str, NDArray[Any]]:
             if name not in there:
                 raise RefusedError(_missing(path, purpose, name, there))
         names |= {each: name for each in ("identity", "simulation") if (name := getattr(named, each)) in there}
-        table = pq.read_table(path, columns=sorted(set(names.values())))
+        pileup = [name for name in PILEUP if name in there]
+        table = pq.read_table(path, columns=sorted({*names.values(), *pileup}))
     except (pa.ArrowException, OSError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise RefusedError(f"{path} is no parquet table: {reason}") from error
@@ -215,7 +223,8 @@ def _columns(path: Path, settings: TaggerSettings) -> dict[str, NDArray[Any]]:
     columns.setdefault("weight", np.ones(n))
     columns.setdefault("simulation", np.ones(n))
     columns.setdefault("identity", _hash_of(columns))
-    return columns
+    of_pileup = {name: _numbers(table[name], path, name, "pileup") for name in pileup}
+    return columns | {f"pileup/{name}": of_pileup.get(name, np.full(n, np.nan)) for name in PILEUP}
 
 
 def _missing(path: Path, purpose: str, name: str, there: Sequence[str]) -> str:

@@ -1,0 +1,84 @@
+"""Bins of pT and of pile-up in which the one cut of a tagger is judged, as plain values and as a picture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.tagging.metrics import MASS_EDGES, NPV_EDGES, PT_EDGES, robustness
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from models.tagging.metrics import BinOfVariable
+
+Float64Array = NDArray[np.float64]
+
+CONDITION, PILEUP = "condition", "pileup"
+LABELS = {CONDITION: "condition (pT)", PILEUP: "pile-up (vertices or interactions)"}
+"""Of the axes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binned:
+    """A variable of jets (n,), nan where it is not known, and the edges of its bins."""
+
+    values: Float64Array
+    edges: tuple[float, ...]
+
+
+def binned_variables(condition: Float64Array, pileup: Float64Array | None) -> dict[str, Binned]:
+    """What robustness is told against; without pile-up the condition alone."""
+    found = {CONDITION: Binned(condition, condition_edges(condition))}
+    return found if pileup is None else {**found, PILEUP: Binned(pileup, NPV_EDGES)}
+
+
+def condition_edges(values: Float64Array) -> tuple[float, ...]:
+    """Bins of pT of ATLAS where most jets are in them, else five bins of equal population."""
+    if np.mean((values >= PT_EDGES[0]) & (values < PT_EDGES[-1])) > 0.5:
+        return PT_EDGES
+    return tuple(float(each) for each in np.unique(np.quantile(values, np.linspace(0, 1, 6))))
+
+
+def in_bins(
+    score: Float64Array,
+    is_signal: NDArray[np.bool_],
+    protected: Float64Array,
+    weight: Float64Array,
+    variables: Mapping[str, Binned],
+    edges: Float64Array = MASS_EDGES,
+) -> dict[str, list[BinOfVariable]]:
+    """Bins by name of the variable; all arrays (n,), see `models.tagging.metrics.robustness`."""
+    return {
+        name: robustness(score, is_signal, protected, weight, each.values, each.edges, edges=edges)
+        for name, each in variables.items()
+    }
+
+
+def as_plain(bins: Sequence[BinOfVariable]) -> list[dict[str, float | None]]:
+    """The same for JSON; what is not finite is null."""
+    return [{k: float(v) if math.isfinite(v) else None for k, v in asdict(each).items()} for each in bins]
+
+
+def draw_bins(axes: Sequence[Any], taggers: Mapping[str, Sequence[BinOfVariable]], label: str) -> None:
+    """R50 and 1/JSD of each tagger, dashed what random selections have, on two axes against one variable."""
+    for name, bins in taggers.items():
+        told = [each for each in bins if math.isfinite(each.jsd)]
+        middle = [0.5 * (each.low + each.high) for each in told]
+        half = [0.5 * (each.high - each.low) for each in told]
+        axes[0].errorbar(middle, [each.rejection for each in told], xerr=half, fmt="o-", ms=3, label=name)
+        drawn = axes[1].errorbar(middle, [_inverse(each.jsd) for each in told], xerr=half, fmt="o-", ms=3, label=name)
+        colour = drawn.lines[0].get_color()
+        axes[1].plot(middle, [_inverse(each.random) for each in told], "--", lw=1, color=colour)
+    for axis, word in zip(axes, ("1 / background efficiency", "1/JSD, dashed: random selections"), strict=True):
+        axis.set(xlabel=label, ylabel=word)
+        if any(line.get_ydata().size for line in axis.lines):
+            axis.set_yscale("log")
+
+
+def _inverse(value: float) -> float:
+    return 1 / value if value > 0 else math.nan
