@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from coffea.processor import ProcessorABC
 
-from models.card import card_path
+from models.card import card_path, read_card
 from models.features import RaggedConstituents
 from models.tagging.columns import COLUMNS, NO_CATEGORY
+from models.tagging.jet_definition import JETS, differences, jets_of
 from models.tagging.tagger import NOT_FINITE_SCORE, ForeignTagger, Tagger, load_tagger
 from processors import event_filter, large_jets
 from processors.errors import InputError, raise_if_any
@@ -64,12 +65,14 @@ _WITH_MASS = ("mass", "mass_plain")
 class TaggerChoice:
     """A tagger to apply: its network, for one without a card of ours how to use it, and its working points.
 
-    `working_points` are by name the score from which on a jet passes; empty for those of the card.
+    `working_points` are by name the score from which on a jet passes; empty for those of the card. With `any_jets` it
+    is applied to jets of another radius or grooming than its card says it was trained on.
     """
 
     onnx: str
     foreign: ForeignTagger | None = None
     working_points: Mapping[str, float] = field(default_factory=dict)
+    any_jets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +172,31 @@ def load_taggers(settings: TaggingSettings) -> dict[str, Tagger]:
     return found
 
 
+def of_other_jets(settings: TaggingSettings) -> dict[str, str]:
+    """By name of the tagger how the jets it was trained on differ from those of the run, where its card says so."""
+    found = {}
+    for name, choice in settings.taggers.items():
+        if choice.foreign is None:
+            jets = read_card(card_path(choice.onnx)).training.get(JETS)
+            expected = jets if isinstance(jets, Mapping) else {}
+            if told := differences(expected, jets_of(as_plain(settings.large_jets))):
+                found[name] = f"taggers.{name} was trained on other jets: {', '.join(told)}"
+    return found
+
+
 def look(datasets: Sequence[Dataset], settings: TaggingSettings) -> tuple[Job, list[str]]:
     """The job, after a look at every file and network, and what a user should know; what is wrong is refused here."""
     if not settings.taggers:
         raise InputError("no taggers to apply; name at least one, as taggers.NAME.onnx=FILE.onnx")
     taggers = load_taggers(settings)
+    other = of_other_jets(settings)
+    refused = [name for name in other if not settings.taggers[name].any_jets]
+    raise_if_any(
+        [
+            f"{other[name]}; set large_jets alike, or taggers.{name}.any_jets=true to go on all the same"
+            for name in refused
+        ]
+    )
     leptons = settings.selection.probe == "muon"
     job = large_jets.look(datasets, settings.large_jets, settings.events, leptons=leptons)
     faults = large_jets.without_constituents(job.facts, settings.large_jets.collection)
@@ -182,7 +205,7 @@ def look(datasets: Sequence[Dataset], settings: TaggingSettings) -> tuple[Job, l
             f"{f.dataset}: {f.path} has no muons, which the probe needs" for f in job.facts if not f.columns.muons
         ]
     raise_if_any(faults)
-    notes = [note for tagger in taggers.values() for note in tagger.notes()]
+    notes = [*other.values(), *(note for tagger in taggers.values() for note in tagger.notes())]
     return job, [*notes, *large_jets.without_particles(job.facts, job.datasets)]
 
 

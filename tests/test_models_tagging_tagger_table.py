@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.features import RaggedConstituents
-from models.tagging.tagger_table import JetTable, joined, read_table, write_table
+from models.tagging.tagger_table import JetTable, joined, read_facts, read_table, write_table
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -88,3 +88,11 @@ def test_what_is_no_table_of_jets_is_refused(tmp_path: Path) -> None:
         read_table(tmp_path / "names.parquet")
     with pytest.raises(ValueError, match="no rows to write"):
         write_table([], tmp_path / "empty.parquet", {})
+
+
+def test_the_facts_of_a_table_are_read_without_its_jets(tmp_path: Path) -> None:
+    write_table([toy()], tmp_path / "ours.parquet", {"settings": {"large_jets": {"radius": 1.0}}})
+    pq.write_table(pa.table({"pt": [1.0]}), tmp_path / "theirs.parquet")
+
+    assert read_facts(tmp_path / "ours.parquet") == {"kind": "tagger", "settings": {"large_jets": {"radius": 1.0}}}
+    assert read_facts(tmp_path / "theirs.parquet") == {}

@@ -247,6 +247,49 @@ def test_what_is_wrong_with_taggers_is_told_at_once(tmp_path: Path) -> None:
         tagged(tmp_path, {"mc": (path, {"is_mc": True})}, taggers={})
 
 
+def of_jets(folder: Path, **jets: Any) -> str:
+    """The toy tagger, trained on these jets by its card."""
+    path = save_tagger(folder)
+    card = ModelCard("tagger", ("mass",), ("score",), working_points={"half": 50.0}, training={"jets": jets})
+    write_card(card, folder / "toy.json")
+    return path
+
+
+def test_a_tagger_of_other_jets_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", [QCD_EVENT])
+    taggers = {"toy": TaggerChoice(of_jets(tmp_path, radius=1.0, grooming="none", collection="LargeJet"))}
+
+    with pytest.raises(InputError) as caught:
+        tagged(tmp_path, {"mc": (path, {"is_mc": True})}, taggers=taggers)
+
+    (fault,) = caught.value.faults
+    assert fault == (
+        "taggers.toy was trained on other jets: radius 1 is expected, 0.8 came, grooming none is expected, trimming "
+        "came; set large_jets alike, or taggers.toy.any_jets=true to go on all the same"
+    )
+
+
+def test_a_tagger_of_other_jets_is_applied_with_a_note_if_asked_for(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", [QCD_EVENT])
+    taggers = {"toy": TaggerChoice(of_jets(tmp_path, radius=1.0), any_jets=True)}
+
+    histograms, facts = tagged(tmp_path, {"mc": (path, {"is_mc": True})}, taggers=taggers)
+
+    assert histograms["passing"].sum(flow=True).value > 0
+    assert facts["notes"][0].startswith("taggers.toy was trained on other jets: radius 1 is expected, 0.8 came")
+
+
+def test_a_tagger_of_these_jets_is_applied_without_a_word(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", [QCD_EVENT])
+    own = {"radius": 0.8, "grooming": "trimming", "subjet_radius": 0.2, "subjet_fraction": 0.05}
+
+    _, facts = tagged(
+        tmp_path, {"mc": (path, {"is_mc": True})}, taggers={"toy": TaggerChoice(of_jets(tmp_path, **own))}
+    )
+
+    assert facts["notes"] == []
+
+
 def test_a_key_of_a_tagger_that_is_not_known_is_refused() -> None:
     with pytest.raises(InputError, match=r"unknown key 'taggers.x.onxx'"):
         settings_from(TaggingSettings, {"taggers": {"x": {"onxx": "a"}}}, "toy")

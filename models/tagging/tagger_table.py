@@ -108,6 +108,11 @@ def read_table(path: str | Path, *, constituents: bool = True) -> JetTable:
     return JetTable(columns, _constituents(rows), facts or {})
 
 
+def read_facts(path: str | Path) -> dict[str, Any]:
+    """The facts of a table alone, empty for one that somebody else wrote."""
+    return read_rows(path, lambda _: False, ORIGIN)[1] or {}
+
+
 def _numbers(rows: Any, name: str) -> AnyArray | None:
     """A column of numbers, nan where floating-point numbers are missing; None for any other column."""
     import pyarrow.types as kinds
