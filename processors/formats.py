@@ -266,8 +266,10 @@ class ReadRequest:
         Paths whose decision is wanted.
     jet_columns, event_columns
         Names out of `JET_COLUMNS` and `EVENT_COLUMNS` that are wanted where the file has them.
+    truth_columns
+        Names out of `JET_COLUMNS` that are wanted of truth jets where the file has them.
     needed
-        Those of them without which the job cannot be done.
+        Those of the jet and event columns without which the job cannot be done.
     truth, leptons, constituents, particles
         Whether truth jets (of simulation), electrons and muons, the constituents of jets, and generated particles (of
         simulation) are wanted.
@@ -284,6 +286,7 @@ class ReadRequest:
     triggers: tuple[str, ...] = ()
     jet_columns: tuple[str, ...] = JET_COLUMNS
     event_columns: tuple[str, ...] = EVENT_COLUMNS
+    truth_columns: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
     truth: bool = True
     leptons: bool = False
@@ -475,7 +478,7 @@ def _columns(file_format: FormatName, names: Collection[str], request: ReadReque
         jets=_with_extra(layout, names, jets, (*request.jet_columns, *request.needed))
         if jets
         else CollectionBranches("", {}),
-        truth=truth,
+        truth=_with_extra(layout, names, truth, request.truth_columns) if truth else None,
         electrons=collection(None, layout.electrons) if request.leptons else None,
         muons=collection(None, layout.muons) if request.leptons else None,
         event=_event_columns(

@@ -118,8 +118,8 @@ class ChosenJets:
         px, py, pz and E, hardest first, at most `MAX_CONSTITUENTS` of each; those that grooming left, and of all.
     category
         (n,) number of the truth category, -1 in data and where files have no generated particles.
-    truth_pt
-        (n,) GeV, nan without a truth jet.
+    truth_pt, truth_mass
+        (n,) GeV, nan without a truth jet, the soft-drop mass also where the file has none of truth jets.
     excluded
         How many jets do not count, by reason.
     """
@@ -131,6 +131,7 @@ class ChosenJets:
     ungroomed: RaggedConstituents
     category: AnyArray
     truth_pt: Float32Array
+    truth_mass: Float32Array
     excluded: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -149,6 +150,7 @@ def read_request(dataset: Dataset, settings: LargeJets, *, leptons: bool = False
         triggers=tuple(trigger.path for trigger in dataset.triggers),
         jet_columns=("area",),
         event_columns=_EVENT_COLUMNS,
+        truth_columns=("soft_drop_mass",),
         needed=("soft_drop_mass",),
         truth=settings.truth_collection is not None,
         leptons=leptons,
@@ -212,6 +214,7 @@ def choose_jets(
     categories = np.full(len(jets), NO_CATEGORY, np.int8)
     if record.particles is not None:
         categories = truth_categories(jets, record.particles, settings.distance)
+    truth_pt, truth_mass = _of_truth(record, settings)
     return ChosenJets(
         places,
         event[places],
@@ -219,7 +222,8 @@ def choose_jets(
         constituents,
         everything.limited(MAX_CONSTITUENTS),
         categories[places],
-        _truth_pt(record, settings)[places],
+        truth_pt[places],
+        truth_mass[places],
         excluded,
     )
 
@@ -278,12 +282,18 @@ def _event_values(record: EventRecord) -> dict[str, AnyArray]:
     return {name: nothing if (values := found[name]) is None else values for name in EVENT}
 
 
-def _truth_pt(record: EventRecord, settings: LargeJets) -> Float32Array:
-    """Transverse momentum of the truth jet of every jet, (n_jets,), nan for none."""
+def _of_truth(record: EventRecord, settings: LargeJets) -> tuple[Float32Array, Float32Array]:
+    """Transverse momentum and soft-drop mass of the truth jet of every jet, (n_jets,), nan where there is none."""
+    nothing = np.full(len(record.jets), np.nan, np.float32)
     if record.truth is None:
-        return np.full(len(record.jets), np.nan, np.float32)
+        return nothing, nothing
     matched = match_truth(record.jets, record.truth, TRUTH_DISTANCE * settings.radius)
-    return np.where(matched >= 0, np.append(record.truth.pt, np.float32(np.nan))[matched], np.float32(np.nan))
+    pt, mass = record.truth.pt, record.truth.extra.get("soft_drop_mass")
+    found = [
+        nothing if values is None else np.append(values, np.float32(np.nan))[matched].astype(np.float32)
+        for values in (pt, mass)
+    ]
+    return found[0], found[1]
 
 
 @compiled

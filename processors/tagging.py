@@ -12,7 +12,6 @@ import numpy as np
 from coffea.processor import ProcessorABC
 
 from models.card import card_path, read_card
-from models.features import RaggedConstituents
 from models.tagging.columns import COLUMNS, NO_CATEGORY
 from models.tagging.jet_definition import JETS, differences, jets_of
 from models.tagging.tagger import NOT_FINITE_SCORE, ForeignTagger, Tagger, load_tagger
@@ -23,7 +22,7 @@ from processors.execution import Execution
 from processors.filling import fill_with, ingredients_of
 from processors.histogram_files import digest, write_histograms
 from processors.histograms import Filled, NamedSums, OrderedSum
-from processors.large_jets import LargeJets, choose_jets, read_request
+from processors.large_jets import LargeJets, choose_jets, identities, read_request
 from processors.output_folder import remove_chunks
 from processors.reading import read_events
 from processors.settings_file import as_plain
@@ -40,12 +39,21 @@ from processors.tagging_histograms import (
     sums_of,
     to_hist,
 )
+from processors.tagging_variations import (
+    NOMINAL,
+    Shift,
+    TaggingSystematics,
+    factors_of,
+    reach,
+    shifts_of,
+    varied_columns,
+    varied_constituents,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from processors.event_filter import PileupSystematic
     from processors.execution import Outcome
     from processors.fileset import Dataset
     from processors.filling import Job
@@ -54,11 +62,7 @@ if TYPE_CHECKING:
     Filling = tuple[Int64Array, Float64Array]
 
 Probe = Literal["all", "leading", "dijet", "muon"]
-NOMINAL = "nominal"
 FACTS_FILE = "tagging.json"
-# Columns that the energy scale of a jet moves, and those that its mass scale moves.
-_WITH_ENERGY = ("pt", "mass", "mass_plain", "split12")
-_WITH_MASS = ("mass", "mass_plain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,32 +90,27 @@ class ProbeSelection:
         of those that are away from the leading muon, as in semileptonic top pairs.
     min_delta_phi
         Between the two jets, or between muon and jet.
+    max_alpha
+        Of a dijet the largest pt of the third large-R jet over the mean of the two leading ones; None for any. Jets
+        that the file leaves out, usually soft ones, do not count.
     muon_min_pt, muon_max_abs_eta, min_met
         Of the muon, and of the missing momentum where the file has it.
     """
 
     probe: Probe = "all"
     min_delta_phi: float = 2.0
+    max_alpha: float | None = None
     muon_min_pt: float = 55.0
     muon_max_abs_eta: float = 2.4
     min_met: float = 0.0
 
-
-@dataclass(frozen=True, slots=True)
-class TaggingSystematics:
-    """By how much simulation is varied (YAML section `systematics`): scales of energy and mass; 0 for no variation.
-
-    Pile-up is varied where there are `events.pileup_weights`.
-    """
-
-    jes: float = 0.01
-    jms: float = 0.01
-
     def __post_init__(self) -> None:
-        """Refuse shifts that turn a scale around."""
-        if not 0 <= self.jes < 1 or not 0 <= self.jms < 1:
+        """Refuse a limit that no pair passes, or that is not of a pair."""
+        if self.max_alpha is None:
+            return
+        if self.probe != "dijet" or not self.max_alpha > 0:
             raise InputError(
-                f"systematics.jes and systematics.jms are 0 or more and below 1, got {self.jes}, {self.jms}"
+                f"selection.max_alpha is above 0 and of selection.probe=dijet, got {self.max_alpha:g} with {self.probe}"
             )
 
 
@@ -126,14 +125,6 @@ class TaggingSettings:
     systematics: TaggingSystematics = field(default_factory=TaggingSystematics)
     binning: TaggingBinning = field(default_factory=TaggingBinning)
     execution: Execution = field(default_factory=Execution)
-
-
-class Shift(NamedTuple):
-    """What a variation does: factors on energies and on masses, and the pile-up weights."""
-
-    energy: float = 1.0
-    mass: float = 1.0
-    pile_up: PileupSystematic = "nominal"
 
 
 class TaggingProcessor(ProcessorABC):
@@ -283,17 +274,22 @@ def fill_record(
     record: EventRecord, dataset: Dataset, settings: TaggingSettings, taggers: Mapping[str, Tagger]
 ) -> NamedSums:
     """All sums of one record of events, nominal and varied."""
-    shifts = shifts_of(settings, is_mc=record.is_mc)
+    shifts = variations_of(settings, is_mc=record.is_mc)
     is_selected, of_jets, steps, prescale = _select(record, dataset, settings)
-    window = _widened(settings.large_jets, shifts)
+    window = _widened(settings, shifts)
     chosen = choose_jets(record, window, is_selected, of_jets)
+    identity = identities(record, chosen)
     axes = _axes(settings, {name: list(tagger.working_points) for name, tagger in taggers.items()})
     parts: dict[str, list[Filling]] = {"passing": [], "score": []}
     excluded = {**record.excluded, **chosen.excluded}
     for place, (way, shift) in enumerate(shifts.items()):
         weight = record.weight * pileup_weight(record, settings.events, shift.pile_up) * prescale
-        columns = _shifted(chosen.columns, shift)
-        constituents = {True: _scaled(chosen.constituents, shift), False: _scaled(chosen.ungroomed, shift)}
+        factors = factors_of(chosen, identity, shift, settings.systematics)
+        columns = varied_columns(chosen.columns, factors)
+        constituents = {
+            True: varied_constituents(chosen.constituents, factors),
+            False: varied_constituents(chosen.ungroomed, factors),
+        }
         inside = (columns["pt"] >= settings.large_jets.min_pt) & (columns["pt"] < settings.large_jets.max_pt)
         used = np.where(inside, weight[chosen.event], 0.0)
         for number, tagger in enumerate(taggers.values()):
@@ -309,19 +305,10 @@ def fill_record(
     return NamedSums({name: _added(each) for name, each in parts.items()}, excluded)
 
 
-def shifts_of(settings: TaggingSettings, *, is_mc: bool) -> dict[str, Shift]:
+def variations_of(settings: TaggingSettings, *, is_mc: bool) -> dict[str, Shift]:
     """The variations of a dataset by name, the nominal one first."""
-    shifts = {NOMINAL: Shift()}
-    if not is_mc:
-        return shifts
-    for word, sign in (("up", 1), ("down", -1)):
-        if settings.systematics.jes:
-            shifts[f"jes_{word}"] = Shift(energy=1 + sign * settings.systematics.jes)
-        if settings.systematics.jms:
-            shifts[f"jms_{word}"] = Shift(mass=1 + sign * settings.systematics.jms)
-    if settings.events.pileup_weights is not None:
-        shifts |= {"pu_up": Shift(pile_up="up"), "pu_down": Shift(pile_up="down")}
-    return shifts
+    has_weights = settings.events.pileup_weights is not None
+    return shifts_of(settings.systematics, is_mc=is_mc, has_pileup_weights=has_weights)
 
 
 class _Scored(NamedTuple):
@@ -336,7 +323,7 @@ class _Scored(NamedTuple):
 
 def _axes(settings: TaggingSettings, working_points: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return {
-        "passing": passing_axes(settings.binning, list(shifts_of(settings, is_mc=True)), working_points),
+        "passing": passing_axes(settings.binning, list(variations_of(settings, is_mc=True)), working_points),
         "score": score_axes(settings.binning, list(working_points)),
         "cutflow": step_axes(),
     }
@@ -386,28 +373,11 @@ def _added(parts: Sequence[Filling]) -> Any:
     return sums_of(np.concatenate([index for index, _ in parts]), np.concatenate([weight for _, weight in parts]))
 
 
-def _widened(settings: LargeJets, shifts: Mapping[str, Shift]) -> LargeJets:
+def _widened(settings: TaggingSettings, shifts: Mapping[str, Shift]) -> LargeJets:
     """A window of pt that holds all jets which any variation brings into the wanted one."""
-    factors = [shift.energy for shift in shifts.values()]
-    return replace(settings, min_pt=settings.min_pt / max(factors), max_pt=settings.max_pt / min(factors))
-
-
-def _shifted(columns: Mapping[str, AnyArray], shift: Shift) -> dict[str, AnyArray]:
-    """Columns of the jets in a variation."""
-    factors = dict.fromkeys(columns, 1.0)
-    for name in _WITH_ENERGY:
-        factors[name] *= shift.energy
-    for name in _WITH_MASS:
-        factors[name] *= shift.mass
-    return {
-        name: values if factors[name] == 1 else values * np.float32(factors[name]) for name, values in columns.items()
-    }
-
-
-def _scaled(constituents: RaggedConstituents, shift: Shift) -> RaggedConstituents:
-    if shift.energy == 1:
-        return constituents
-    return RaggedConstituents(constituents.offsets, constituents.values * np.float32(shift.energy))
+    lowest, highest = reach(shifts.values(), settings.systematics)
+    window = settings.large_jets
+    return replace(window, min_pt=window.min_pt / highest, max_pt=window.max_pt / lowest)
 
 
 def _select(
@@ -440,11 +410,19 @@ def _probes(record: EventRecord, selection: ProbeSelection) -> BoolArray:
     if selection.probe == "leading":
         return np.asarray(rank == 0)
     if selection.probe == "dijet":
-        phi = np.append(jets.phi.astype(np.float64), [0.0, 0.0])
-        first = jets.offsets[:-1]
-        is_back_to_back = (jets.counts >= 2) & (_delta_phi(phi[first], phi[first + 1]) > selection.min_delta_phi)
-        return np.asarray((rank < 2) & is_back_to_back[event])
+        return np.asarray((rank < 2) & _is_dijet(jets, selection)[event])
     return _behind_muon(record, selection, event)
+
+
+def _is_dijet(jets: Jets, selection: ProbeSelection) -> BoolArray:
+    """Whether the two leading jets are back to back, and the third one soft, (n_events,)."""
+    first = jets.offsets[:-1]
+    phi, pt = (np.append(values.astype(np.float64), [0.0, 0.0, 0.0]) for values in (jets.phi, jets.pt))
+    found = (jets.counts >= 2) & (_delta_phi(phi[first], phi[first + 1]) > selection.min_delta_phi)
+    if selection.max_alpha is not None:
+        third = np.where(jets.counts >= 3, pt[first + 2], 0.0)
+        found &= third <= selection.max_alpha * 0.5 * (pt[first] + pt[first + 1])
+    return np.asarray(found)
 
 
 def _behind_muon(record: EventRecord, selection: ProbeSelection, event: AnyArray) -> BoolArray:

@@ -69,12 +69,14 @@ def write_large_jets(
     is_mc: bool = True,
     seed: int = 1,
     without: tuple[str, ...] = (),
+    third_pt: float | None = None,
 ) -> Path:
     """PFNano events, each with these generated particles and two jets, of 500 GeV at azimuth 0 and 450 GeV at 3.
 
     A muon of 60 GeV is at azimuth 0.3.
 
-    The first jet stands second in the file and has 5 constituents, the other one 3. Soft-drop masses are 80 and 10 GeV.
+    The first jet stands second in the file and has 5 constituents, the other one 3. Soft-drop masses are 80 and 10 GeV,
+    those of truth jets 40 and 20 GeV. A third jet, if asked for, has no constituents.
     """
     rng = np.random.default_rng(seed)
     n = len(particles)
@@ -89,6 +91,14 @@ def write_large_jets(
         "msoftdrop": np.tile([10.0, 80.0], (n, 1)),
         "area": np.full((n, 2), np.pi * 0.64),
     }
+    truth = {
+        **{name: jets[name] for name in ("eta", "phi", "mass")},
+        "pt": pt / 0.9,
+        "msoftdrop": np.tile([20.0, 40.0], (n, 1)),
+    }
+    if third_pt is not None:
+        third = {"pt": third_pt, "eta": 1.0, "phi": 1.5, "mass": 5.0, "msoftdrop": 1.0, "area": 2.0}
+        jets = {name: np.column_stack([values, np.full(n, third[name])]) for name, values in jets.items()}
     parts = {
         "pt": np.take_along_axis(pt, link, 1) * rng.dirichlet(np.ones(8), n),
         "eta": 0.3 * rng.normal(size=(n, 8)),
@@ -108,9 +118,7 @@ def write_large_jets(
     }
     if is_mc:
         branches["genWeight"] = rng.uniform(0.5, 2, n)
-        branches["GenJetAK8"] = _lists(
-            {name: jets[name] / 0.9 if name == "pt" else jets[name] for name in list(jets)[:4]}
-        )
+        branches["GenJetAK8"] = _lists(truth)
         branches["GenPart"] = _particles(particles)
     with uproot.recreate(path) as file:
         file.mktree("Events", {name: values for name, values in branches.items() if name not in without})

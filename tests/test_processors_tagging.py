@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,14 +21,15 @@ from processors.histogram_files import digest, read_histograms
 from processors.histograms import Filled, NamedSums, SparseSums
 from processors.large_jets import LargeJets
 from processors.settings_file import settings_from
-from processors.tagging import ProbeSelection, TaggerChoice, TaggingSettings, TaggingSystematics, look, run
+from processors.tagging import ProbeSelection, TaggerChoice, TaggingSettings, look, run
 from processors.tagging_histograms import TaggingBinning
+from processors.tagging_variations import TaggingSystematics
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 EVENTS = [TOP_EVENT, W_EVENT, QCD_EVENT, W_EVENT, QCD_EVENT, TOP_EVENT]
-UNVARIED = TaggingSystematics(jes=0, jms=0)
+UNVARIED = TaggingSystematics(jes=0, jms=0, jer=0, jmr=0)
 
 
 def save_tagger(folder: Path, columns: tuple[str, ...] = ("mass",), cut: float = 50.0) -> str:
@@ -103,7 +105,8 @@ def test_the_result_does_not_depend_on_the_executor(tmp_path: Path) -> None:
     for executor in ("iterative", "futures"):
         (tmp_path / executor).mkdir()
         execution = Execution(executor=executor, workers=1, chunksize=13)
-        _, facts = tagged(tmp_path / executor, {"mc": (path, {"is_mc": True})}, taggers=taggers, execution=execution)
+        given = {"taggers": taggers, "execution": execution, "systematics": TaggingSystematics()}
+        _, facts = tagged(tmp_path / executor, {"mc": (path, {"is_mc": True})}, **given)
         digests.append(facts["histograms_digest"])
 
     assert digests[0] == digests[1]
@@ -111,7 +114,7 @@ def test_the_result_does_not_depend_on_the_executor(tmp_path: Path) -> None:
 
 def test_scales_move_jets_between_bins(tmp_path: Path) -> None:
     path = write_large_jets(tmp_path / "mc.root", [QCD_EVENT])
-    systematics = TaggingSystematics(jes=0.2, jms=0.1)
+    systematics = TaggingSystematics(jes=0.2, jms=0.1, jer=0, jmr=0)
 
     histograms, _ = tagged(
         tmp_path,
@@ -139,6 +142,41 @@ def edges_of(passing: Any, way: str) -> list[tuple[float, float]]:
     values = passing[{"variation": way}].values().sum(axis=(0, 2))  # over result and eta
     pt, mass = passing.axes["pt"].edges, passing.axes["mass"].edges
     return [(float(pt[i]), float(mass[j])) for i, j in np.argwhere(values > 0)]
+
+
+def test_a_worse_resolution_moves_jets_away_from_their_truth_jets(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", [QCD_EVENT])
+    systematics = replace(UNVARIED, jer=0.9, jmr=0.5)
+
+    histograms, _ = tagged(tmp_path, {"mc": (path, {"is_mc": True})}, systematics=systematics)
+
+    passing = histograms["passing"][{"dataset": "mc", "tagger": "toy", "working_point": "half", "category": "qcd"}]
+    # the truth jets have 500 and 555.6 GeV, a ninth more than the jets, and soft-drop masses of 20 and 40 GeV
+    assert {way: edges_of(passing, way) for way in passing.axes["variation"]} == {
+        "nominal": [(400, 10), (500, 80)],
+        "jer_up": [(400, 5), (400, 70)],
+        "jer_down": [(400, 10), (500, 85)],
+        "jmr_up": [(400, 5), (500, 100)],
+        "jmr_down": [(400, 15), (500, 60)],
+    }
+
+
+def test_the_third_jet_of_a_pair_is_limited(tmp_path: Path) -> None:
+    # pt 500, 450 and 100 GeV: alpha is 0.21
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT] * 3, is_mc=False, third_pt=100.0)
+
+    for max_alpha, expected in ((None, 6), (0.22, 6), (0.2, 0)):
+        folder = tmp_path / str(max_alpha)
+        folder.mkdir()
+        selection = ProbeSelection(probe="dijet", max_alpha=max_alpha)
+        histograms, _ = tagged(folder, {"data": (path, {"is_mc": False})}, selection=selection)
+        assert histograms["passing"].sum(flow=True).value == expected
+
+
+@pytest.mark.parametrize(("probe", "max_alpha"), [("dijet", 0.0), ("all", 0.3)])
+def test_a_limit_on_further_jets_is_above_zero_and_of_pairs(probe: Any, max_alpha: float) -> None:
+    with pytest.raises(InputError, match=r"selection\.max_alpha is above 0 and of selection\.probe=dijet"):
+        ProbeSelection(probe=probe, max_alpha=max_alpha)
 
 
 def test_data_are_unlabelled_and_not_varied(tmp_path: Path) -> None:
