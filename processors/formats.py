@@ -162,6 +162,7 @@ _NANOAOD = Layout(
         "npv": ("PV_npvs",),
         "true_interactions": ("Pileup_nTrueInt",),
         "average_interactions": ("averageInteractions",),
+        "parton_shower": ("PSWeight",),
         "met_pt": ("MET_pt", "PuppiMET_pt", "PFMET_pt"),
         "met_phi": ("MET_phi", "PuppiMET_phi", "PFMET_phi"),
     },
@@ -265,7 +266,8 @@ class ReadRequest:
     triggers
         Paths whose decision is wanted.
     jet_columns, event_columns
-        Names out of `JET_COLUMNS` and `EVENT_COLUMNS` that are wanted where the file has them.
+        Names out of `JET_COLUMNS` and `EVENT_COLUMNS` that are wanted where the file has them; of the event also
+        `parton_shower`.
     truth_columns
         Names out of `JET_COLUMNS` that are wanted of truth jets where the file has them.
     needed

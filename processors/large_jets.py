@@ -139,8 +139,10 @@ class ChosenJets:
         return len(self.places)
 
 
-def read_request(dataset: Dataset, settings: LargeJets, *, leptons: bool = False) -> ReadRequest:
-    """What is read of a dataset."""
+def read_request(
+    dataset: Dataset, settings: LargeJets, *, leptons: bool = False, event_columns: tuple[str, ...] = ()
+) -> ReadRequest:
+    """What is read of a dataset, with further `event_columns` where files have them."""
     return ReadRequest(
         is_mc=dataset.is_mc,
         schema=dataset.schema,
@@ -149,7 +151,7 @@ def read_request(dataset: Dataset, settings: LargeJets, *, leptons: bool = False
         weight=dataset.weight,
         triggers=tuple(trigger.path for trigger in dataset.triggers),
         jet_columns=("area",),
-        event_columns=_EVENT_COLUMNS,
+        event_columns=(*_EVENT_COLUMNS, *event_columns),
         truth_columns=("soft_drop_mass",),
         needed=("soft_drop_mass",),
         truth=settings.truth_collection is not None,
@@ -159,13 +161,21 @@ def read_request(dataset: Dataset, settings: LargeJets, *, leptons: bool = False
     )
 
 
-def look(datasets: Sequence[Dataset], settings: LargeJets, events: EventFilter, *, leptons: bool = False) -> Job:
+def look(
+    datasets: Sequence[Dataset],
+    settings: LargeJets,
+    events: EventFilter,
+    *,
+    leptons: bool = False,
+    event_columns: tuple[str, ...] = (),
+) -> Job:
     """The job, after a look at every file and mask; all that is wrong is refused here."""
     event_filter.check(events)
     masked = [replace(dataset, lumi_mask=mask_of(dataset, events)) for dataset in datasets]
     for path in sorted({dataset.lumi_mask for dataset in masked if dataset.lumi_mask is not None}):
         event_filter.check_lumi_mask(path)
-    facts = preflight(masked, partial(read_request, settings=settings, leptons=leptons))
+    request = partial(read_request, settings=settings, leptons=leptons, event_columns=event_columns)
+    facts = preflight(masked, request)
     return Job(tuple(with_format(dataset, facts) for dataset in datasets), facts)
 
 

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JET_COLUMNS", "NoColumns", "ReadRequest", "coffea_schema", "read_events", "runner_options"]
 
+_PARTON_SHOWER_WEIGHTS = 4
 PRIMARY_VERTEX, PILE_UP_VERTEX = 1, 3
 """xAOD::VxType of vertices that count."""
 
@@ -96,6 +97,7 @@ def read_events(events: Any, request: ReadRequest) -> EventRecord:
         npv=_npv(event),
         true_interactions=None if interactions is None else _float32(interactions),
         average_interactions=None if average is None else _float32(average),
+        parton_shower=_parton_shower(event),
         jets=jets,
         truth=truth,
         constituents=constituents,
@@ -106,6 +108,15 @@ def read_events(events: Any, request: ReadRequest) -> EventRecord:
         triggers=_triggers(request.triggers, found, source, len(chunk)),
         excluded={**excluded, **not_constituents, **not_electrons, **not_muons, **without_weight},
     )
+
+
+def _parton_shower(event: Mapping[str, _Values]) -> Float32Array | None:
+    """Four weights of each event, (n_events, 4), 1 where one is not finite; None unless each event has four."""
+    found = event.get("parton_shower")
+    if found is None or found.offsets is None or not (np.diff(found.offsets) == _PARTON_SHOWER_WEIGHTS).all():
+        return None
+    weights = _float32(found.values).reshape(-1, _PARTON_SHOWER_WEIGHTS)
+    return np.where(np.isfinite(weights), weights, np.float32(1))
 
 
 def _triggers(paths: Iterable[str], found: FileColumns, source: _Source, n_events: int) -> dict[str, BoolArray]:

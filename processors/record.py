@@ -146,6 +146,9 @@ class EventRecord:
         GeV per unit area; reconstructed vertices; true or average interactions per crossing. None if not in the file.
     average_interactions
         Interactions per crossing averaged over a luminosity block, which data have too. None if not in the file.
+    parton_shower
+        (n, 4) weights relative to the nominal one for other radiation from the initial and the final state, in the
+        order of NanoAOD: ISR up, FSR up, ISR down, FSR down. None if not asked for, not in the file, or not four.
     constituents, particles
         Constituents of the jets, generated particles of simulation; None if not asked for or not in the file.
     jets, truth, electrons, muons
@@ -177,6 +180,7 @@ class EventRecord:
     muons: Jets | None = None
     met: tuple[Float64Array, Float64Array] | None = None
     average_interactions: Float32Array | None = None
+    parton_shower: Float32Array | None = None
     constituents: Constituents | None = None
     particles: Particles | None = None
     triggers: Mapping[str, BoolArray] = field(default_factory=lambda: _EMPTY)

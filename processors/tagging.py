@@ -44,6 +44,7 @@ from processors.tagging_variations import (
     Shift,
     TaggingSystematics,
     factors_of,
+    radiation_weight,
     reach,
     shifts_of,
     varied_columns,
@@ -63,6 +64,9 @@ if TYPE_CHECKING:
 
 Probe = Literal["all", "leading", "dijet", "muon"]
 FACTS_FILE = "tagging.json"
+NO_RADIATION = "variations isr and fsr of events without four parton-shower weights"
+_PARTON_SHOWER = "parton_shower"
+_EVENT_COLUMNS = ("met_pt", "met_phi", _PARTON_SHOWER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +142,9 @@ class TaggingProcessor(ProcessorABC):
     def process(self, events: Any) -> OrderedSum:
         """Sums of one chunk under its index `events.metadata["chunk"]`."""
         dataset = self.datasets[events.metadata["dataset"]]
-        request = read_request(dataset, self.settings.large_jets, leptons=self.settings.selection.probe == "muon")
-        record = read_events(events, replace(request, event_columns=(*request.event_columns, "met_pt", "met_phi")))
+        leptons = self.settings.selection.probe == "muon"
+        request = read_request(dataset, self.settings.large_jets, leptons=leptons, event_columns=_EVENT_COLUMNS)
+        record = read_events(events, request)
         sums = fill_record(record, dataset, self.settings, self.taggers)
         return OrderedSum.single(int(events.metadata["chunk"]), Filled({}, named={dataset.name: sums}))
 
@@ -189,7 +194,7 @@ def look(datasets: Sequence[Dataset], settings: TaggingSettings) -> tuple[Job, l
         ]
     )
     leptons = settings.selection.probe == "muon"
-    job = large_jets.look(datasets, settings.large_jets, settings.events, leptons=leptons)
+    job = large_jets.look(datasets, settings.large_jets, settings.events, leptons=leptons, event_columns=_EVENT_COLUMNS)
     faults = large_jets.without_constituents(job.facts, settings.large_jets.collection)
     if leptons:
         faults += [
@@ -197,11 +202,31 @@ def look(datasets: Sequence[Dataset], settings: TaggingSettings) -> tuple[Job, l
         ]
     raise_if_any(faults)
     notes = [*other.values(), *(note for tagger in taggers.values() for note in tagger.notes())]
-    return job, [*notes, *large_jets.without_particles(job.facts, job.datasets)]
+    return job, [*notes, *large_jets.without_particles(job.facts, job.datasets), *_without_radiation(job, settings)]
+
+
+def for_files(job: Job, settings: TaggingSettings) -> TaggingSettings:
+    """The same without variations of radiation where no file has weights for them."""
+    if any(_PARTON_SHOWER in fact.columns.event for fact in job.facts):
+        return settings
+    return replace(settings, systematics=replace(settings.systematics, parton_shower=False))
+
+
+def _without_radiation(job: Job, settings: TaggingSettings) -> list[str]:
+    """A line for each file of simulation that has no parton-shower weights while others have."""
+    if not for_files(job, settings).systematics.parton_shower:
+        return []
+    simulated = {dataset.name for dataset in job.datasets if dataset.is_mc}
+    return [
+        f"{fact.dataset}: {fact.path} has no parton-shower weights; isr and fsr leave its jets as they are"
+        for fact in job.facts
+        if fact.dataset in simulated and _PARTON_SHOWER not in fact.columns.event
+    ]
 
 
 def fill(job: Job, settings: TaggingSettings, chunks: Path) -> Outcome:
     """Histograms of all datasets of a job; finished chunks are kept in the folder `chunks`."""
+    settings = for_files(job, settings)
     content = ingredients_of(job.datasets, replace(settings, execution=Execution()), _files(settings))
     processor = TaggingProcessor({dataset.name: dataset for dataset in job.datasets}, settings)
     return fill_with(processor, job, content, settings.execution, chunks, title="tagging")
@@ -209,6 +234,7 @@ def fill(job: Job, settings: TaggingSettings, chunks: Path) -> Outcome:
 
 def run(job: Job, settings: TaggingSettings, folder: Path, notes: Sequence[str], chunks: Path) -> dict[str, Any]:
     """Fill and write the histograms of a job, and tagging.json beside them; returns what that says."""
+    settings = for_files(job, settings)
     outcome = fill(job, settings, chunks)
     if outcome.lost and not outcome.events:
         raise InputError(f"no input could be read: {outcome.lost[0].reason}")
@@ -281,9 +307,10 @@ def fill_record(
     identity = identities(record, chosen)
     axes = _axes(settings, {name: list(tagger.working_points) for name, tagger in taggers.items()})
     parts: dict[str, list[Filling]] = {"passing": [], "score": []}
-    excluded = {**record.excluded, **chosen.excluded}
+    excluded = {**record.excluded, **chosen.excluded, **_unvaried(record, shifts)}
     for place, (way, shift) in enumerate(shifts.items()):
         weight = record.weight * pileup_weight(record, settings.events, shift.pile_up) * prescale
+        weight = weight * radiation_weight(record, shift)
         factors = factors_of(chosen, identity, shift, settings.systematics)
         columns = varied_columns(chosen.columns, factors)
         constituents = {
@@ -309,6 +336,12 @@ def variations_of(settings: TaggingSettings, *, is_mc: bool) -> dict[str, Shift]
     """The variations of a dataset by name, the nominal one first."""
     has_weights = settings.events.pileup_weights is not None
     return shifts_of(settings.systematics, is_mc=is_mc, has_pileup_weights=has_weights)
+
+
+def _unvaried(record: EventRecord, shifts: Mapping[str, Shift]) -> dict[str, int]:
+    """How many events of simulation isr and fsr leave as they are, as they have no weights for it."""
+    is_asked = any(shift.parton_shower is not None for shift in shifts.values())
+    return {NO_RADIATION: len(record)} if is_asked and record.parton_shower is None and len(record) else {}
 
 
 class _Scored(NamedTuple):

@@ -1,4 +1,4 @@
-"""What variations of simulation do to large-R jets: scales and resolutions of energy and mass, and pile-up weights.
+"""What variations of simulation do to large-R jets: scales and resolutions of energy and mass, and weights.
 
 A scale moves all jets by the same factor. A resolution is varied by scaling the distance of a jet to its truth jet, so
 that a relative change c turns a width sigma into (1 + c) sigma. A jet without a truth jet is smeared by chance with the
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
     from processors.event_filter import PileupSystematic
     from processors.large_jets import ChosenJets
-    from processors.record import AnyArray, Float64Array, UInt64Array
+    from processors.record import AnyArray, EventRecord, Float64Array, UInt64Array
 
 NOMINAL = "nominal"
+RADIATION = ("isr_up", "fsr_up", "isr_down", "fsr_down")
+"""Variations of radiation in the order of their weights, see `EventRecord.parton_shower`."""
 # Columns that the energy scale of a jet moves, and those that its mass scale moves.
 _WITH_ENERGY = ("pt", "mass", "mass_plain", "split12")
 _WITH_MASS = ("mass", "mass_plain")
@@ -50,6 +52,9 @@ class TaggingSystematics:
         Relative widths of pt and of soft-drop mass for jets without a truth jet; files without a soft-drop mass of
         truth jets have only such masses.
 
+    parton_shower
+        Whether radiation is varied by the weights of files that have them (`PSWeight`).
+
     Pile-up is varied where there are `events.pileup_weights`.
     """
 
@@ -59,6 +64,7 @@ class TaggingSystematics:
     jmr: float = 0.1
     pt_resolution: float = 0.05
     mass_resolution: float = 0.1
+    parton_shower: bool = True
 
     def __post_init__(self) -> None:
         """Refuse shifts that turn a scale around, and widths that are none."""
@@ -74,13 +80,17 @@ class TaggingSystematics:
 
 
 class Shift(NamedTuple):
-    """What a variation does: factors on scales, relative changes of resolutions, and the pile-up weights."""
+    """What a variation does: factors on scales, relative changes of resolutions, and weights.
+
+    `parton_shower` is the place among the weights of the event, see `EventRecord`; None for none.
+    """
 
     energy: float = 1.0
     mass: float = 1.0
     energy_resolution: float = 0.0
     mass_resolution: float = 0.0
     pile_up: PileupSystematic = "nominal"
+    parton_shower: int | None = None
 
 
 class Factors(NamedTuple):
@@ -105,6 +115,8 @@ def shifts_of(systematics: TaggingSystematics, *, is_mc: bool, has_pileup_weight
         shifts |= {f"{name}_{word}": shift for name, shift in of_word.items() if getattr(systematics, name)}
     if has_pileup_weights:
         shifts |= {"pu_up": Shift(pile_up="up"), "pu_down": Shift(pile_up="down")}
+    if systematics.parton_shower:
+        shifts |= {name: Shift(parton_shower=place) for place, name in enumerate(RADIATION)}
     return shifts
 
 
@@ -169,6 +181,13 @@ def varied_constituents(constituents: RaggedConstituents, factors: Factors) -> R
 def normals(identity: UInt64Array, purpose: str) -> Float64Array:
     """A number of the normal distribution for each jet, (n,), cut at four widths, from its hash and a purpose."""
     return np.clip(_normals(identity, text_key(purpose)), -_LARGEST_NORMAL, _LARGEST_NORMAL)
+
+
+def radiation_weight(record: EventRecord, shift: Shift) -> Float64Array:
+    """What a variation of radiation multiplies the weight of each event with, (n_events,); 1 without such weights."""
+    if shift.parton_shower is None or record.parton_shower is None:
+        return np.ones(len(record))
+    return record.parton_shower[:, shift.parton_shower].astype(np.float64)
 
 
 def _added_width(change: float) -> float:

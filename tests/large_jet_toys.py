@@ -70,13 +70,15 @@ def write_large_jets(
     seed: int = 1,
     without: tuple[str, ...] = (),
     third_pt: float | None = None,
+    parton_shower: Sequence[float] | None = None,
 ) -> Path:
     """PFNano events, each with these generated particles and two jets, of 500 GeV at azimuth 0 and 450 GeV at 3.
 
     A muon of 60 GeV is at azimuth 0.3.
 
     The first jet stands second in the file and has 5 constituents, the other one 3. Soft-drop masses are 80 and 10 GeV,
-    those of truth jets 40 and 20 GeV. A third jet, if asked for, has no constituents.
+    those of truth jets 40 and 20 GeV. A third jet, if asked for, has no constituents. All events of simulation have
+    the same parton-shower weights, none if not asked for.
     """
     rng = np.random.default_rng(seed)
     n = len(particles)
@@ -119,6 +121,8 @@ def write_large_jets(
     if is_mc:
         branches["genWeight"] = rng.uniform(0.5, 2, n)
         branches["GenJetAK8"] = _lists(truth)
+        if parton_shower is not None:
+            branches["PSWeight"] = ak.from_regular(np.tile(np.array(parton_shower, np.float32), (n, 1)))
         branches["GenPart"] = _particles(particles)
     with uproot.recreate(path) as file:
         file.mktree("Events", {name: values for name, values in branches.items() if name not in without})

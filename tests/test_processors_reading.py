@@ -401,9 +401,8 @@ def test_fields_of_an_rntuple_are_told_as_uproot_would(tmp_path: Path) -> None:
 def test_a_record_has_no_other_fields_than_it_promises() -> None:
     # others rely on these names
     names = "dataset is_mc file entry_start run luminosity_block event has_event_id identity weight rho npv "
-    names += (
-        "true_interactions jets truth electrons muons met average_interactions constituents particles triggers excluded"
-    )
+    names += "true_interactions jets truth electrons muons met average_interactions parton_shower constituents "
+    names += "particles triggers excluded"
 
     assert [field.name for field in fields(EventRecord)] == names.split()
 

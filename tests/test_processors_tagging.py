@@ -21,7 +21,7 @@ from processors.histogram_files import digest, read_histograms
 from processors.histograms import Filled, NamedSums, SparseSums
 from processors.large_jets import LargeJets
 from processors.settings_file import settings_from
-from processors.tagging import ProbeSelection, TaggerChoice, TaggingSettings, look, run
+from processors.tagging import NO_RADIATION, ProbeSelection, TaggerChoice, TaggingSettings, look, run
 from processors.tagging_histograms import TaggingBinning
 from processors.tagging_variations import TaggingSystematics
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EVENTS = [TOP_EVENT, W_EVENT, QCD_EVENT, W_EVENT, QCD_EVENT, TOP_EVENT]
-UNVARIED = TaggingSystematics(jes=0, jms=0, jer=0, jmr=0)
+UNVARIED = TaggingSystematics(jes=0, jms=0, jer=0, jmr=0, parton_shower=False)
 
 
 def save_tagger(folder: Path, columns: tuple[str, ...] = ("mass",), cut: float = 50.0) -> str:
@@ -114,7 +114,7 @@ def test_the_result_does_not_depend_on_the_executor(tmp_path: Path) -> None:
 
 def test_scales_move_jets_between_bins(tmp_path: Path) -> None:
     path = write_large_jets(tmp_path / "mc.root", [QCD_EVENT])
-    systematics = TaggingSystematics(jes=0.2, jms=0.1, jer=0, jmr=0)
+    systematics = replace(UNVARIED, jes=0.2, jms=0.1)
 
     histograms, _ = tagged(
         tmp_path,
@@ -159,6 +159,53 @@ def test_a_worse_resolution_moves_jets_away_from_their_truth_jets(tmp_path: Path
         "jmr_up": [(400, 5), (500, 100)],
         "jmr_down": [(400, 15), (500, 60)],
     }
+
+
+def of_variations(histograms: dict[str, Any], dataset: str) -> dict[str, float]:
+    """Sum of the jets of a dataset in each variation, over that of the nominal one."""
+    passing = histograms["passing"][{"dataset": dataset, "tagger": "toy", "working_point": "half"}]
+    sums = {way: passing[{"variation": way}].sum(flow=True).value for way in passing.axes["variation"]}
+    return {way: round(value / sums["nominal"], 6) for way, value in sums.items()}
+
+
+def test_radiation_is_varied_by_the_weights_of_the_file_in_the_order_of_nanoaod(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", EVENTS, parton_shower=[1.1, 1.2, 0.9, 0.7])
+
+    histograms, facts = tagged(
+        tmp_path, {"mc": (path, {"is_mc": True})}, systematics=replace(UNVARIED, parton_shower=True)
+    )
+
+    assert of_variations(histograms, "mc") == {
+        "nominal": 1.0, "isr_up": 1.1, "fsr_up": 1.2, "isr_down": 0.9, "fsr_down": 0.7,
+    }  # fmt: skip
+    assert facts["excluded"]["mc"] == {}
+
+
+def test_radiation_of_a_sample_without_weights_stays_and_is_told_beside_one_with(tmp_path: Path) -> None:
+    weighted = write_large_jets(tmp_path / "a.root", EVENTS, parton_shower=[1.1, 1.2, 0.9, 0.7])
+    plain = write_large_jets(tmp_path / "b.root", EVENTS)
+    single = write_large_jets(tmp_path / "c.root", EVENTS, parton_shower=[1.3])
+    files = {name: (path, {"is_mc": True}) for name, path in (("a", weighted), ("b", plain), ("c", single))}
+
+    histograms, facts = tagged(tmp_path, files, systematics=replace(UNVARIED, parton_shower=True))
+
+    for name in ("b", "c"):
+        assert set(of_variations(histograms, name).values()) == {1.0}
+        assert facts["excluded"][name] == {NO_RADIATION: len(EVENTS)}
+    assert [note.partition(" has ")[2] for note in facts["notes"]] == [
+        "no parton-shower weights; isr and fsr leave its jets as they are"
+    ]
+
+
+def test_without_parton_shower_weights_there_are_no_variations_of_radiation(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", EVENTS)
+
+    histograms, facts = tagged(
+        tmp_path, {"mc": (path, {"is_mc": True})}, systematics=replace(UNVARIED, parton_shower=True)
+    )
+
+    assert list(histograms["passing"].axes["variation"]) == ["nominal"]
+    assert facts["notes"] == []
 
 
 def test_the_third_jet_of_a_pair_is_limited(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from scipy.stats import kstest
 from models.features import RaggedConstituents
 from processors.errors import InputError
 from processors.large_jets import ChosenJets
+from processors.settings_file import settings_from
 from processors.tagging_variations import (
     Factors,
     Shift,
@@ -113,7 +114,7 @@ def test_no_jet_moves_beyond_the_reach(*, has_truth: bool) -> None:
 
 
 def test_a_variation_of_size_zero_is_none() -> None:
-    systematics = replace(TaggingSystematics(), jes=0.0, jmr=0.0)
+    systematics = replace(TaggingSystematics(), jes=0.0, jmr=0.0, parton_shower=False)
 
     names = list(shifts_of(systematics, is_mc=True, has_pileup_weights=True))
 
@@ -124,4 +125,4 @@ def test_a_variation_of_size_zero_is_none() -> None:
 @pytest.mark.parametrize(("name", "value"), [("jer", 1.0), ("jmr", -0.1), ("pt_resolution", 0.0)])
 def test_sizes_that_mean_nothing_are_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"systematics\..*{name}"):
-        TaggingSystematics(**{name: value})
+        settings_from(TaggingSystematics, {name: value}, "toy")
