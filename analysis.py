@@ -48,7 +48,7 @@ FAILED, REFUSED, INCOMPLETE, NOT_CLOSED, SIGNALLED = 1, 2, 3, 4, 128
 CHUNKS = ".chunks"
 EXECUTORS = ("iterative", "futures", "dask", "parsl")
 # Choices of `models.training.tagging.settings`: nothing is imported here that a package of the same name may hide.
-NETWORKS = ("dense",)
+NETWORKS = ("dense", "deepsets", "energyflow", "particlenet", "lorentz", "image", "recurrent", "bdt")
 METHODS = ("none", "planing", "disco", "adversarial", "adversarial-binned", "mode", "soft-jsd", "domain")
 MAPS = ("none", "ddt", "percentile", "quantile")
 BUNDLED = Path(samples.__file__ or "").with_name("bundled") / "fileset.json"
@@ -402,6 +402,7 @@ def train_calibration(
 @train.command(name="tagger")
 @click.option("--table", "tables", type=EXISTING_FILE, required=True, multiple=True, help="Training table; may repeat.")
 @click.option("--features", metavar="A,B,C", help="Columns that the network sees, in this order.")
+@click.option("--network", type=click.Choice(NETWORKS), help="Kind of network, on features or constituents  [dense].")
 @click.option("--label", help="Column with 1 for signal and 0 for background  [label].")
 @click.option("--protect", help="Column that the score is not to depend on  [mass].")
 @click.option("--weight", help="Column of weights, `none` for equal ones  [weight].")
@@ -460,7 +461,7 @@ def train_tagger(
 
 def _tagger_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the command line by the dotted name of their setting."""
-    names = {"decorrelation": "decorrelation.method", "seed": "fit.seed"}
+    names = {"decorrelation": "decorrelation.method", "network": "network.kind", "seed": "fit.seed"}
     names |= {name: f"decorrelation.{name}" for name in ("map", "strength", "target_inverse_jsd")}
     values = {names.get(name, f"columns.{name}"): value for name, value in options.items()}
     if options.get("features") is not None:
@@ -477,6 +478,7 @@ def compare_group() -> None:
 
 @compare_group.command(name="taggers")
 @click.option("--table", "tables", type=EXISTING_FILE, required=True, multiple=True, help="Jets; may repeat.")
+@click.option("--network", type=click.Choice(NETWORKS), help="Kind of network, on features or constituents  [dense].")
 @click.option("--label", help="Column with 1 for signal and 0 for background  [label].")
 @click.option("--protect", help="Column that scores are not to depend on  [mass].")
 @click.option("--weight", help="Column of weights, `none` for equal ones  [weight].")

@@ -96,9 +96,9 @@ class ModelCard:
             raise ValueError(
                 f"a card of task {self.task!r} and version {self.version} is not known; this is version {VERSION}"
             )
-        if not self.features or not self.outputs:
-            raise ValueError("a card needs at least one feature and one output")
         is_tagger = self.task == "tagger"
+        if not (self.features or (is_tagger and self.constituent_input)) or not self.outputs:
+            raise ValueError("a card needs at least one feature and one output")
         if not (is_tagger or self.lowest > 0) or not self.lowest < self.highest < math.inf:
             raise ValueError(f"a card needs 0 < lowest < highest, got {self.lowest} and {self.highest}")
         if self.gives not in get_args(Gives) or (self.gives == "score" and not is_tagger):
@@ -118,7 +118,7 @@ class ModelCard:
     @property
     def signature(self) -> str:
         """Inputs and output in words."""
-        inputs = [f"{self.jet_input or 'jets'} (n, {len(self.features)})"]
+        inputs = [f"{self.jet_input or 'jets'} (n, {len(self.features)})"] if self.features else []
         if self.constituent_input is not None:
             length = self.max_constituents if self.pads_all else "any"
             inputs.append(f"{self.constituent_input} (n, {length}, {len(self.constituent_columns)})")

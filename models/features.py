@@ -128,6 +128,12 @@ class RaggedConstituents:
         places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
         return RaggedConstituents(offsets, self.values[places])
 
+    def by_pt(self) -> RaggedConstituents:
+        """The same with those of each jet in the order of falling pT; of columns px and py first."""
+        jet = np.repeat(np.arange(len(self)), self.counts)
+        order = np.lexsort((-np.hypot(self.values[:, 0], self.values[:, 1]), jet))
+        return RaggedConstituents(self.offsets, self.values[order])
+
     def padded(self, length: int = MAX_CONSTITUENTS) -> FloatArray:
         """The first `length` of each jet, the others zero, (n, length, 4)."""
         columns = np.arange(length)

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.features import RaggedConstituents, offsets_of
+from models.tagging.tagger_table import CONSTITUENT_LISTS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -30,6 +33,31 @@ def columns(n: int, seed: int = 1) -> dict[str, np.ndarray]:
         "label": label,
         "weight": rng.exponential(size=n),
         "identity": rng.integers(0, 2**63, n).astype(np.uint64),
+    }
+
+
+def momenta(n: int, seed: int = 1, longest: int = 20, two_prongs: np.ndarray | None = None) -> RaggedConstituents:
+    """Massless constituents of n jets around changing axes, hardest first; with two cores where that is asked for."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, longest + 1, n)
+    jet = np.repeat(np.arange(n), counts)
+    pt = 1.0 + rng.exponential(20.0, len(jet))
+    eta, phi = rng.uniform(-2, 2, n)[jet], rng.uniform(-3.1, 3.1, n)[jet]
+    apart = np.zeros(n) if two_prongs is None else np.where(two_prongs, 0.4, 0.0)
+    eta = eta + rng.normal(0, 0.1, len(jet)) + apart[jet] * rng.choice([-0.5, 0.5], len(jet))
+    phi = phi + rng.normal(0, 0.1, len(jet))
+    values = np.stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), pt * np.cosh(eta)], axis=1)
+    return RaggedConstituents(offsets_of(counts), values.astype(np.float32)).by_pt()
+
+
+def lists(constituents: RaggedConstituents) -> dict[str, Any]:
+    """Columns of a table that hold constituents."""
+    import pyarrow as pa
+
+    offsets = pa.array(constituents.offsets)
+    return {
+        name: pa.LargeListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(column)))
+        for name, column in zip(CONSTITUENT_LISTS, constituents.values.T, strict=True)
     }
 
 

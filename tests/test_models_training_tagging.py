@@ -314,7 +314,7 @@ def test_the_exported_network_gives_the_scores_of_keras(tmp_path: Path) -> None:
     features[0], features[1] = np.nan, np.inf
     session = OnnxModel(str(path))
 
-    expected = 1 / (1 + np.exp(-np.asarray(network(features))))
+    expected = 1 / (1 + np.exp(-np.asarray(network({"features": features}))))
     np.testing.assert_allclose(session(features)[:, 0], expected, atol=1e-5)
     assert session(np.zeros((0, 3), np.float32)).shape == (0, 1)
     assert [each[0] for each in session.signature.outputs] == ["score", "passing"]
@@ -326,7 +326,7 @@ def test_a_map_is_part_of_the_exported_graph(tmp_path: Path, kind: Kind) -> None
 
     network, given = trained(), columns(N)
     features = np.column_stack([given[name] for name in NAMES]).astype(np.float32)
-    logit = np.asarray(network(features)).astype(np.float64)
+    logit = np.asarray(network({"features": features})).astype(np.float64)
     chosen = given["label"] == 0
     score_map = fit_map(kind, *(each[chosen] for each in (logit, given["mass"], given["pt"], given["weight"])))
     tagger = with_map(network, NAMES, score_map, "mass", "pt")
@@ -337,7 +337,8 @@ def test_a_map_is_part_of_the_exported_graph(tmp_path: Path, kind: Kind) -> None
     assert tagger.names == (*NAMES, "mass", "pt")
     every = np.column_stack([features, given["mass"], given["pt"]]).astype(np.float32)
     found = session(every)[:, 0]
-    np.testing.assert_allclose(found, np.asarray(tagger(tf.constant(every))), atol=1e-5)
+    in_keras = tagger.score(tagger.logit({"features": tf.constant(every)}), tf.constant(every))
+    np.testing.assert_allclose(found, np.asarray(in_keras, np.float64), atol=1e-5)
     np.testing.assert_allclose(found, score_map.apply(logit, given["mass"], given["pt"]), atol=2e-4)
     assert session(np.zeros((0, 5), np.float32)).shape == (0, 1)
 

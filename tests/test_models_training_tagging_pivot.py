@@ -7,6 +7,7 @@ distribution at Z = -1, 0 and 1.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,8 +54,13 @@ def distances(method: Method, strength: float | None, table: Path, folder: Path)
     )
     state = train(read_sample([table], settings), settings, folder)
     predict, rng = compiled_logits(state.network), np.random.default_rng(7)
-    at = [predict(shifted(np.full(20_000, z), rng).astype(np.float32)) for z in (-1.0, 0.0, 1.0)]
+    sample = read_sample([table], settings).take(slice(20_000))
+    at = [predict(replace(sample, features=_features(z, rng))) for z in (-1.0, 0.0, 1.0)]
     return max(ks_2samp(at[1], at[i]).statistic for i in (0, 2)), state.history[-1]["auc"]
+
+
+def _features(z: float, rng: np.random.Generator) -> np.ndarray:
+    return shifted(np.full(20_000, z), rng).astype(np.float32)
 
 
 @pytest.mark.slow

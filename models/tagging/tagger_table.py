@@ -40,7 +40,8 @@ SCALARS: Mapping[str, type[np.generic]] = MappingProxyType(
 """Columns with one value per jet: those of `models.tagging.columns`; label 1 for signal, 0 for background, -1 in data;
 number of the category, -1 in data; simulation; weight with cross section; hash of event and jet, for the fold; truth
 pt in GeV, nan without a truth jet; number of the dataset in the facts."""
-_LISTS = tuple(f"constituents_{name}" for name in CONSTITUENT_COLUMNS)
+CONSTITUENT_LISTS = tuple(f"constituents_{name}" for name in CONSTITUENT_COLUMNS)
+"""Columns with a list for each jet: momenta of its constituents, GeV."""
 _STORED = "n_stored"
 
 
@@ -98,7 +99,7 @@ def read_table(path: str | Path, *, constituents: bool = True) -> JetTable:
 
     Columns that hold no numbers are left out. A table of something else of ours is refused.
     """
-    rows, facts = read_rows(path, lambda name: constituents or name not in (*_LISTS, _STORED), ORIGIN)
+    rows, facts = read_rows(path, lambda name: constituents or name not in (*CONSTITUENT_LISTS, _STORED), ORIGIN)
     if facts is not None and facts.get("kind") != KIND:
         raise ValueError(f"{path} is no table of jets for a tagger; make one with {ORIGIN}")
     columns = {name: values for name in rows.schema.names if (values := _numbers(rows, name)) is not None}
@@ -111,6 +112,12 @@ def read_table(path: str | Path, *, constituents: bool = True) -> JetTable:
 def read_facts(path: str | Path) -> dict[str, Any]:
     """The facts of a table alone, empty for one that somebody else wrote."""
     return read_rows(path, lambda _: False, ORIGIN)[1] or {}
+
+
+def read_constituents(path: str | Path) -> RaggedConstituents | None:
+    """Constituents of each jet of a parquet file; None where it does not have the columns `CONSTITUENT_LISTS`."""
+    rows, _ = read_rows(path, lambda name: name in CONSTITUENT_LISTS, ORIGIN)
+    return _constituents(rows)
 
 
 def _numbers(rows: Any, name: str) -> AnyArray | None:
@@ -131,16 +138,19 @@ def _to_arrow(table: JetTable) -> Any:
     if table.constituents is not None:
         columns[_STORED] = pa.array(table.constituents.counts.astype(np.int16))
         offsets = pa.array(table.constituents.offsets)
-        for place, name in enumerate(_LISTS):
+        for place, name in enumerate(CONSTITUENT_LISTS):
             values = np.ascontiguousarray(table.constituents.values[:, place])
             columns[name] = pa.LargeListArray.from_arrays(offsets, pa.array(values))
     return pa.table(columns)
 
 
 def _constituents(rows: Any) -> RaggedConstituents | None:
-    if not set(_LISTS) <= set(rows.schema.names):
+    if not set(CONSTITUENT_LISTS) <= set(rows.schema.names):
         return None
-    lists = [rows[name].combine_chunks() for name in _LISTS]
-    offsets = offsets_of(lists[0].value_lengths().to_numpy(zero_copy_only=False))
+    lists = [rows[name].combine_chunks() for name in CONSTITUENT_LISTS]
+    counts = [each.value_lengths().fill_null(0).to_numpy(zero_copy_only=False) for each in lists]
+    if any(not np.array_equal(each, counts[0]) for each in counts[1:]):
+        raise ValueError(f"the lists {', '.join(CONSTITUENT_LISTS)} of a jet differ in length")
+    offsets = offsets_of(counts[0])
     values = np.column_stack([each.flatten().to_numpy(zero_copy_only=False) for each in lists])
     return RaggedConstituents(offsets, values.astype(np.float32, copy=False))

@@ -43,11 +43,37 @@ def converted(
     return model
 
 
+def joined(first: Any, second: Any) -> Any:
+    """One model of two, in which outputs of the first are the inputs of the second with the same names."""
+    from onnx.compose import merge_models
+
+    inputs = {node.name for node in second.graph.input}
+    shared = [(node.name, node.name) for node in first.graph.output if node.name in inputs]
+    wanted = [node.name for node in first.graph.input]
+    kept = [node.name for node in first.graph.output if node.name not in inputs]
+    second.ir_version = first.ir_version
+    for model in (first, second):
+        _drop_unused_operators(model)
+    model = merge_models(first, second, io_map=shared, prefix1="first_", prefix2="second_")
+    _rename(model, [*wanted, *kept, *(node.name for node in second.graph.output)])
+    return model
+
+
 def add_metadata(model: Any, told: Mapping[str, str]) -> None:
     """What the file says of itself."""
     for name, value in told.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = name, value
+
+
+def _drop_unused_operators(model: Any) -> None:
+    """Leave one import of each set of operators that a node is from; models that import others cannot be merged."""
+    used = {node.domain for node in model.graph.node}
+    versions = {each.domain: each.version for each in model.opset_import if each.domain in used}
+    del model.opset_import[:]
+    for domain, version in versions.items():
+        entry = model.opset_import.add()
+        entry.domain, entry.version = domain, version
 
 
 def _rename(model: Any, wanted: Sequence[str]) -> None:

@@ -2,8 +2,9 @@
 
 Everything is part of the graph: what is not finite, cuts on tails, standardisation, a map after training, and the cuts
 of the working points.
-The input is `features` (n, n_features), raw values; outputs are `score` (n, 1) in [0, 1], high for signal, and
-`passing` (n, n_working_points), 1 for jets at or above a cut and 0 for the others.
+Inputs are `features` (n, n_features), raw values, and of networks on constituents `constituents` (n, any length, 4):
+px, py, pz and E in GeV, hardest first and zero where a jet has no more. Outputs are `score` (n, 1) in [0, 1], high for
+signal, and `passing` (n, n_working_points), 1 for jets at or above a cut and 0 for the others.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ import numpy as np
 from keras import ops
 
 from models.card import ModelCard, card_path, write_card
-from models.training.graph import OPSET, add_metadata, converted
+from models.features import MAX_CONSTITUENTS
+from models.tagging.columns import CONSTITUENT_COLUMNS
+from models.training.graph import OPSET, add_metadata, converted, joined
+from models.training.tagging.networks import CONSTITUENTS, FEATURES
 from models.training.tagging.posthoc import mapped
+from models.training.tagging.trees import Trees
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,67 +31,85 @@ if TYPE_CHECKING:
     from models.tagging.maps import ScoreMap
     from models.training.tagging.networks import TaggerNetwork
 
-INPUT, SCORE, PASSING = "features", "score", "passing"
+SCORE, PASSING = "score", "passing"
 PREPROCESS = "preprocess.json"
 _NO_BOUND = 1e32
 
 
 @dataclass(frozen=True, slots=True)
 class Tagger:
-    """A trained network with what makes it a score.
+    """A trained network, or trees, with what makes it a score.
 
     Attributes
     ----------
-    network
-        Sees the first `n_seen` of the features.
+    model
+        Sees the first `n_seen` of the features, or constituents.
     names
-        Of all features, those of the network first.
+        Of all features, those that the model sees first.
     n_seen
-        How many the network sees.
+        How many it sees.
     score_map
         Takes the protected variable out of the score after training; None for nothing.
     protected, condition
         Where mass and pT are among the features; only a map needs them.
     """
 
-    network: TaggerNetwork
+    model: TaggerNetwork | Trees
     names: tuple[str, ...]
     n_seen: int
     score_map: ScoreMap | None = None
     protected: int = 0
     condition: int = 0
 
-    def __call__(self, features: Any) -> Any:
-        """Score of each jet in [0, 1], (n,), from features (n, n_features)."""
-        logit = self.network(features[:, : self.n_seen])
+    @property
+    def shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Shapes of the inputs by name, None for any length."""
+        shapes: dict[str, tuple[int | None, ...]] = {}
+        if self.names:
+            shapes[FEATURES] = (None, len(self.names))
+        if CONSTITUENTS in self.model.takes:
+            shapes[CONSTITUENTS] = (None, None, len(CONSTITUENT_COLUMNS))
+        return shapes
+
+    def logit(self, inputs: Mapping[str, Any]) -> Any:
+        """What the network gives, (n,); trees are not a function of tensors."""
+        if isinstance(self.model, Trees):
+            raise TypeError("trees have no graph of TensorFlow")
+        seen = {name: each[:, : self.n_seen] if name == FEATURES else each for name, each in inputs.items()}
+        return self.model({name: seen[name] for name in self.model.takes})
+
+    def score(self, logit: Any, features: Any) -> Any:
+        """Score of each jet in [0, 1], (n,), from logits (n,) and features (n, n_features)."""
         if self.score_map is None:
             return ops.sigmoid(logit)
         return mapped(self.score_map, logit, features[:, self.protected], features[:, self.condition])
 
 
 def with_map(
-    network: TaggerNetwork, names: tuple[str, ...], score_map: ScoreMap | None, protected: str, condition: str
+    model: TaggerNetwork | Trees, names: tuple[str, ...], score_map: ScoreMap | None, protected: str, condition: str
 ) -> Tagger:
     """A tagger whose features are followed by what its map needs, as far as they are not among them."""
+    seen = names if FEATURES in model.takes else ()
     if score_map is None:
-        return Tagger(network, names, len(names))
-    every = (*names, *(name for name in dict.fromkeys((protected, condition)) if name not in names))
-    return Tagger(network, every, len(names), score_map, every.index(protected), every.index(condition))
+        return Tagger(model, seen, len(seen))
+    every = (*seen, *(name for name in dict.fromkeys((protected, condition)) if name not in seen))
+    return Tagger(model, every, len(seen), score_map, every.index(protected), every.index(condition))
 
 
 def export(
     tagger: Tagger,
     path: Path,
     *,
+    length: int = MAX_CONSTITUENTS,
     working_points: Mapping[str, float],
     training: Mapping[str, Any],
     metrics: Mapping[str, Any],
     trained_on: str,
 ) -> ModelCard:
-    """Write the tagger to `path`, its card and `preprocess.json` beside it."""
+    """Write the tagger to `path`, its card and `preprocess.json` beside it; `length` constituents are seen at most."""
     import onnx
 
-    names = tagger.names
+    names, has_constituents = tagger.names, CONSTITUENTS in tagger.model.takes
     model = to_onnx(tagger, tuple(working_points.values()))
     card = ModelCard(
         task="tagger",
@@ -95,10 +118,12 @@ def export(
         lowest=0.0,
         highest=1.0,
         trained_on=trained_on,
-        jet_input=INPUT,
+        jet_input=FEATURES if names else None,
+        constituent_input=CONSTITUENTS if has_constituents else None,
         output=SCORE,
         gives="score",
-        constituent_columns=(),
+        constituent_columns=CONSTITUENT_COLUMNS if has_constituents else (),
+        max_constituents=length if has_constituents else MAX_CONSTITUENTS,
         opset=OPSET,
         training=training,
         metrics=metrics,
@@ -107,6 +132,7 @@ def export(
     told = {
         "task": "tagger",
         "features": ", ".join(names),
+        "constituents": ", ".join(card.constituent_columns),
         "outputs": f"{SCORE}, {PASSING}",
         "working_points": json.dumps(dict(working_points)),
         "trained_on": trained_on,
@@ -116,23 +142,48 @@ def export(
     add_metadata(model, told)
     onnx.save(model, str(path))
     write_card(card, card_path(path))
-    write_preprocess(names, path.with_name(PREPROCESS))
+    write_preprocess(card, path.with_name(PREPROCESS))
     return card
 
 
 def to_onnx(tagger: Tagger, cuts: tuple[float, ...] = ()) -> Any:
     """The ONNX model of a tagger with cuts on its score."""
+    outputs = (SCORE, PASSING) if cuts else (SCORE,)
+    if isinstance(tagger.model, Trees):
+        return _trees_to_onnx(tagger, tagger.model, cuts, outputs)
+    shapes = tagger.shapes
 
-    def graph(features: Any) -> Any:
-        score = ops.expand_dims(tagger(features), -1)
-        if not cuts:
-            return score
-        return score, ops.cast(score >= np.array(cuts, np.float32), "float32")
+    def graph(*tensors: Any) -> Any:
+        inputs = dict(zip(shapes, tensors, strict=True))
+        return _with_cuts(tagger.score(tagger.logit(inputs), inputs.get(FEATURES)), cuts)
 
-    return converted(graph, {INPUT: (None, len(tagger.names))}, (SCORE, PASSING) if cuts else (SCORE,))
+    return converted(graph, shapes, outputs)
 
 
-def write_preprocess(names: tuple[str, ...], path: Path) -> None:
+def _with_cuts(score: Any, cuts: tuple[float, ...]) -> Any:
+    score = ops.expand_dims(score, -1)
+    if not cuts:
+        return score
+    return score, ops.cast(score >= np.array(cuts, np.float32), "float32")
+
+
+def _trees_to_onnx(tagger: Tagger, trees: Trees, cuts: tuple[float, ...], outputs: tuple[str, ...]) -> Any:
+    """Standardised columns, then the trees, then the score, in one model."""
+    given = () if tagger.score_map is None else ("given",)
+
+    def before(features: Any) -> Any:
+        standardised = trees.columns(features[:, : tagger.n_seen])
+        return (standardised, features) if given else standardised
+
+    def after(both: Any, features: Any = None) -> Any:
+        return _with_cuts(tagger.score(both[:, 1], features), cuts)
+
+    shapes = {"both": (None, 2), **dict.fromkeys(given, (None, len(tagger.names)))}
+    first = converted(before, tagger.shapes, ("columns", *given))
+    return joined(joined(first, trees.to_onnx()), converted(after, shapes, outputs))
+
+
+def write_preprocess(card: ModelCard, path: Path) -> None:
     """The side-car in the form of Weaver: names in order, and that nothing is left to do to their values."""
     nothing = {
         "median": 0.0,
@@ -142,12 +193,20 @@ def write_preprocess(names: tuple[str, ...], path: Path) -> None:
         "upper_bound": _NO_BOUND,
         "pad": 0.0,
     }
-    document = {
-        "input_names": [INPUT],
-        "input_shapes": {INPUT: [-1, len(names)]},
-        INPUT: {"var_names": list(names), "var_infos": dict.fromkeys(names, nothing), "var_length": 1},
-        "output_names": [SCORE],
+    groups = {
+        FEATURES: (card.features, 1, [-1, len(card.features)]),
+        CONSTITUENTS: (
+            card.constituent_columns,
+            card.max_constituents,
+            [-1, card.max_constituents, len(card.constituent_columns)],
+        ),
     }
+    document: dict[str, Any] = {"input_names": [name for name, (names, _, _) in groups.items() if names]}
+    document["input_shapes"] = {name: groups[name][2] for name in document["input_names"]}
+    for name in document["input_names"]:
+        names, length, _ = groups[name]
+        document[name] = {"var_names": list(names), "var_infos": dict.fromkeys(names, nothing), "var_length": length}
+    document["output_names"] = [SCORE]
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from models.tagging.metrics import Spectrum, roc
 from models.training.errors import RefusedError
-from models.training.tagging.networks import make_network
+from models.training.tagging.networks import CONSTITUENTS, FEATURES, make_network
 from models.training.tagging.penalties import make_penalty
 from models.training.tagging.samples import (
     MIN_JETS,
@@ -50,8 +50,8 @@ CHECKPOINT = "checkpoint.npz"
 COLLAPSED_REJECTION = 2.2
 COLLAPSED_SPREAD = 1e-4
 _PATIENCE = 5
-_MONITORED = 200_000
-_PREDICTED = 65_536
+# Jets, and constituents, that are given to the network at once for a prediction.
+_PREDICTED, _CONSTITUENTS_AT_ONCE = 65_536, 262_144
 # The divergence is followed in few bins of equal population, where its noise is small.
 _COARSE_BINS = 25
 _GAIN = 0.25
@@ -117,8 +117,9 @@ def prepare(sample: TaggerSample, settings: TaggerSettings) -> Prepared:
     training = sample.of_fold(TRAINING)
     both = sample.of_fold(TRAINING, VALIDATION)
     monitored = both.take(both.label != UNLABELLED)
-    if len(monitored) > _MONITORED:
-        monitored = monitored.take(np.random.default_rng(1).permutation(len(monitored))[:_MONITORED])
+    n_monitored = settings.network.sizes.monitored
+    if len(monitored) > n_monitored:
+        monitored = monitored.take(np.random.default_rng(1).permutation(len(monitored))[:n_monitored])
     background = ~monitored.is_signal
     within = monitored.is_within
     edges = np.unique(np.quantile(monitored.protected[within], np.linspace(0, 1, _COARSE_BINS + 1)))
@@ -205,7 +206,7 @@ def run_round(
 def judge(prepared: Prepared, predict: Callable[..., Any]) -> dict[str, float]:
     """Validation loss and rejection, spread of the score, and divergence of training and validation jets together."""
     sample = prepared.monitored
-    logit = predict(sample.features)
+    logit = predict(sample)
     if not np.isfinite(logit).all():
         lost = ("validation_loss", "rejection", "auc", "jsd", "jsd_error")
         return {**dict.fromkeys(lost, math.nan), "spread": 0.0}
@@ -227,26 +228,45 @@ def judge(prepared: Prepared, predict: Callable[..., Any]) -> dict[str, float]:
 
 def batch_size(n_jets: int, settings: TaggerSettings) -> int:
     """Jets in a step: what was asked for, or all there are."""
-    return min(settings.fit.batch, n_jets)
+    return min(settings.fit.batch or settings.network.sizes.batch, n_jets)
 
 
 def predict_logits(network: TaggerNetwork, sample: TaggerSample) -> Float64Array:
     """Logits of jets, (n,)."""
-    return compiled_logits(network)(sample.features)
+    return compiled_logits(network)(sample)
 
 
-def compiled_logits(network: TaggerNetwork) -> Callable[..., Float64Array]:
-    """The network as a function of arrays; logits (n,)."""
+def compiled_logits(network: TaggerNetwork) -> Callable[[TaggerSample], Float64Array]:
+    """The network as a function of jets; logits (n,)."""
     compute = tf.function(network.__call__, reduce_retracing=True)
 
-    def predict(features: NDArray[np.float32]) -> Float64Array:
+    def predict(sample: TaggerSample) -> Float64Array:
+        at_once = _PREDICTED
+        if CONSTITUENTS in network.takes:
+            at_once = max(_CONSTITUENTS_AT_ONCE // longest(sample), 1)
         parts = [
-            np.asarray(compute(tf.constant(features[begin : begin + _PREDICTED])))
-            for begin in range(0, len(features), _PREDICTED)
+            np.asarray(compute(inputs_of(network, sample, slice(begin, begin + at_once))))
+            for begin in range(0, len(sample), at_once)
         ]
         return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
 
     return predict
+
+
+def inputs_of(network: TaggerNetwork, sample: TaggerSample, jets: slice) -> dict[str, Any]:
+    """What a network sees of some jets, as tensors by name."""
+    inputs: dict[str, Any] = {}
+    if FEATURES in network.takes:
+        inputs[FEATURES] = tf.constant(sample.features[jets])
+    if CONSTITUENTS in network.takes and sample.constituents is not None:
+        chosen = sample.constituents.take(np.arange(len(sample))[jets])
+        inputs[CONSTITUENTS] = tf.constant(chosen.padded(longest(sample)))
+    return inputs
+
+
+def longest(sample: TaggerSample) -> int:
+    """Constituents of the jet that has most, at least 1."""
+    return 1 if sample.constituents is None else int(max(sample.constituents.counts.max(initial=1), 1))
 
 
 def save_checkpoint(state: State, path: Path) -> None:
@@ -300,7 +320,10 @@ def _tensors(training: TaggerSample, settings: TaggerSettings) -> dict[str, Any]
         "domain": _domain_weights(training),
     }
     tensors = {name: tf.constant(values.astype(np.float32)) for name, values in columns.items()}
-    return {**tensors, "features": tf.constant(training.features)}
+    tensors[FEATURES] = tf.constant(training.features)
+    if training.constituents is not None:
+        tensors[CONSTITUENTS] = tf.constant(training.constituents.padded(longest(training)))
+    return tensors
 
 
 def _domain_weights(sample: TaggerSample) -> Float64Array:
@@ -337,7 +360,7 @@ def _compiled_steps(state: State, prepared: Prepared, settings: TaggerSettings) 
 
     def step(batch: Mapping[str, Any], strength: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
-            logit = network(batch["features"])
+            logit = network({name: batch[name] for name in network.takes})
             with tape.stop_recording():
                 for _ in range(extra):
                     _train_adversary(state, tf.stop_gradient(logit), batch)

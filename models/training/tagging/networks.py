@@ -1,4 +1,4 @@
-"""What every network of a tagger offers, and the dense one on substructure variables."""
+"""What every network of a tagger offers, and which one settings ask for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from models.tagging.columns import CONSTITUENT_COLUMNS
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
     from models.training.tagging.samples import TaggerSample
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
 
     Float32Array = NDArray[np.float32]
 
+FEATURES, CONSTITUENTS = "features", "constituents"
+"""Names of inputs."""
 LIMIT = 5.0
 """Columns are cut at so many standard deviations: nothing beyond was trained on."""
 _TAILS = (0.1, 99.9)
@@ -78,48 +84,81 @@ def _skewness(values: NDArray[np.float64]) -> float:
 class TaggerNetwork(keras.Model):
     """A network that gives every jet a logit; a subclass says what it makes of the jet's inputs.
 
-    `features` are the raw columns (n, n_features).
+    Inputs are those of `takes` by name: `features`, raw columns (n, n_features), and `constituents`, their momenta
+    px, py, pz and E (n, any length, 4) in GeV, hardest first and zero where a jet has no more.
+
+    Attributes
+    ----------
+    takes
+        Names of the inputs.
     """
 
-    def __init__(self, n_features: int, **options: Any) -> None:
+    takes: tuple[str, ...] = (FEATURES,)
+
+    def __init__(self, units: Sequence[int], **options: Any) -> None:
         super().__init__(**options)
-        self.columns = Columns(n_features, name="columns")
+        self.layers_of_jet = [keras.layers.Dense(n, activation="swish", name=f"jet_{i}") for i, n in enumerate(units)]
         self.head = keras.layers.Dense(1, name="head")
 
-    def call(self, features: Any) -> Any:
+    def call(self, inputs: Mapping[str, Any]) -> Any:
         """Logit of each jet, (n,)."""
-        return self.head(self.hidden(features))[:, 0]
+        return self.head(self.hidden(inputs))[:, 0]
 
-    def hidden(self, features: Any) -> Any:
+    def hidden(self, inputs: Mapping[str, Any]) -> Any:
         """Units of the last layer before the logit, (n, n_units)."""
+        values = self.jet_columns(inputs)
+        for layer in self.layers_of_jet:
+            values = layer(values)
+        return values
+
+    def jet_columns(self, inputs: Mapping[str, Any]) -> Any:
+        """What the dense layers of the jet see, (n, any)."""
         raise NotImplementedError
 
     def adapt(self, sample: TaggerSample) -> None:
-        """Learn scales from a training sample."""
-        self.columns.adapt(sample.features, sample.weight)
+        """Learn scales from a training sample, where there are any."""
 
 
 class DenseTagger(TaggerNetwork):
     """Dense layers on standardised columns."""
 
     def __init__(self, settings: NetworkSettings, n_features: int) -> None:
-        super().__init__(n_features)
-        self.layers_of_jet = [keras.layers.Dense(units, activation="swish") for units in settings.units]
-        width = n_features
-        for layer in (*self.layers_of_jet, self.head):
-            layer.build((None, width))
-            width = layer.units
-        self.built = True
+        super().__init__(settings.sizes.units)
+        self.columns = Columns(n_features, name="columns")
 
-    def hidden(self, features: Any) -> Any:
-        """Units of the last layer before the logit, (n, n_units)."""
-        values = self.columns(features)
-        for layer in self.layers_of_jet:
-            values = layer(values)
-        return values
+    def jet_columns(self, inputs: Mapping[str, Any]) -> Any:
+        """Standardised columns, (n, n_features)."""
+        return self.columns(inputs[FEATURES])
+
+    def adapt(self, sample: TaggerSample) -> None:
+        """Learn the scales of the columns."""
+        self.columns.adapt(sample.features, sample.weight)
 
 
 def make_network(settings: NetworkSettings, n_features: int, seed: int) -> TaggerNetwork:
     """A network with initial weights from a seed."""
     keras.utils.set_random_seed(seed)
-    return DenseTagger(settings, n_features)
+    network = _network_of(settings, n_features)
+    shapes = {FEATURES: (2, n_features), CONSTITUENTS: (2, settings.sizes.length, len(CONSTITUENT_COLUMNS))}
+    network({name: np.ones(shapes[name], np.float32) for name in network.takes})
+    return network
+
+
+def _network_of(settings: NetworkSettings, n_features: int) -> TaggerNetwork:
+    if settings.kind == "dense":
+        return DenseTagger(settings, n_features)
+    # these modules build on this one
+    from models.training.tagging.graphs import LorentzTagger, ParticleNetTagger
+    from models.training.tagging.images import ImageTagger
+    from models.training.tagging.sequences import RecurrentTagger
+    from models.training.tagging.sets import DeepSetsTagger, EnergyFlowTagger
+
+    kinds: dict[str, type[Any]] = {
+        "deepsets": DeepSetsTagger,
+        "energyflow": EnergyFlowTagger,
+        "particlenet": ParticleNetTagger,
+        "lorentz": LorentzTagger,
+        "image": ImageTagger,
+        "recurrent": RecurrentTagger,
+    }
+    return kinds[settings.kind](settings)  # type: ignore[no-any-return]

@@ -19,6 +19,7 @@ from models.training.tagging.export import PREPROCESS, export, with_map
 from models.training.tagging.loop import CHECKPOINT, CollapsedError, predict_logits, train
 from models.training.tagging.penalties import make_penalty
 from models.training.tagging.samples import TEST, TRAINING, UNLABELLED, VALIDATION, read_sample
+from models.training.tagging.trees import Trees, train_trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from models.training.tagging.settings import TaggerSettings
 
     Tell = Callable[[str], None]
+    Model = TaggerNetwork | Trees
 
 ONNX, SETTINGS, METRICS, SCAN = "tagger.onnx", "settings.json", "metrics.json", "scan"
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -77,28 +79,28 @@ def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume
         tell(_line(row, settings))
 
     try:
-        state = train(table.sample, settings, folder, resume=resume, report=report)
+        model, rows = _trained(table.sample, settings, folder, resume=resume, report=report)
     except CollapsedError:
         _write_history(history, folder)
         raise
-    _write_history(state.history, folder)
+    _write_history(rows, folder)
     seconds = time.monotonic() - began
     labelled = table.sample.take(table.sample.label != UNLABELLED)
     test, validation = labelled.of_fold(TEST), labelled.of_fold(VALIDATION)
-    score_map = _fitted_map(state.network, labelled, settings)
-    score, of_validation = (_scores(state.network, score_map, each) for each in (test, validation))
+    score_map = _fitted_map(model, labelled, settings)
+    score, of_validation = (_scores(model, score_map, each) for each in (test, validation))
     found = judge.assess(test, score, settings.evaluation)
     numbers = {
         **found.numbers,
-        "strength": state.history[-1]["strength"],
-        "parameters": float(sum(np.prod(each.shape) for each in state.network.trainable_variables)),
+        "strength": rows[-1]["strength"] if rows else 0.0,
+        "parameters": float(_n_parameters(model)),
         "seconds": seconds,
     }
     found = replace(found, numbers=numbers)
     judge.write_metrics(found, folder / METRICS)
     judge.draw_tagger(test, score, found, settings.columns.protect, folder / "tagger")
     named = settings.columns
-    tagger = with_map(state.network, named.features, score_map, named.protect, named.condition)
+    tagger = with_map(model, named.features, score_map, named.protect, named.condition)
     _export(tagger, table, settings, numbers, judge.working_points(validation, of_validation), folder)
     return found
 
@@ -149,7 +151,27 @@ def _write_scan(found: Mapping[str, Mapping[str, float]], folder: Path) -> None:
     save_figure(figure, folder / SCAN)
 
 
-def _fitted_map(network: TaggerNetwork, sample: TaggerSample, settings: TaggerSettings) -> ScoreMap | None:
+def _trained(
+    sample: TaggerSample, settings: TaggerSettings, folder: Path, *, resume: bool, report: Callable[[Report], None]
+) -> tuple[Model, Sequence[Report]]:
+    """The trained network or trees, and the history, which trees do not have."""
+    if settings.network.kind == "bdt":
+        return train_trees(sample, settings), []
+    state = train(sample, settings, folder, resume=resume, report=report)
+    return state.network, state.history
+
+
+def _n_parameters(model: Model) -> int:
+    if isinstance(model, Trees):
+        return model.n_parameters
+    return sum(int(np.prod(each.shape)) for each in model.trainable_variables)
+
+
+def _logits(model: Model, sample: TaggerSample) -> Float64Array:
+    return model.logits(sample) if isinstance(model, Trees) else predict_logits(model, sample)
+
+
+def _fitted_map(model: Model, sample: TaggerSample, settings: TaggerSettings) -> ScoreMap | None:
     """The map that is asked for, fitted on background of training and validation within the range."""
     kind = settings.decorrelation.map
     if kind == "none":
@@ -157,14 +179,14 @@ def _fitted_map(network: TaggerNetwork, sample: TaggerSample, settings: TaggerSe
     used = sample.of_fold(TRAINING, VALIDATION)
     used = used.take(used.is_within)
     try:
-        return fit_map(kind, predict_logits(network, used), used.protected, used.condition, used.weight)
+        return fit_map(kind, _logits(model, used), used.protected, used.condition, used.weight)
     except ValueError as error:
         raise RefusedError(str(error)) from error
 
 
-def _scores(network: TaggerNetwork, score_map: ScoreMap | None, sample: TaggerSample) -> Float64Array:
+def _scores(model: Model, score_map: ScoreMap | None, sample: TaggerSample) -> Float64Array:
     """Scores of jets in [0, 1], (n,)."""
-    logit = predict_logits(network, sample)
+    logit = _logits(model, sample)
     if score_map is None:
         return np.asarray(1.0 / (1.0 + np.exp(-logit)))
     return score_map.apply(logit, sample.protected, sample.condition)
@@ -191,6 +213,7 @@ def _export(
     export(
         tagger,
         folder / ONNX,
+        length=settings.network.sizes.length,
         working_points=points,
         training=training,
         metrics={name: float(f"{value:.6g}") for name, value in numbers.items() if np.isfinite(value)},
@@ -229,7 +252,7 @@ def _line(row: Report, settings: TaggerSettings) -> str:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")}
+    return {name: version(name) for name in ("tensorflow", "keras", "scikit-learn", "tf2onnx", "onnx", "numpy")}
 
 
 def _digest(path: Path) -> str:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.features import RaggedConstituents, offsets_of
 from models.tagging.metrics import effective_entries
+from models.tagging.tagger_table import CONSTITUENT_LISTS, read_constituents
 from models.training.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ class TaggerSample:
         (n,) place of each jet among the rows of all tables, for whoever reads more of them; None where it is not known.
     pileup
         (n,) vertices or interactions, see `PILEUP`, nan where they are not known; None for tables without.
+    constituents
+        px, py, pz and E of each jet, hardest first; None where the network sees none.
     """
 
     names: tuple[str, ...]
@@ -77,6 +81,7 @@ class TaggerSample:
     notes: tuple[str, ...] = ()
     row: NDArray[np.int64] | None = None
     pileup: Float64Array | None = None
+    constituents: RaggedConstituents | None = None
 
     def __len__(self) -> int:
         """Jets."""
@@ -98,7 +103,9 @@ class TaggerSample:
         return self.is_background & (self.protected >= self.low) & (self.protected < self.high)
 
     def take(self, jets: Any) -> TaggerSample:
-        """Some of the jets, by index or mask."""
+        """Some of the jets, by index, slice or mask."""
+        index = np.arange(len(self))[jets]
+        constituents = None if self.constituents is None else self.constituents.take(index)
         return TaggerSample(
             self.names,
             self.features[jets],
@@ -113,6 +120,7 @@ class TaggerSample:
             self.notes,
             None if self.row is None else self.row[jets],
             None if self.pileup is None else self.pileup[jets],
+            constituents,
         )
 
     def of_fold(self, *folds: int) -> TaggerSample:
@@ -134,10 +142,13 @@ def read_sample(paths: Sequence[Path], settings: TaggerSettings) -> TaggerSample
         `MIN_JETS` jets of a class or of background within the range.
     """
     columns = [_columns(path, settings) for path in paths]
+    constituents = _constituents(paths, settings)
     joined = {name: np.concatenate([each[name] for each in columns]) for name in columns[0]}
     where = ", ".join(str(path) for path in paths)
     label = _labels(joined, settings, where)
     kept, notes = _usable(joined, label, settings)
+    if constituents is not None:
+        kept &= _has_constituents(constituents, kept, notes)
     values = {name: each[kept] for name, each in joined.items()}
     negative = int(np.count_nonzero(values["weight"] < 0))
     if negative:
@@ -156,6 +167,7 @@ def read_sample(paths: Sequence[Path], settings: TaggerSettings) -> TaggerSample
         tuple(notes),
         np.flatnonzero(kept),
         next((each for name in PILEUP if np.isfinite(each := values[f"pileup/{name}"]).any()), None),
+        None if constituents is None else constituents.take(np.flatnonzero(kept)),
     )
     chosen = slice(settings.fit.max_jets)
     sample = sample.take(chosen)
@@ -225,6 +237,37 @@ def _columns(path: Path, settings: TaggerSettings) -> dict[str, NDArray[Any]]:
     columns.setdefault("identity", _hash_of(columns))
     of_pileup = {name: _numbers(table[name], path, name, "pileup") for name in pileup}
     return columns | {f"pileup/{name}": of_pileup.get(name, np.full(n, np.nan)) for name in PILEUP}
+
+
+def _constituents(paths: Sequence[Path], settings: TaggerSettings) -> RaggedConstituents | None:
+    """Constituents of all jets, hardest first, as many as the network sees; None where it sees none."""
+    if not settings.network.uses_constituents:
+        return None
+    parts = []
+    for path in paths:
+        try:
+            found = read_constituents(path)
+        except ValueError as error:
+            raise RefusedError(str(error)) from error
+        if found is None:
+            raise RefusedError(
+                f"{path} has no constituents, which the network {settings.network.kind} sees; expected the columns "
+                f"{', '.join(CONSTITUENT_LISTS)} with a list per jet"
+            )
+        parts.append(found.by_pt().limited(settings.network.sizes.length))
+    counts = np.concatenate([part.counts for part in parts])
+    return RaggedConstituents(offsets_of(counts), np.concatenate([part.values for part in parts]))
+
+
+def _has_constituents(constituents: RaggedConstituents, kept: BoolArray, notes: list[str]) -> BoolArray:
+    """Jets that have constituents, all of them finite; others are counted in the notes."""
+    is_lost = constituents.counts == 0
+    broken = np.flatnonzero(~np.isfinite(constituents.values).all(axis=1))
+    is_lost[np.searchsorted(constituents.offsets, broken, side="right") - 1] = True
+    lost = int(np.count_nonzero(kept & is_lost))
+    if lost:
+        notes.append(f"{lost:,} jets left out: no constituents, or some that are not finite")
+    return np.asarray(~is_lost)
 
 
 def _missing(path: Path, purpose: str, name: str, there: Sequence[str]) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-Kind = Literal["dense"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Kind = Literal["dense", "deepsets", "energyflow", "particlenet", "lorentz", "image", "recurrent", "bdt"]
 Map = Literal["none", "ddt", "percentile", "quantile"]
 Method = Literal["none", "planing", "disco", "adversarial", "adversarial-binned", "mode", "soft-jsd", "domain"]
 
@@ -52,17 +56,83 @@ class ColumnSettings:
             raise ValueError(f"features are at least one name, each once, got {', '.join(self.features) or 'none'}")
 
 
+class Sizes(NamedTuple):
+    """How large a network is, see `NetworkSettings`; jets in a step, and jets that a round is judged with."""
+
+    constituent_units: tuple[int, ...]
+    units: tuple[int, ...]
+    length: int
+    batch: int
+    monitored: int
+
+
+SIZES: Mapping[Kind, Sizes] = MappingProxyType(
+    {
+        "dense": Sizes((), (64, 64, 64), 1, 16384, 200_000),
+        "deepsets": Sizes((64, 64, 64), (64, 64), 64, 4096, 60_000),
+        "energyflow": Sizes((64, 64, 64), (64, 64), 64, 4096, 60_000),
+        "particlenet": Sizes((32, 64), (128,), 48, 1024, 15_000),
+        "lorentz": Sizes((24, 24), (64,), 32, 1024, 15_000),
+        "image": Sizes((16, 32, 64), (64,), 100, 1024, 20_000),
+        "recurrent": Sizes((64,), (64,), 48, 2048, 30_000),
+        "bdt": Sizes((), (31,), 1, 1, 1),
+    }
+)
+"""What is usual for a network."""
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkSettings:
-    """The network (section `network`): its kind, and units of its hidden layers."""
+    """The network (section `network`); None for what is usual for its kind, see `SIZES`.
+
+    Attributes
+    ----------
+    kind
+        "dense" sees columns of the jet, and so does "bdt", boosted trees. The others see constituents: "deepsets" and
+        "energyflow" (Komiske, Metodiev and Thaler, arXiv:1810.05165), "particlenet" (Qu and Gouskos, arXiv:1902.08570),
+        "lorentz" (invariant products, after Gong et al., arXiv:2201.08187), "image" (convolutions, after Macaluso and
+        Shih, arXiv:1803.00107) and "recurrent" (a gated recurrent unit, hardest constituent last).
+    units
+        Of the dense layers of the jet; of "bdt" the leaves of a tree.
+    constituent_units
+        Of the layers of each constituent; of "particlenet" and "lorentz" the channels of each round of messages, of
+        "image" the filters, of "recurrent" the units of the cell, the last number.
+    length
+        The hardest constituents that are seen.
+    neighbours
+        Of a constituent, for "particlenet".
+    """
 
     kind: Kind = "dense"
-    units: tuple[int, ...] = (64, 64, 64)
+    units: tuple[int, ...] | None = None
+    constituent_units: tuple[int, ...] | None = None
+    length: int | None = None
+    neighbours: int = 7
 
     def __post_init__(self) -> None:
         """Refuse a network without layers."""
-        if not self.units or min(self.units) < 1:
+        sizes = self.sizes
+        if not sizes.units or min(sizes.units) < 1:
             raise ValueError("network.units need at least one layer of at least one unit")
+        if self.uses_constituents and (not sizes.constituent_units or min(sizes.constituent_units) < 1):
+            raise ValueError("network.constituent_units need at least one layer of at least one unit")
+        if sizes.length < 1 or self.neighbours < 1:
+            raise ValueError("network.length and network.neighbours are at least 1")
+
+    @property
+    def sizes(self) -> Sizes:
+        """How large it is."""
+        usual = SIZES[self.kind]
+        return usual._replace(
+            constituent_units=usual.constituent_units if self.constituent_units is None else self.constituent_units,
+            units=usual.units if self.units is None else self.units,
+            length=usual.length if self.length is None else self.length,
+        )
+
+    @property
+    def uses_constituents(self) -> bool:
+        """Whether constituents are the input, and not columns of the jet."""
+        return self.kind not in {"dense", "bdt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +221,7 @@ class FitSettings:
     rounds
         How many.
     batch
-        Jets in a step, signal and background.
+        Jets in a step, signal and background; None for what is usual for the network.
     learning_rate
         At the beginning; it falls with a cosine to a thousandth.
     seed
@@ -166,7 +236,7 @@ class FitSettings:
 
     steps: int = 4000
     rounds: int = 80
-    batch: int = 16384
+    batch: int | None = None
     learning_rate: float = 3e-3
     seed: int = 1
     validation: float = 0.15
@@ -178,7 +248,7 @@ class FitSettings:
         """Refuse shares that leave nothing to train on."""
         if not (self.validation > 0 and self.test > 0 and self.validation + self.test < 1):
             raise ValueError("fit.validation and fit.test are shares above 0 whose sum is below 1")
-        if self.steps < 1 or not 1 <= self.rounds <= self.steps or self.batch < 2 or not self.learning_rate > 0:
+        if self.steps < 1 or not 1 <= self.rounds <= self.steps or (self.batch or 2) < 2 or not self.learning_rate > 0:
             raise ValueError("fit.steps, rounds (at most steps), batch and learning_rate must be positive")
 
 
@@ -214,3 +284,11 @@ class TaggerSettings:
     decorrelation: DecorrelationSettings = field(default_factory=DecorrelationSettings)
     fit: FitSettings = field(default_factory=FitSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+    def __post_init__(self) -> None:
+        """Refuse a penalty for trees, which have no gradient."""
+        if self.network.kind == "bdt" and self.decorrelation.has_penalty:
+            raise ValueError(
+                f"network.kind bdt has no gradient that {self.decorrelation.method} could use; set "
+                f"decorrelation.method to none or planing, and a decorrelation.map if wanted"
+            )
