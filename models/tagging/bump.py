@@ -155,7 +155,7 @@ def _deviance(
     parameters: Float64Array, counts: Float64Array, of_bin: Float64Array, basis: Float64Array, shape: Float64Array
 ) -> tuple[float, Float64Array]:
     """Twice the log likelihood ratio to the saturated model, inf where the expectation is not positive."""
-    expected = np.exp(np.minimum(basis @ parameters[:-1], 700.0)) + parameters[-1] * shape
+    expected = np.exp(np.clip(basis @ parameters[:-1], -600.0, 600.0)) + parameters[-1] * shape
     if (expected <= 0).any() or not np.isfinite(expected).all():
         return math.inf, expected
     of_entries = expected / of_bin

@@ -112,15 +112,9 @@ def draw_tagger(sample: TaggerSample, score: Float64Array, found: Assessment, na
     variables = {word: bins for word, bins in ((CONDITION, found.bins), (PILEUP, found.pileup)) if bins}
     figure, axes = figure_of(2 + len(variables), 2)
     curve = roc(score, sample.is_signal, sample.weight)
+    unit, edges = np.linspace(0, 1, 51), np.linspace(sample.low, sample.high, 51)
     for word, chosen in (("background", sample.is_background), ("signal", sample.is_signal)):
-        axes[0].hist(
-            score[chosen],
-            np.linspace(0, 1, 51),
-            weights=sample.weight[chosen],
-            density=True,
-            histtype="step",
-            label=word,
-        )
+        _outline(axes[0], score[chosen], sample.weight[chosen], unit, word)
     axes[0].set(xlabel="score", ylabel="density", yscale="log")
     axes[0].legend(fontsize="small")
     seen = curve.background > 0
@@ -128,14 +122,7 @@ def draw_tagger(sample: TaggerSample, score: Float64Array, found: Assessment, na
     axes[1].set(xlabel="signal efficiency", ylabel="1 / background efficiency", yscale="log")
     within, passing = sample.is_within, score >= curve.threshold()
     for word, chosen in (("passes", within & passing), ("fails", within & ~passing)):
-        axes[2].hist(
-            sample.protected[chosen],
-            np.linspace(sample.low, sample.high, 51),
-            weights=sample.weight[chosen],
-            density=True,
-            histtype="step",
-            label=word,
-        )
+        _outline(axes[2], sample.protected[chosen], sample.weight[chosen], edges, word)
     axes[2].set(xlabel=name, ylabel="background, density")
     axes[2].legend(fontsize="small")
     efficiency = [point.efficiency_background for point in found.curve]
@@ -147,6 +134,12 @@ def draw_tagger(sample: TaggerSample, score: Float64Array, found: Assessment, na
     for place, (word, bins) in enumerate(variables.items()):
         draw_bins(axes[4 + 2 * place : 6 + 2 * place], {"tagger": bins}, LABELS[word])
     save_figure(figure, path)
+
+
+def _outline(axis: Any, values: Float64Array, weight: Float64Array, edges: Float64Array, label: str) -> None:
+    """Density of values (n,), nothing where there are none."""
+    sums = np.histogram(values, edges, weights=weight)[0]
+    axis.stairs(sums / (max(float(sums.sum()), 1e-300) * np.diff(edges)), edges, label=label)
 
 
 def _bump(score: Float64Array, threshold: float, sample: TaggerSample, edges: Float64Array) -> dict[str, float]:

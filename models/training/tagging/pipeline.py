@@ -6,12 +6,14 @@ import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.tagging.jet_definition import JETS, jets_of_tables
 from models.tagging.maps import fit_map
 from models.tagging.metrics import pareto_front
+from models.tagging.tagger_table import read_facts
 from models.training.assessment import figure_of, save_figure
 from models.training.errors import RefusedError
 from models.training.tagging import assessment as judge
@@ -50,15 +52,27 @@ OWN = (
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Jets of tables, and the digests of the files."""
+    """Jets of tables, the digests of the files, and how the jets were made, see `models.tagging.jet_definition`."""
 
     sample: TaggerSample
     digests: Mapping[str, str]
+    jets: Mapping[str, Any]
 
 
 def read_table(paths: Sequence[Path], settings: TaggerSettings) -> Table:
-    """Jets of parquet files that are joined."""
-    return Table(read_sample(paths, settings), {path.name: _digest(path) for path in paths})
+    """Jets of parquet files that are joined.
+
+    Raises
+    ------
+    RefusedError
+        Where they cannot be used, or hold jets of another radius or grooming.
+    """
+    sample = read_sample(paths, settings)
+    try:
+        jets = jets_of_tables(map(read_facts, paths))
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+    return Table(sample, {path.name: _digest(path) for path in paths}, jets)
 
 
 def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume: bool, tell: Tell) -> Assessment:
@@ -208,6 +222,7 @@ def _export(
         "seed": settings.fit.seed,
         "settings": asdict(settings),
         "notes": list(table.sample.notes),
+        JETS: dict(table.jets),
         "versions": _versions(),
     }
     export(
