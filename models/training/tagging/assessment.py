@@ -14,6 +14,7 @@ from models.tagging.distance_correlation import distance_correlation
 from models.tagging.metrics import (
     against_efficiency,
     balanced_accuracy,
+    effective_entries,
     rejection_with_error,
     roc,
     sculpting,
@@ -33,6 +34,8 @@ EFFICIENCIES = (0.3, 0.5, 0.7)
 """Signal efficiencies of working points."""
 _CORRELATED = 100_000
 _W_MASS = 80.4
+# Effective jets that a smooth spectrum is fitted to.
+_FEWEST = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +146,12 @@ def _outline(axis: Any, values: Float64Array, weight: Float64Array, edges: Float
 
 
 def _bump(score: Float64Array, threshold: float, sample: TaggerSample, edges: Float64Array) -> dict[str, float]:
-    """Spurious signal among background that passes, where the mass of the W is within the bins."""
+    """Spurious signal among background that passes, where the mass of the W is within the bins and jets are enough."""
     if not edges[0] < _W_MASS < edges[-1]:
         return {}
     chosen = sample.is_within & (score >= threshold)
+    if effective_entries(sample.weight[chosen]) < _FEWEST:
+        return {}
     try:
         found = spurious_bump(sample.protected[chosen], sample.weight[chosen], at=_W_MASS, edges=edges)
     except (ValueError, np.linalg.LinAlgError):
