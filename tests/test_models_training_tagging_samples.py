@@ -252,3 +252,26 @@ def test_the_row_of_a_jet_is_its_place_among_the_rows_of_all_tables(tmp_path: Pa
     row = read_sample([path, path], SETTINGS).row
 
     np.testing.assert_array_equal(row, np.arange(1, 2 * N, 2))
+
+
+def test_the_fold_of_a_jet_does_not_depend_on_the_features_asked_for(tmp_path: Path) -> None:
+    values = columns(N)
+    del values["identity"]
+    path = write(tmp_path / "table.parquet", values)
+    settings = TaggerSettings(columns=ColumnSettings(features=NAMES))
+
+    folds = [
+        read_sample([path], replace(settings, columns=ColumnSettings(features=features))).fold
+        for features in (NAMES, NAMES[:1])
+    ]
+
+    np.testing.assert_array_equal(*folds)
+
+
+def test_a_small_table_will_do_to_judge_with(tmp_path: Path) -> None:
+    path = write(tmp_path / "table.parquet", columns(60))
+    settings = TaggerSettings(columns=ColumnSettings(features=NAMES))
+
+    with pytest.raises(RefusedError, match="at least 100 are needed"):
+        read_sample([path], settings)
+    assert len(read_sample([path], settings, is_for_training=False)) == 60

@@ -145,6 +145,8 @@ class Tagger:
         By name the score from which on a jet passes.
     groomed
         Whether it takes the constituents that grooming left.
+    imputes
+        Whether the network itself has a value for columns of the jet that are not finite, as one that was trained here.
     """
 
     model: OnnxModel
@@ -155,9 +157,12 @@ class Tagger:
     activation: str = "none"
     working_points: Mapping[str, float] = field(default_factory=dict)
     groomed: bool = True
+    imputes: bool = False
 
     def scores(self, columns: Columns, constituents: RaggedConstituents | None = None) -> tuple[Float32Array, int]:
         """Score of each jet, (n,) float32, nan where an input or the score is not finite, and how many are.
+
+        Columns of the jet may be what they are where the network `imputes`.
 
         `columns` has arrays (n,) by name; `constituents` those of the same jets with px, py, pz and E, hardest first.
         """
@@ -197,7 +202,8 @@ class Tagger:
         kinds = {name: FLOATS[kind] for name, _, kind in self.model.signature.inputs}
         usable = np.ones(n, np.bool_)
         for name, given in self.inputs.items():
-            usable &= _finite(prepared[name], constituents if given.constituents else None)
+            if given.constituents or not self.imputes:
+                usable &= _finite(prepared[name], constituents if given.constituents else None)
         counts = np.zeros(n, np.int64) if constituents is None else constituents.counts
         for jets in self._batches(np.flatnonzero(usable), counts):
             feeds = {
@@ -321,7 +327,8 @@ def _of_card(model: OnnxModel, card: ModelCard) -> Tagger:
             min_length=least,
             max_length=card.max_constituents,
         )
-    return Tagger(model, inputs, card.output, working_points=card.working_points)
+    imputes = "settings" in card.training
+    return Tagger(model, inputs, card.output, working_points=card.working_points, imputes=imputes)
 
 
 def _of_foreign(model: OnnxModel, foreign: ForeignTagger) -> Tagger:

@@ -39,7 +39,7 @@ def run(tables: Sequence[Path], taggers: Sequence[Path], settings: TaggerSetting
     except (ValueError, FileNotFoundError) as error:
         raise RefusedError(str(error)) from error
     knowing = _knowing(tables, candidates)
-    sample = read_sample(tables, _with_columns(settings, candidates, knowing))
+    sample = read_sample(tables, _with_columns(settings, candidates, knowing), is_for_training=False)
     if knowing:
         sample = sample.of_fold(TEST)
     evaluation = settings.evaluation

@@ -128,7 +128,7 @@ class TaggerSample:
         return self.take(np.isin(self.fold, folds))
 
 
-def read_sample(paths: Sequence[Path], settings: TaggerSettings) -> TaggerSample:
+def read_sample(paths: Sequence[Path], settings: TaggerSettings, *, is_for_training: bool = True) -> TaggerSample:
     """Jets of parquet files with the columns that are named in the settings.
 
     Jets whose protected variable, condition or weight is not finite are left out, and those whose condition is not
@@ -138,8 +138,8 @@ def read_sample(paths: Sequence[Path], settings: TaggerSettings) -> TaggerSample
     Raises
     ------
     RefusedError
-        For missing columns, labels other than 0 and 1, one class only, weights without a positive sum, and fewer than
-        `MIN_JETS` jets of a class or of background within the range.
+        For missing columns, labels other than 0 and 1, one class only, weights without a positive sum, and for training
+        fewer than `MIN_JETS` jets of a class, or of background within the range, in a fold.
     """
     columns = [_columns(path, settings) for path in paths]
     constituents = _constituents(paths, settings)
@@ -172,6 +172,8 @@ def read_sample(paths: Sequence[Path], settings: TaggerSettings) -> TaggerSample
     chosen = slice(settings.fit.max_jets)
     sample = sample.take(chosen)
     _check(sample, values["weight"][chosen], settings, where)
+    if is_for_training:
+        _check_folds(sample, settings, where)
     return sample
 
 
@@ -291,10 +293,10 @@ def _numbers(column: Any, path: Path, name: str, purpose: str) -> NDArray[Any]:
 
 
 def _hash_of(columns: dict[str, NDArray[Any]]) -> NDArray[np.uint64]:
-    """Hash of the values of each row, the same wherever the row stands."""
+    """Hash of the values of each row, the same wherever the row stands and whatever features are asked for."""
     result = np.zeros(len(columns["label"]), np.uint64)
     with np.errstate(over="ignore"):
-        for name in sorted(columns):
+        for name in sorted(name for name in columns if not name.startswith("feature/")):
             bits = np.ascontiguousarray(columns[name], np.float64).view(np.uint64)
             result = _mixed(result ^ bits)
     return result
@@ -362,7 +364,7 @@ def _usable(
 
 
 def _check(sample: TaggerSample, given: Float64Array, settings: TaggerSettings, where: str) -> None:
-    named, fit = settings.columns, settings.fit
+    named = settings.columns
     for word, chosen in (("signal", sample.is_signal), ("background", sample.is_background)):
         if not chosen.any():
             raise RefusedError(f"{where} has no {word}: {named.label!r} is 1 for signal and 0 for background")
@@ -370,6 +372,11 @@ def _check(sample: TaggerSample, given: Float64Array, settings: TaggerSettings, 
             raise RefusedError(
                 f"{where}: the weights {named.weight!r} of {word} add up to {given[chosen].sum():g}; it must be above 0"
             )
+
+
+def _check_folds(sample: TaggerSample, settings: TaggerSettings, where: str) -> None:
+    named, fit = settings.columns, settings.fit
+    for word, chosen in (("signal", sample.is_signal), ("background", sample.is_background)):
         for name, fold in (("train", TRAINING), ("validate", VALIDATION), ("test", TEST)):
             count = np.count_nonzero(chosen & (sample.fold == fold) & (sample.weight > 0))
             if count < MIN_JETS:
