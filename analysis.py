@@ -410,7 +410,7 @@ def train_calibration(
 @click.option("--decorrelation", type=click.Choice(METHODS), help="What keeps the score free of it  [disco].")
 @click.option("--map", type=click.Choice(MAPS), help="What takes it out of the score after training  [none].")
 @click.option("--strength", type=click.FloatRange(0), help="Of the penalty  [found while training].")
-@click.option("--target-inverse-jsd", type=click.FloatRange(1, min_open=True), help="1/JSD to reach  [3000].")
+@click.option("--target-inverse-jsd", type=click.FloatRange(1, min_open=True), help="1/JSD to reach  [1000].")
 @click.option("--scan", is_flag=True, help="A tagger for each of several strengths.")
 @click.option("--seed", type=click.IntRange(0), help="The same seed gives the same tagger.")
 @click.option("--config", type=EXISTING_FILE, help="Settings in YAML.")

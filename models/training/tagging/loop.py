@@ -2,8 +2,9 @@
 
 Steps are made in rounds. After each one the tagger with averaged weights is judged on training and validation jets,
 and where a target is asked for the strength is moved: its logarithm rises by the divergence in units of the target less
-one, as a Lagrange multiplier that settles where the target is just reached. The order of jets depends on the seed and
-the number of the pass alone, so a training that was interrupted ends as if it had not been.
+one, as a Lagrange multiplier that settles where the target is just reached. Without penalty a training ends early when
+the validation loss stays where it is. The order of jets depends on the seed and the number of the pass alone, and all
+decisions on the history, so a training that was interrupted ends as if it had not been.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.tagging.metrics import Spectrum, roc
+from models.tagging.metrics import Spectrum, effective_entries, roc
 from models.training.errors import RefusedError
 from models.training.tagging.networks import CONSTITUENTS, FEATURES, make_network
 from models.training.tagging.penalties import make_penalty
@@ -56,10 +57,20 @@ _PREDICTED, _CONSTITUENTS_AT_ONCE = 65_536, 262_144
 _COARSE_BINS = 25
 _GAIN = 0.25
 _STEPS = (-1.0, 1.5)
-_LARGEST_ERROR = 0.6
+# How far below the first strength a search may go.
 _RANGE = 1e4
-_LAST_SHARE = 0.4
+# The strength stays where it is in the last rounds, of which one is kept.
+_SETTLED = 0.15
 _SMOOTHED = 3
+# By which share a validation loss falls that is better.
+_BETTER = 1e-4
+# What the network learns of the fluctuation of its jets makes their divergence less, and that of others more.
+_LEARNT = 10.0
+# Of the divergence: how many standard deviations it may be off.
+_CAUTION = 1.0
+# How fast the strength falls with the rejection below the least one, as for an excess.
+_ROOM = 5.0
+_NEAR_LEAST = 0.9
 
 
 class CollapsedError(RuntimeError):
@@ -97,6 +108,14 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """The sample on which a target is to be seen: effective background jets, and bins."""
+
+    jets: float
+    n_bins: int
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """Jets to train on as tensors by name, and jets to judge with: background alone has `spectrum`."""
 
@@ -104,6 +123,7 @@ class Prepared:
     n_jets: int
     monitored: TaggerSample
     spectrum: Spectrum
+    reference: Reference
 
 
 def prepare(sample: TaggerSample, settings: TaggerSettings) -> Prepared:
@@ -125,7 +145,8 @@ def prepare(sample: TaggerSample, settings: TaggerSettings) -> Prepared:
     edges = np.unique(np.quantile(monitored.protected[within], np.linspace(0, 1, _COARSE_BINS + 1)))
     edges[-1] = np.nextafter(edges[-1], np.inf)
     spectrum = Spectrum.of(monitored.protected[background], monitored.weight[background], edges)
-    prepared = Prepared(_tensors(training, settings), len(training), monitored, spectrum)
+    reference = Reference(settings.decorrelation.reference_jets, settings.evaluation.bins)
+    prepared = Prepared(_tensors(training, settings), len(training), monitored, spectrum, reference)
     _check_batch(training, prepared, settings)
     return prepared
 
@@ -167,7 +188,7 @@ def train(
         load_checkpoint(state, folder / CHECKPOINT)
     step = _compiled_steps(state, prepared, settings)
     predict = compiled_logits(state.network)
-    while len(state.history) < settings.fit.rounds:
+    while len(state.history) < settings.fit.rounds and not _has_stalled(state.history, settings):
         row = run_round(state, prepared, settings, step, predict)
         state.history.append(row)
         _keep_best(state, row, settings)
@@ -208,21 +229,21 @@ def judge(prepared: Prepared, predict: Callable[..., Any]) -> dict[str, float]:
     sample = prepared.monitored
     logit = predict(sample)
     if not np.isfinite(logit).all():
-        lost = ("validation_loss", "rejection", "auc", "jsd", "jsd_error")
+        lost = ("validation_loss", "rejection", "auc", "jsd", "jsd_bound")
         return {**dict.fromkeys(lost, math.nan), "spread": 0.0}
     chosen = sample.fold == VALIDATION
     curve = roc(logit[chosen], sample.is_signal[chosen], sample.weight[chosen])
     weight = classification_weights(sample.take(chosen), 0.0)
     sign = np.where(sample.is_signal[chosen], -1.0, 1.0)
     loss = float(np.average(np.logaddexp(0.0, sign * logit[chosen]), weights=weight))
-    jsd, error = _coarse_divergence(logit, sample, prepared.spectrum)
+    jsd, bound = _coarse_divergence(logit, prepared)
     return {
         "validation_loss": loss,
         "rejection": curve.rejection(),
         "auc": curve.auc,
         "spread": float(np.std(1.0 / (1.0 + np.exp(-logit)))),
         "jsd": jsd,
-        "jsd_error": error,
+        "jsd_bound": bound,
     }
 
 
@@ -413,71 +434,104 @@ def _order(n_jets: int, size: int, begin: int, end: int, seed: int) -> Any:
     return tf.constant(np.stack(rows).astype(np.int32))
 
 
+def _warm_rounds(settings: TaggerSettings) -> int:
+    return round(settings.decorrelation.warm_up * settings.fit.rounds)
+
+
 def _ramp(number: int, settings: TaggerSettings) -> float:
     """0 while warming up, then rising to 1 over as many rounds again."""
-    warm = round(settings.decorrelation.warm_up * settings.fit.rounds)
+    warm = _warm_rounds(settings)
     return 1.0 if warm == 0 else min(max((number + 1 - warm) / warm, 0.0), 1.0)
 
 
 def _is_warm(number: int, settings: TaggerSettings) -> bool:
     """Whether a penalty, if there is one, had its full strength in a round."""
-    warm = round(settings.decorrelation.warm_up * settings.fit.rounds)
-    return number >= 2 * warm or not settings.decorrelation.has_penalty
+    return number >= 2 * _warm_rounds(settings) or not settings.decorrelation.has_penalty
 
 
-def _coarse_divergence(logit: Float64Array, sample: TaggerSample, spectrum: Spectrum) -> tuple[float, float]:
-    """Divergence at half the signal in few bins, less that of a random selection, and the spread of the latter."""
+def _is_late(number: int, settings: TaggerSettings) -> bool:
+    """Whether a round is one of the last, in which the strength stays."""
+    return number > (1 - _SETTLED) * settings.fit.rounds
+
+
+def _coarse_divergence(logit: Float64Array, prepared: Prepared) -> tuple[float, float]:
+    """Divergence at half the signal in few bins less that of a random selection, and what a new sample would quote.
+
+    The unit is the divergence of a random selection for each degree of freedom, which falls with the number of jets.
+    In units, twice the divergence is distributed as chi square. The bound counts the spread of the divergence here and
+    in a reference sample, what was learnt of the jets at hand, and the error from a bootstrap there. The jets at hand
+    are the same in every round and so is their fluctuation: a strength that follows it would end above the target.
+    """
+    sample, spectrum, reference = prepared.monitored, prepared.spectrum, prepared.reference
     background = ~sample.is_signal
     threshold = roc(logit, sample.is_signal, sample.weight).threshold()
     passing = logit[background][spectrum.within] >= threshold
     parts = [spectrum.weight * each for each in (passing, ~passing)]
     if any(part.sum() <= 0 for part in parts):
-        return 1.0, 0.0
+        return 1.0, 1.0
     unit = sum(float(np.sum(part**2)) / float(part.sum()) ** 2 for part in parts) / (8 * math.log(2))
     degrees = spectrum.n_bins - 1
-    return spectrum.divergence(passing) - degrees * unit, math.sqrt(2 * degrees) * unit
+    jsd = spectrum.divergence(passing) - degrees * unit
+    truth = max(jsd, 0.0) + _LEARNT * unit
+    there, of_reference = unit * effective_entries(spectrum.weight) / reference.jets, reference.n_bins - 1
+    spread = math.hypot(unit * math.sqrt(2 * degrees), math.sqrt(2 * of_reference * there**2 + 4 * truth * there))
+    bootstrap = math.sqrt(6 * of_reference * there**2 + 4 * truth * there)
+    return jsd, jsd + _LEARNT * unit + bootstrap + _CAUTION * spread
 
 
 def _excess(rows: Sequence[Report], target: float) -> float:
-    """Mean divergence of some rounds plus its error, in units of the one asked for, less one.
+    """Mean bound on the divergence in some rounds in units of the one asked for, less one."""
+    return float(np.mean([target * row["jsd_bound"] for row in rows])) - 1.0
 
-    The jets it is measured with are the same in every round, so is their fluctuation; a strength that follows it would
-    end above the target. The error counts up to a share of the target, which a small sample could not reach otherwise.
-    """
-    found = [target * row["jsd"] + min(target * row["jsd_error"], _LARGEST_ERROR) for row in rows]
-    return float(np.mean(found)) - 1.0
+
+def _least_rejection(history: Sequence[Report], settings: TaggerSettings) -> float:
+    """Below which no target is followed: a share of what was reached without penalty, 0 without such rounds."""
+    free = history[: _warm_rounds(settings)]
+    return settings.decorrelation.least_share * max((row["rejection"] for row in free), default=0.0)
 
 
 def _adjust(state: State, row: Report, settings: TaggerSettings) -> None:
-    """Move the strength towards where the divergence is the one asked for."""
-    decorrelation = settings.decorrelation
-    is_ready = decorrelation.is_constrained and _is_warm(len(state.history), settings)
-    if not is_ready or not math.isfinite(row["jsd"]):
+    """Move the strength towards where the divergence is the one asked for, or the rejection the least."""
+    decorrelation, number = settings.decorrelation, len(state.history)
+    is_ready = decorrelation.is_constrained and _is_warm(number, settings) and not _is_late(number, settings)
+    if not is_ready or not math.isfinite(row["jsd_bound"]):
         return
-    step = _GAIN * float(np.clip(_excess([row], decorrelation.target_inverse_jsd), *_STEPS))
+    excess = _excess([row], decorrelation.target_inverse_jsd)
+    least = _least_rejection(state.history, settings)
+    if 0 < least < math.inf and row["rejection"] > 0:
+        excess = min(excess, _ROOM * math.log(row["rejection"] / least))
     first = state.penalty.first_strength
-    state.strength = float(np.clip(state.strength * math.exp(step), first / _RANGE, first * _RANGE))
+    risen = state.strength * math.exp(_GAIN * float(np.clip(excess, *_STEPS)))
+    state.strength = float(np.clip(risen, first / _RANGE, first * state.penalty.largest))
 
 
 def _keep_best(state: State, row: Report, settings: TaggerSettings) -> None:
-    """Keep the averaged weights of this round if they are better than those before.
+    """Keep the averaged weights of this round if they are at least as good as those before.
 
     Without penalty the validation loss decides. With a given strength the last weights are kept. With a target it is
-    the rejection among the late rounds that reach it in the mean of a few rounds, and the divergence where none does.
+    the last of the late rounds that reach it in the mean of a few rounds without losing too much rejection, and where
+    none does the one that is closest.
     """
-    decorrelation = settings.decorrelation
-    is_late = len(state.history) > (1 - _LAST_SHARE) * settings.fit.rounds
+    decorrelation, number = settings.decorrelation, len(state.history)
     excess = _excess(state.history[-_SMOOTHED:], decorrelation.target_inverse_jsd)
     if not decorrelation.has_penalty:
         rank = [-row["validation_loss"]]
     elif not decorrelation.is_constrained:
-        rank = [float(len(state.history))]
-    elif excess <= 0:
-        rank = [float(is_late), 1.0, row["rejection"]]
+        rank = [float(number)]
     else:
-        rank = [float(is_late), 0.0, -excess]
+        is_useful = row["rejection"] >= _NEAR_LEAST * _least_rejection(state.history, settings)
+        rank = [float(_is_late(number, settings)), float(is_useful), -max(excess, 0.0)]
     if not state.best_rank or rank >= state.best_rank:
         state.best_rank, state.best = rank, [each.numpy() for each in state.averaged]
+
+
+def _has_stalled(history: Sequence[Report], settings: TaggerSettings) -> bool:
+    """Whether a training without penalty has not become better for as many rounds as its patience allows."""
+    patience = settings.fit.patience
+    if settings.decorrelation.has_penalty or patience == 0 or len(history) <= patience:
+        return False
+    losses = [row["validation_loss"] for row in history]
+    return not min(losses[-patience:]) < (1 - _BETTER) * min(losses[:-patience])
 
 
 def _check_collapse(state: State, settings: TaggerSettings) -> None:

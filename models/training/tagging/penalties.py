@@ -2,7 +2,7 @@
 
 A penalty sees the logits of a batch and what is known of its jets (`Batch`), and adds a term to the loss. Weights count
 everywhere; only background within the range of the protected variable has one, `background`. Scores are logistic
-functions of logits.
+functions of logits, of some penalties with one half where half of the signal passes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Bits in a nat.
 _BITS = 1.0 / math.log(2.0)
 _TINY = 1e-9
+# Width of the step of a score at its cut in units of the spread of the logits.
+_SOFTNESS = 0.2
 
 
 class Penalty:
@@ -36,6 +38,8 @@ class Penalty:
     ----------
     first_strength
         Where a search for the strength starts.
+    largest
+        Where it ends, in units of the first strength.
     minimum
         Background jets that a batch needs at least.
     variables
@@ -43,6 +47,7 @@ class Penalty:
     """
 
     first_strength = 1.0
+    largest = 1e3
     minimum = 1
 
     def __init__(self, settings: DecorrelationSettings) -> None:
@@ -76,7 +81,22 @@ class DistanceCorrelation(Penalty):
 
     def value(self, logit: Any, batch: Batch) -> Any:
         """Of background, in [0, 1]; that of independent variables is about 2.6 over the number of jets."""
-        return distance_correlation(ops.sigmoid(logit), batch["protected"], batch["background"])
+        return distance_correlation(centred_score(logit, batch), batch["protected"], batch["background"])
+
+
+def centred_score(logit: Any, batch: Batch) -> Any:
+    """Scores in [0, 1] that are one half at the cut with half of the signal, where an analysis would select.
+
+    There they resolve best: a logistic function of the logit itself is all but 1 at the cut of a good tagger. Their
+    scale is that of the logits, so that the network gains nothing from larger ones. Cut and scale are constants of the
+    gradient.
+    """
+    fixed = ops.stop_gradient(logit)
+    return ops.sigmoid((logit - _quantiles(fixed, batch["signal"], (0.5,))) / _width(fixed, _SOFTNESS))
+
+
+def _width(logit: Any, softness: float) -> Any:
+    return softness * ops.std(logit) + 1e-3
 
 
 @tf.custom_gradient
@@ -112,7 +132,7 @@ class MomentDecomposition(Penalty):
         n_bins = self.settings.bins
         place = ops.cast(ops.clip(ops.floor(batch["rank"] * n_bins), 0, n_bins - 1), "int32")
         residuals = _residual_matrix(n_bins, self.settings.order)
-        return _moments(ops.sigmoid(logit), ops.one_hot(place, n_bins), batch["background"], residuals)
+        return _moments(centred_score(logit, batch), ops.one_hot(place, n_bins), batch["background"], residuals)
 
 
 def _residual_matrix(n_bins: int, order: int) -> Any:
@@ -162,7 +182,7 @@ class SoftDivergence(Penalty):
         n_bins, weight = self.settings.bins, batch["background"]
         place = ops.cast(ops.clip(ops.floor(batch["rank"] * n_bins), 0, n_bins - 1), "int32")
         cuts = ops.stop_gradient(_quantiles(logit, batch["signal"], self.efficiencies))
-        width = self.softness * ops.stop_gradient(ops.std(logit)) + 1e-3
+        width = _width(ops.stop_gradient(logit), self.softness)
         found = 0.0
         for i in range(len(self.efficiencies)):
             passing = ops.sigmoid((logit - cuts[i]) / width)
@@ -210,6 +230,8 @@ class Adversary(Penalty):
     """
 
     first_strength = 5.0
+    # Beyond, the tagger runs away from an adversary that does not follow.
+    largest = 10.0
     minimum = 256
 
     def __init__(self, settings: DecorrelationSettings) -> None:
@@ -233,9 +255,10 @@ class Adversary(Penalty):
 
     def value(self, logit: Any, batch: Batch) -> Any:
         """Mean log density in nats: the information on the protected variable that was found."""
-        values = self.outputs(logit, batch)
-        weight = batch["background"]
-        found = ops.sum(weight * self.log_density(values, batch["rank"]))
+        chosen = tf.where(batch["background"] > 0)[:, 0]
+        weight, rank, condition = (tf.gather(batch[name], chosen) for name in ("background", "rank", "condition"))
+        values = self.outputs(tf.gather(logit, chosen), {"condition": condition})
+        found = ops.sum(weight * self.log_density(values, rank))
         return found / ops.maximum(ops.sum(weight), _TINY)
 
     def outputs(self, logit: Any, batch: Batch) -> Any:

@@ -68,7 +68,7 @@ class Sizes(NamedTuple):
 
 SIZES: Mapping[Kind, Sizes] = MappingProxyType(
     {
-        "dense": Sizes((), (64, 64, 64), 1, 16384, 200_000),
+        "dense": Sizes((), (64, 64, 64), 1, 8192, 200_000),
         "deepsets": Sizes((64, 64, 64), (64, 64), 64, 4096, 60_000),
         "energyflow": Sizes((64, 64, 64), (64, 64), 64, 4096, 60_000),
         "particlenet": Sizes((32, 64), (128,), 48, 1024, 15_000),
@@ -147,7 +147,13 @@ class DecorrelationSettings:
         Factor of the penalty. None lets a Lagrange multiplier find the one that reaches `target_inverse_jsd`; domain
         adaptation then takes that of the method.
     target_inverse_jsd
-        1/JSD above that of random selections, at a signal efficiency of one half, that is asked for.
+        1/JSD that a sample of `reference_jets` is to guarantee: one over the divergence at a signal efficiency of one
+        half above that of random selections plus its bootstrap error.
+    reference_jets
+        Effective background jets within the bins. The error grows with the rejection, so that there is one at which
+        a target cannot be reached whatever the score.
+    least_share
+        Of the rejection at the end of the warm-up: no target lets the strength rise where the rejection is below.
     map
         What takes the protected variable out of the score after training, see `models.tagging.maps`. The exported
         tagger then takes the protected variable and the condition as its last features, unless they are among them.
@@ -172,7 +178,9 @@ class DecorrelationSettings:
 
     method: Method = "disco"
     strength: float | None = None
-    target_inverse_jsd: float = 3000.0
+    target_inverse_jsd: float = 1000.0
+    reference_jets: float = 200_000.0
+    least_share: float = 0.3
     map: Map = "none"
     planed: float = 0.5
     warm_up: float = 0.1
@@ -189,6 +197,8 @@ class DecorrelationSettings:
             raise ValueError(f"decorrelation.strength must not be negative, got {self.strength}")
         if not self.target_inverse_jsd > 1:
             raise ValueError(f"decorrelation.target_inverse_jsd is above 1, got {self.target_inverse_jsd}")
+        if not self.reference_jets > 0 or not 0 <= self.least_share < 1:
+            raise ValueError("decorrelation.reference_jets are above 0, and least_share a share below 1")
         if not 0 <= self.planed <= 1 or not 0 <= self.warm_up < 0.5:
             raise ValueError("decorrelation.planed is a share, and warm_up one below 0.5")
         if self.order not in {0, 1, 2} or self.bins < 4 or self.components < 1 or self.adversary_steps < 1:
@@ -230,18 +240,21 @@ class FitSettings:
         Shares of jets held out, chosen by a hash of the jet.
     average
         Steps over which weights are averaged for the tagger that is kept.
+    patience
+        Rounds without a better validation loss after which a training without penalty ends; 0 makes all of them.
     max_jets
         For a quick look; None for all.
     """
 
-    steps: int = 4000
-    rounds: int = 80
+    steps: int = 1000
+    rounds: int = 50
     batch: int | None = None
     learning_rate: float = 3e-3
     seed: int = 1
     validation: float = 0.15
     test: float = 0.15
     average: int = 100
+    patience: int = 10
     max_jets: int | None = None
 
     def __post_init__(self) -> None:
@@ -250,6 +263,8 @@ class FitSettings:
             raise ValueError("fit.validation and fit.test are shares above 0 whose sum is below 1")
         if self.steps < 1 or not 1 <= self.rounds <= self.steps or (self.batch or 2) < 2 or not self.learning_rate > 0:
             raise ValueError("fit.steps, rounds (at most steps), batch and learning_rate must be positive")
+        if self.patience < 0:
+            raise ValueError(f"fit.patience must not be negative, got {self.patience}")
 
 
 @dataclass(frozen=True, slots=True)
