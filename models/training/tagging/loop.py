@@ -65,7 +65,7 @@ _SMOOTHED = 3
 # By which share a validation loss falls that is better.
 _BETTER = 1e-4
 # What the network learns of the fluctuation of its jets makes their divergence less, and that of others more.
-_LEARNT = 10.0
+_LEARNT = 5.0
 # Of the divergence: how many standard deviations it may be off.
 _CAUTION = 1.0
 # How fast the strength falls with the rejection below the least one, as for an excess.
@@ -207,10 +207,14 @@ def run_round(
     """Steps of one round, then the judgement of the averaged weights; the row of the history."""
     fit, number = settings.fit, len(state.history)
     begin, end = (round(fit.steps * each / fit.rounds) for each in (number, number + 1))
-    rate = fit.learning_rate * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * begin / fit.steps)))
+    largest = fit.learning_rate * (state.penalty.rate if number >= _warm_rounds(settings) else 1.0)
+    rate = largest * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * begin / fit.steps)))
     state.optimizers[0].learning_rate.assign(rate)
     if len(state.optimizers) > 1:
-        state.optimizers[1].learning_rate.assign(settings.decorrelation.adversary_rate * rate)
+        # That of the adversary does not fall: it is to follow wherever the tagger goes.
+        state.optimizers[1].learning_rate.assign(
+            settings.decorrelation.adversary_rate * state.penalty.rate * fit.learning_rate
+        )
     strength = state.strength * _ramp(number, settings)
     began = time.monotonic()
     order = _order(prepared.n_jets, batch_size(prepared.n_jets, settings), begin, end, fit.seed)

@@ -40,6 +40,8 @@ class Penalty:
         Where a search for the strength starts.
     largest
         Where it ends, in units of the first strength.
+    rate
+        Of learning of the tagger, in units of what is set.
     minimum
         Background jets that a batch needs at least.
     variables
@@ -48,6 +50,7 @@ class Penalty:
 
     first_strength = 1.0
     largest = 1e3
+    rate = 1.0
     minimum = 1
 
     def __init__(self, settings: DecorrelationSettings) -> None:
@@ -229,16 +232,17 @@ class Adversary(Penalty):
     Ranks are those of background, so that a prediction from nothing has the density 1 everywhere.
     """
 
-    first_strength = 5.0
-    # Beyond, the tagger runs away from an adversary that does not follow.
-    largest = 10.0
+    first_strength = 2.0
+    # Faster or stronger, the tagger runs away from an adversary that does not follow.
+    rate = 1.0 / 3.0
+    largest = 100.0
     minimum = 256
 
     def __init__(self, settings: DecorrelationSettings) -> None:
         super().__init__(settings)
         self.layers = [keras.layers.Dense(units, activation="swish") for units in settings.adversary_units]
         self.layers.append(keras.layers.Dense(self.n_outputs))
-        width = 3
+        width = 4
         for layer in self.layers:
             layer.build((None, width))
             width = layer.units
@@ -254,16 +258,22 @@ class Adversary(Penalty):
         raise NotImplementedError
 
     def value(self, logit: Any, batch: Batch) -> Any:
-        """Mean log density in nats: the information on the protected variable that was found."""
-        chosen = tf.where(batch["background"] > 0)[:, 0]
-        weight, rank, condition = (tf.gather(batch[name], chosen) for name in ("background", "rank", "condition"))
-        values = self.outputs(tf.gather(logit, chosen), {"condition": condition})
-        found = ops.sum(weight * self.log_density(values, rank))
-        return found / ops.maximum(ops.sum(weight), _TINY)
+        """Mean log density in nats: the information on the protected variable that was found.
 
-    def outputs(self, logit: Any, batch: Batch) -> Any:
-        """Of the network, (n, n_outputs)."""
-        values = ops.stack([ops.sigmoid(logit), 0.3 * logit, batch["condition"]], axis=-1)
+        Half of the weight is that of jets that pass a soft cut with half of the signal, few as they are: the density
+        is conditional on the score, so that weights by the score leave its best prediction as it is.
+        """
+        centred = centred_score(logit, batch)
+        chosen = tf.where(batch["background"] > 0)[:, 0]
+        logit, centred = tf.gather(logit, chosen), tf.gather(centred, chosen)
+        weight, rank, condition = (tf.gather(batch[name], chosen) for name in ("background", "rank", "condition"))
+        log_density = self.log_density(self.outputs(logit, centred, condition), rank)
+        shares = [_share(weight), _share(weight * ops.stop_gradient(centred))]
+        return 0.5 * ops.sum((shares[0] + shares[1]) * log_density)
+
+    def outputs(self, logit: Any, centred: Any, condition: Any) -> Any:
+        """Of the network, (n, n_outputs), which sees the score in several scales."""
+        values = ops.stack([ops.sigmoid(logit), centred, 0.3 * logit, condition], axis=-1)
         for layer in self.layers:
             values = layer(values)
         return values
@@ -272,6 +282,10 @@ class Adversary(Penalty):
         """Loss of the adversary, whose gradient is turned round before it reaches the network; and `value`."""
         value = self.value(reversed_gradient(logit, strength), batch)
         return -value, value
+
+
+def _share(weight: Any) -> Any:
+    return weight / ops.maximum(ops.sum(weight), _TINY)
 
 
 class MixtureAdversary(Adversary):
@@ -331,7 +345,7 @@ class Domain(Adversary):
 
     def value(self, logit: Any, batch: Batch) -> Any:
         """Information on the domain in nats; both have the same sum of weights."""
-        outputs = self.outputs(logit, batch)[:, 0]
+        outputs = self.outputs(logit, centred_score(logit, batch), batch["condition"])[:, 0]
         sign = 2.0 * batch["simulation"] - 1.0
         weight = batch["domain"]
         found = ops.sum(weight * -ops.softplus(-sign * outputs))

@@ -171,7 +171,7 @@ class DecorrelationSettings:
     adversary_units
         Units of the hidden layers of an adversary.
     adversary_rate
-        Learning rate of an adversary in units of that of the tagger.
+        Learning rate of an adversary in units of the first one of the tagger; it does not fall.
     adversary_steps
         Steps of the adversary per step of the tagger.
     """
@@ -180,7 +180,7 @@ class DecorrelationSettings:
     strength: float | None = None
     target_inverse_jsd: float = 1000.0
     reference_jets: float = 200_000.0
-    least_share: float = 0.3
+    least_share: float = 0.4
     map: Map = "none"
     planed: float = 0.5
     warm_up: float = 0.1
