@@ -265,7 +265,7 @@ def test_the_fold_of_a_jet_does_not_depend_on_the_features_asked_for(tmp_path: P
         for features in (NAMES, NAMES[:1])
     ]
 
-    np.testing.assert_array_equal(*folds)
+    np.testing.assert_array_equal(folds[0], folds[1])
 
 
 def test_a_small_table_will_do_to_judge_with(tmp_path: Path) -> None:
