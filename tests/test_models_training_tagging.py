@@ -25,7 +25,7 @@ from models.training.tagging import command, loop, penalties
 from models.training.tagging.export import Tagger, to_onnx, with_map
 from models.training.tagging.loop import CHECKPOINT, CollapsedError, predict_logits, prepare, train
 from models.training.tagging.networks import Columns, DenseTagger, make_network
-from models.training.tagging.penalties import make_penalty, reversed_gradient
+from models.training.tagging.penalties import make_penalty, reversed_gradient, with_passing
 from models.training.tagging.samples import TaggerSample, read_sample
 from models.training.tagging.settings import (
     ColumnSettings,
@@ -96,6 +96,12 @@ def test_a_penalty_is_small_without_dependence_and_large_with(method: Method) ->
     dependent, _ = value_and_slope(method, logit + 2.0 * (told["rank"] - 0.5), told)
 
     assert abs(without) < 0.05 * dependent
+
+
+def test_half_of_the_weight_is_that_of_jets_that_pass() -> None:
+    score, weight = tf.constant([0.0, 0.0, 0.0, 1.0]), tf.constant([2.0, 1.0, 0.0, 1.0])
+
+    np.testing.assert_allclose(with_passing(score, weight), [0.25, 0.125, 0.0, 0.625])
 
 
 @pytest.mark.parametrize("method", ["disco", "mode", "soft-jsd"])

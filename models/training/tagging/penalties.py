@@ -84,7 +84,8 @@ class DistanceCorrelation(Penalty):
 
     def value(self, logit: Any, batch: Batch) -> Any:
         """Of background, in [0, 1]; that of independent variables is about 2.6 over the number of jets."""
-        return distance_correlation(centred_score(logit, batch), batch["protected"], batch["background"])
+        score = centred_score(logit, batch)
+        return distance_correlation(score, batch["protected"], with_passing(score, batch["background"]))
 
 
 def centred_score(logit: Any, batch: Batch) -> Any:
@@ -96,6 +97,19 @@ def centred_score(logit: Any, batch: Batch) -> Any:
     """
     fixed = ops.stop_gradient(logit)
     return ops.sigmoid((logit - _quantiles(fixed, batch["signal"], (0.5,))) / _width(fixed, _SOFTNESS))
+
+
+def with_passing(score: Any, weight: Any) -> Any:
+    """Weights (n,) with the sum 1, half of which is that of jets that pass a soft cut, the `centred_score`.
+
+    Few as these jets are, it is their spectrum that is looked at. A weight that is a function of the score alone leaves
+    a protected variable that does not depend on the score as it is, and one that does depends on it still.
+    """
+    return 0.5 * (_share(weight) + _share(weight * ops.stop_gradient(score)))
+
+
+def _share(weight: Any) -> Any:
+    return weight / ops.maximum(ops.sum(weight), _TINY)
 
 
 def _width(logit: Any, softness: float) -> Any:
@@ -258,18 +272,13 @@ class Adversary(Penalty):
         raise NotImplementedError
 
     def value(self, logit: Any, batch: Batch) -> Any:
-        """Mean log density in nats: the information on the protected variable that was found.
-
-        Half of the weight is that of jets that pass a soft cut with half of the signal, few as they are: the density
-        is conditional on the score, so that weights by the score leave its best prediction as it is.
-        """
+        """Mean log density in nats: the information on the protected variable that was found."""
         centred = centred_score(logit, batch)
         chosen = tf.where(batch["background"] > 0)[:, 0]
         logit, centred = tf.gather(logit, chosen), tf.gather(centred, chosen)
         weight, rank, condition = (tf.gather(batch[name], chosen) for name in ("background", "rank", "condition"))
         log_density = self.log_density(self.outputs(logit, centred, condition), rank)
-        shares = [_share(weight), _share(weight * ops.stop_gradient(centred))]
-        return 0.5 * ops.sum((shares[0] + shares[1]) * log_density)
+        return ops.sum(with_passing(centred, weight) * log_density)
 
     def outputs(self, logit: Any, centred: Any, condition: Any) -> Any:
         """Of the network, (n, n_outputs), which sees the score in several scales."""
@@ -282,10 +291,6 @@ class Adversary(Penalty):
         """Loss of the adversary, whose gradient is turned round before it reaches the network; and `value`."""
         value = self.value(reversed_gradient(logit, strength), batch)
         return -value, value
-
-
-def _share(weight: Any) -> Any:
-    return weight / ops.maximum(ops.sum(weight), _TINY)
 
 
 class MixtureAdversary(Adversary):

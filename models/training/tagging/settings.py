@@ -183,7 +183,7 @@ class DecorrelationSettings:
     least_share: float = 0.4
     map: Map = "none"
     planed: float = 0.5
-    warm_up: float = 0.1
+    warm_up: float = 0.15
     order: int = 0
     bins: int = 20
     components: int = 20
@@ -246,7 +246,7 @@ class FitSettings:
         For a quick look; None for all.
     """
 
-    steps: int = 1000
+    steps: int = 3000
     rounds: int = 50
     batch: int | None = None
     learning_rate: float = 3e-3
