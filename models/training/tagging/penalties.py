@@ -80,6 +80,8 @@ class DistanceCorrelation(Penalty):
     """DisCo (Kasieczka and Shih, arXiv:2001.05310): squared distance correlation of score and protected variable."""
 
     first_strength = 20.0
+    # Beyond, what is positive for independent variables too drives the score, and not what depends.
+    largest = 50.0
     minimum = 256
 
     def value(self, logit: Any, batch: Batch) -> Any:

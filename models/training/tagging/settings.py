@@ -68,7 +68,7 @@ class Sizes(NamedTuple):
 
 SIZES: Mapping[Kind, Sizes] = MappingProxyType(
     {
-        "dense": Sizes((), (64, 64, 64), 1, 8192, 200_000),
+        "dense": Sizes((), (64, 64, 64), 1, 16384, 200_000),
         "deepsets": Sizes((64, 64, 64), (64, 64), 64, 4096, 60_000),
         "energyflow": Sizes((64, 64, 64), (64, 64), 64, 4096, 60_000),
         "particlenet": Sizes((32, 64), (128,), 48, 1024, 15_000),
@@ -180,7 +180,7 @@ class DecorrelationSettings:
     strength: float | None = None
     target_inverse_jsd: float = 1000.0
     reference_jets: float = 200_000.0
-    least_share: float = 0.4
+    least_share: float = 0.35
     map: Map = "none"
     planed: float = 0.5
     warm_up: float = 0.15
@@ -246,7 +246,7 @@ class FitSettings:
         For a quick look; None for all.
     """
 
-    steps: int = 3000
+    steps: int = 2000
     rounds: int = 50
     batch: int | None = None
     learning_rate: float = 3e-3
