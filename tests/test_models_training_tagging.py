@@ -405,6 +405,16 @@ def test_the_exported_network_gives_the_scores_of_keras(tmp_path: Path) -> None:
     assert [each[0] for each in session.signature.outputs] == ["score", "passing"]
 
 
+def test_columns_are_blurred_in_training_alone() -> None:
+    made = make_network(NetworkSettings(units=(8,)), 3, 1, blur=0.1)
+    made.head.kernel.assign(tf.ones_like(made.head.kernel))
+    inputs = {"features": tf.constant(np.random.default_rng(1).normal(size=(50, 3)).astype(np.float32))}
+    made.columns.adapt(inputs["features"].numpy(), np.ones(50))
+
+    np.testing.assert_array_equal(made(inputs), made(inputs))
+    assert np.abs(made(inputs, training=True) - made(inputs)).max() > 1e-3
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_map_is_part_of_the_exported_graph(tmp_path: Path, kind: Kind) -> None:
     import onnx

@@ -154,7 +154,8 @@ def prepare(sample: TaggerSample, settings: TaggerSettings) -> Prepared:
 def start(sample: TaggerSample, settings: TaggerSettings) -> State:
     """A network that was not trained yet, with its scales and its penalty."""
     fit = settings.fit
-    network = make_network(settings.network, sample.features.shape[1], fit.seed)
+    blur = settings.decorrelation.blur if settings.decorrelation.protects else 0.0
+    network = make_network(settings.network, sample.features.shape[1], fit.seed, blur)
     network.adapt(sample.of_fold(TRAINING))
     penalty = make_penalty(settings.decorrelation)
     optimizers = [keras.optimizers.Adam(fit.learning_rate)]
@@ -385,7 +386,7 @@ def _compiled_steps(state: State, prepared: Prepared, settings: TaggerSettings) 
 
     def step(batch: Mapping[str, Any], strength: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
-            logit = network({name: batch[name] for name in network.takes})
+            logit = network({name: batch[name] for name in network.takes}, training=True)
             with tape.stop_recording():
                 for _ in range(extra):
                     _train_adversary(state, tf.stop_gradient(logit), batch)

@@ -100,8 +100,8 @@ class TaggerNetwork(keras.Model):
         self.layers_of_jet = [keras.layers.Dense(n, activation="swish", name=f"jet_{i}") for i, n in enumerate(units)]
         self.head = keras.layers.Dense(1, name="head")
 
-    def call(self, inputs: Mapping[str, Any]) -> Any:
-        """Logit of each jet, (n,)."""
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> Any:  # noqa: ARG002, FBT001, FBT002  Keras wants it
+        """Logit of each jet, (n,); layers that do something else in training are told so by Keras."""
         return self.head(self.hidden(inputs))[:, 0]
 
     def hidden(self, inputs: Mapping[str, Any]) -> Any:
@@ -120,33 +120,34 @@ class TaggerNetwork(keras.Model):
 
 
 class DenseTagger(TaggerNetwork):
-    """Dense layers on standardised columns."""
+    """Dense layers on standardised columns, which are blurred in training by a part of their width."""
 
-    def __init__(self, settings: NetworkSettings, n_features: int) -> None:
+    def __init__(self, settings: NetworkSettings, n_features: int, blur: float = 0.0) -> None:
         super().__init__(settings.sizes.units)
         self.columns = Columns(n_features, name="columns")
+        self.blur = keras.layers.GaussianNoise(blur, name="blur")
 
     def jet_columns(self, inputs: Mapping[str, Any]) -> Any:
         """Standardised columns, (n, n_features)."""
-        return self.columns(inputs[FEATURES])
+        return self.blur(self.columns(inputs[FEATURES]))
 
     def adapt(self, sample: TaggerSample) -> None:
         """Learn the scales of the columns."""
         self.columns.adapt(sample.features, sample.weight)
 
 
-def make_network(settings: NetworkSettings, n_features: int, seed: int) -> TaggerNetwork:
-    """A network with initial weights from a seed."""
+def make_network(settings: NetworkSettings, n_features: int, seed: int, blur: float = 0.0) -> TaggerNetwork:
+    """A network with initial weights from a seed; columns of jets are blurred in training by `blur` of their width."""
     keras.utils.set_random_seed(seed)
-    network = _network_of(settings, n_features)
+    network = _network_of(settings, n_features, blur)
     shapes = {FEATURES: (2, n_features), CONSTITUENTS: (2, settings.sizes.length, len(CONSTITUENT_COLUMNS))}
     network({name: np.ones(shapes[name], np.float32) for name in network.takes})
     return network
 
 
-def _network_of(settings: NetworkSettings, n_features: int) -> TaggerNetwork:
+def _network_of(settings: NetworkSettings, n_features: int, blur: float) -> TaggerNetwork:
     if settings.kind == "dense":
-        return DenseTagger(settings, n_features)
+        return DenseTagger(settings, n_features, blur)
     # these modules build on this one
     from models.training.tagging.graphs import LorentzTagger, ParticleNetTagger
     from models.training.tagging.images import ImageTagger

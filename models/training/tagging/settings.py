@@ -160,6 +160,9 @@ class DecorrelationSettings:
     planed
         Share of the classification that sees background with the spectrum of the protected variable of signal. There
         the mass does not help, so that classification and penalty do not pull against each other.
+    blur
+        By how much of their width columns of jets are smeared in each step of a training with a penalty. What jets a
+        penalty sees fluctuates; without it a network learns that by heart, and new jets fluctuate otherwise.
     warm_up
         Share of the steps without penalty; over as many again it grows to its strength.
     order
@@ -183,6 +186,7 @@ class DecorrelationSettings:
     least_share: float = 0.35
     map: Map = "none"
     planed: float = 0.5
+    blur: float = 0.1
     warm_up: float = 0.15
     order: int = 0
     bins: int = 20
@@ -199,8 +203,8 @@ class DecorrelationSettings:
             raise ValueError(f"decorrelation.target_inverse_jsd is above 1, got {self.target_inverse_jsd}")
         if not self.reference_jets > 0 or not 0 <= self.least_share < 1:
             raise ValueError("decorrelation.reference_jets are above 0, and least_share a share below 1")
-        if not 0 <= self.planed <= 1 or not 0 <= self.warm_up < 0.5:
-            raise ValueError("decorrelation.planed is a share, and warm_up one below 0.5")
+        if not 0 <= self.planed <= 1 or not 0 <= self.warm_up < 0.5 or not 0 <= self.blur < 1:
+            raise ValueError("decorrelation.planed and blur are shares, and warm_up one below 0.5")
         if self.order not in {0, 1, 2} or self.bins < 4 or self.components < 1 or self.adversary_steps < 1:
             raise ValueError("decorrelation.order is 0, 1 or 2, bins at least 4, components and adversary_steps 1")
 
