@@ -35,5 +35,6 @@ text_files           resolution and scale factor as text
 table                resolution.csv
 covariance           covariance.npz
 known_answer         injected.json against what was measured
+tagging              scale factors of taggers, in files of their own
 promises             whether a correction file keeps what its form promises
 """

@@ -1,0 +1,12 @@
+"""Histograms of pass and fail in, scale factors of taggers out.
+
+In the order data meets them:
+
+settings     how histograms become scale factors
+counts       the histogram of a tagging run as arrays, normalised
+templates    mass templates of pass and fail by category, in bins that are no longer hopeless
+samples      the model: what passes scales, what fails makes up for it, sources of uncertainty
+workspace    the same as JSON for pyhf
+fit          pyhf and Minuit: scale factors, and what their uncertainty is made of
+cross_check  the same likelihood in plain numpy
+"""

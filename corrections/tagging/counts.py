@@ -1,0 +1,183 @@
+"""The histogram of a tagging run as arrays: data, and simulation by process, normalised to the luminosity of data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processors.errors import InputError
+from processors.histogram_files import read_histograms
+from processors.tagging import FACTS_FILE
+from processors.tagging_histograms import RESULTS, UNLABELLED
+from processors.tagging_variations import NOMINAL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import hist
+
+FloatArray = NDArray[np.float64]
+PB_PER_FB = 1000.0
+FAIL, PASS = RESULTS.index("fail"), RESULTS.index("pass")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Jets of a tagging run; arrays end with (result, category, pt, eta, mass), those of data without the category.
+
+    Attributes
+    ----------
+    working_points
+        By tagger, the cuts of its working points by name, loosest first.
+    sources
+        Systematic variations, those that have both sides.
+    processes, categories
+        Names along the axes of simulation.
+    pt, eta, mass
+        Edges, GeV; the last bin of mass is the overflow, so that there is one bin more than these say.
+    data, data_variance
+        (tagger, working point, result, pt, eta, mass).
+    nominal, variance
+        (process, tagger, working point, result, category, pt, eta, mass).
+    varied
+        By source, (2, process, tagger, ...) for up and down.
+    is_absolute
+        Whether simulation is normalised by cross sections and luminosity. If not, all of it is scaled to the number of
+        jets in data.
+    """
+
+    working_points: Mapping[str, Mapping[str, float]]
+    names: Sequence[str]
+    sources: tuple[str, ...]
+    processes: tuple[str, ...]
+    categories: tuple[str, ...]
+    pt: FloatArray
+    eta: FloatArray
+    mass: FloatArray
+    data: FloatArray
+    data_variance: FloatArray
+    nominal: FloatArray
+    variance: FloatArray
+    varied: Mapping[str, FloatArray]
+    is_absolute: bool
+
+    def place(self, tagger: str, working_point: str) -> tuple[int, int]:
+        """Places of a tagger and of one of its working points on their axes."""
+        return list(self.working_points).index(tagger), list(self.names).index(working_point)
+
+
+def read_counts(folder: Path, lumi: float | None = None) -> tuple[Counts, dict[str, Any]]:
+    """Counts of the folder of a tagging run, and what its tagging.json says.
+
+    Raises
+    ------
+    InputError
+        Where the folder has no tagging run, or one without data or simulation.
+    """
+    path = folder / FACTS_FILE
+    if not path.is_file():
+        raise InputError(f"expected {path}, which `analysis.py tag` writes; name the output folder of such a run")
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return counts_of(read_histograms(folder)["passing"], facts, lumi), facts
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
+
+
+def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | None = None) -> Counts:
+    """Counts of the histogram `passing`; `facts` is the content of tagging.json, `lumi` in 1/fb replaces its own."""
+    datasets = {str(each["name"]): each for each in facts["datasets"]}
+    simulated = [name for name, each in datasets.items() if each["is_mc"]]
+    measured = [name for name, each in datasets.items() if not each["is_mc"]]
+    if not simulated or not measured:
+        raise InputError(f"expected data and simulation, got the datasets {', '.join(datasets) or 'none'}")
+    view: Any = passing.view(flow=True)
+    places = list(passing.axes["dataset"])
+    variations = list(passing.axes["variation"])
+    nominal = variations.index(NOMINAL)
+    data = sum(view[places.index(name), nominal].value.sum(axis=3) for name in measured)
+    data_variance = sum(view[places.index(name), nominal].variance.sum(axis=3) for name in measured)
+    categories = [name for name in passing.axes["category"] if name != UNLABELLED]
+    kept = [list(passing.axes["category"]).index(name) for name in categories]
+    processes = tuple(dict.fromkeys(str(datasets[name]["process"] or name) for name in simulated))
+    factors, is_absolute = _factors(datasets, simulated, measured, lumi)
+    shape = (len(processes), len(variations), *view.shape[2:5], len(kept), *view.shape[6:])
+    values, variances = np.zeros(shape), np.zeros(shape)
+    for name in simulated:
+        process = processes.index(str(datasets[name]["process"] or name))
+        own = view[places.index(name)]
+        values[process] += factors[name] * own.value[..., kept, :, :, :]
+        variances[process] += factors[name] ** 2 * own.variance[..., kept, :, :, :]
+    if not is_absolute:
+        scale = _scale_to(np.asarray(data), values[:, nominal].sum(axis=(0, 4)))
+        values, variances = scale * values, scale**2 * variances
+    sources = tuple(
+        each.removesuffix("_up")
+        for each in variations
+        if each.endswith("_up") and f"{each.removesuffix('_up')}_down" in variations
+    )
+    return Counts(
+        working_points={name: dict(sorted(cuts.items(), key=lambda item: item[1])) for name, cuts in _cuts(facts)},
+        names=tuple(passing.axes["working_point"]),
+        sources=sources,
+        processes=processes,
+        categories=tuple(categories),
+        pt=np.asarray(passing.axes["pt"].edges),
+        eta=np.asarray(passing.axes["eta"].edges),
+        mass=np.asarray(passing.axes["mass"].edges),
+        data=np.asarray(data),
+        data_variance=np.asarray(data_variance),
+        nominal=values[:, nominal],
+        variance=variances[:, nominal],
+        varied={
+            source: np.stack([values[:, variations.index(f"{source}_{side}")] for side in ("up", "down")])
+            for source in sources
+        },
+        is_absolute=is_absolute,
+    )
+
+
+def merged_edges(own: FloatArray, wanted: Sequence[float], name: str) -> list[tuple[int, int]]:
+    """First and last bin (excluded) of each wanted bin; without a wish every bin of the histogram for itself."""
+    edges = [float(edge) for edge in (wanted or own)]
+    strange = [edge for edge in edges if not np.isclose(own, edge).any()]
+    if strange or len(edges) < 2 or sorted(edges) != edges:
+        told = ", ".join(f"{edge:g}" for edge in own)
+        raise InputError(f"{name} must rise and use edges of the histogram ({told}), got {edges}")
+    places = [int(np.argmin(np.abs(own - edge))) for edge in edges]
+    return list(pairwise(places))
+
+
+def _cuts(facts: Mapping[str, Any]) -> list[tuple[str, dict[str, float]]]:
+    return [(name, {k: float(v) for k, v in cuts.items()}) for name, cuts in facts["taggers"].items()]
+
+
+def _factors(
+    datasets: Mapping[str, Mapping[str, Any]], simulated: Sequence[str], measured: Sequence[str], lumi: float | None
+) -> tuple[dict[str, float], bool]:
+    """Factor on the weights of each simulated dataset, and whether that makes expectations of it.
+
+    A normalisation of exactly 1 is that of a dataset without a cross section.
+    """
+    normalisations = {name: float(datasets[name]["normalisation"]) for name in simulated}
+    has_xsec = [factor != 1.0 for factor in normalisations.values()]
+    if any(has_xsec) and not all(has_xsec):
+        lacking = ", ".join(name for name, known in zip(simulated, has_xsec, strict=True) if not known)
+        raise InputError(f"no cross section (metadata xsec) for {lacking}, which other simulation has")
+    lumis = [datasets[name]["lumi"] for name in measured]
+    known = lumi or (sum(lumis) if all(each is not None for each in lumis) else None)
+    if known is None or not all(has_xsec):
+        return normalisations, False
+    return {name: factor * known * PB_PER_FB for name, factor in normalisations.items()}, True
+
+
+def _scale_to(data: FloatArray, simulation: FloatArray) -> float:
+    """All jets of data over those of simulation; pass and fail hold the same jets for each tagger and working point."""
+    total = float(simulation.sum())
+    return float(data.sum()) / total if total > 0 else 1.0

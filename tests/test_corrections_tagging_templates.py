@@ -1,0 +1,126 @@
+"""Histograms of pass and fail to templates of a fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from tagger_histogram_toys import EFFICIENCIES, make_facts, make_passing, top_pairs, w_and_jets, write_run
+
+from corrections.tagging.counts import PB_PER_FB, counts_of, merged_edges, read_counts
+from corrections.tagging.settings import FitSettings, TemplateSettings
+from corrections.tagging.templates import Templates, all_templates, joined, without_negative
+from processors.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOYS = {"ttbar": top_pairs(), "wjets": w_and_jets()}
+
+
+@pytest.fixture(scope="module")
+def templates() -> list[Templates]:
+    passing = make_passing(TOYS, np.random.default_rng(1))
+    return all_templates(counts_of(passing, make_facts(TOYS)), TemplateSettings(), FitSettings())
+
+
+def test_simulation_is_what_is_expected_at_the_luminosity_of_data() -> None:
+    passing = make_passing(TOYS, np.random.default_rng(1))
+
+    counts = counts_of(passing, {**make_facts(TOYS)}, lumi=2.0)
+
+    ttbar, top = counts.processes.index("ttbar"), counts.categories.index("top")
+    got = counts.nominal[ttbar, 0, 0, :, top].sum(axis=(0, 2, 3))
+    expected = 2 * np.array([0.25 * 8000, 0.25 * 4000, 0.25 * 2000])
+    assert got == pytest.approx(expected, rel=5 / np.sqrt(10 * 500))
+    assert counts.is_absolute
+    # weights of 1e-3 pb in 1/fb
+    assert PB_PER_FB * 1e-3 == 1
+
+
+def test_without_luminosity_all_simulation_is_scaled_to_data() -> None:
+    counts = counts_of(make_passing(TOYS, np.random.default_rng(1)), make_facts(TOYS, lumi=None))
+
+    assert not counts.is_absolute
+    assert counts.nominal.sum() == pytest.approx(counts.data.sum())
+
+
+def test_efficiencies_are_those_of_all_masses(templates: list[Templates]) -> None:
+    for each in templates:
+        place = 0 if each.working_point == "loose" else 1
+        for group, efficiency in zip(each.groups, each.efficiency, strict=True):
+            n = each.passed[each.groups.index(group)] + each.failed[each.groups.index(group)]
+            expected = EFFICIENCIES[group][place]
+            assert efficiency == pytest.approx(expected, abs=5 * np.sqrt(expected * (1 - expected) / (10 * n)))
+
+
+def test_every_bin_of_a_template_has_enough_simulation(templates: list[Templates]) -> None:
+    for each in templates:
+        for region in (each.passing, each.failing):
+            effective = region.yields.sum(axis=0) ** 2 / (region.errors**2).sum(axis=0)
+            assert effective.min() >= 30
+            assert region.yields.sum(axis=0).min() >= 5
+            assert (region.edges[0], region.edges[-1]) == (50, 250)
+            assert region.fine_data.sum() == region.data.sum()
+
+
+def test_the_cross_section_of_a_process_moves_its_part_alone(templates: list[Templates]) -> None:
+    region = templates[0].failing
+    moved = region.varied["xsec_ttbar"][0] - region.yields
+    assert moved[templates[0].groups.index("top")] == pytest.approx(
+        0.05 * region.yields[templates[0].groups.index("top")]
+    )
+    # jets beside W bosons come from both processes
+    unmatched = moved[templates[0].groups.index("unmatched")].sum()
+    assert 0 < unmatched < 0.03 * region.yields[templates[0].groups.index("unmatched")].sum()
+
+
+def test_bins_join_until_they_have_enough() -> None:
+    values = np.array([1.0, 1, 8, 20, 2, 1])
+
+    starts = joined(values, values, min_effective=10, min_expected=0)
+
+    # 1 + 1 + 8, 20, and the rest is too little for itself
+    assert list(starts) == [0, 3]
+
+
+def test_negative_bins_count_as_zero_and_the_sum_stays() -> None:
+    yields, n = without_negative(np.array([[4.0, -1.0, 3.0], [-1.0, -1.0, 1.0]]))
+
+    assert n == 3
+    assert yields[0] == pytest.approx([4 * 6 / 7, 0, 3 * 6 / 7])
+    assert yields[1] == pytest.approx([0, 0, 0])
+
+
+def test_weighted_data_are_counted_as_effective_ones() -> None:
+    passing = make_passing(TOYS, np.random.default_rng(1))
+    plain = all_templates(counts_of(passing, make_facts(TOYS)), TemplateSettings(), FitSettings())[0]
+    view: Any = passing.view(flow=True)
+    view.value[-1] *= 4
+    view.variance[-1] *= 16
+
+    weighted = all_templates(counts_of(passing, make_facts(TOYS), lumi=4.0), TemplateSettings(), FitSettings())[0]
+
+    assert weighted.weight == pytest.approx(4)
+    assert weighted.passing.data == pytest.approx(plain.passing.data)
+    assert weighted.passing.yields == pytest.approx(plain.passing.yields)
+
+
+def test_edges_that_the_histogram_lacks_are_refused() -> None:
+    with pytest.raises(InputError, match=r"use edges of the histogram \(200, 300, 400\), got \[200.0, 350.0\]"):
+        merged_edges(np.array([200.0, 300, 400]), (200, 350), "templates.pt")
+
+
+def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
+    facts = make_facts(TOYS)
+    facts["datasets"] = facts["datasets"][:-1]
+    folder = write_run(tmp_path, make_passing(TOYS, np.random.default_rng(1)), facts)
+
+    with pytest.raises(InputError, match="expected data and simulation, got the datasets ttbar, wjets"):
+        read_counts(folder)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"analysis.py tag"):
+        read_counts(tmp_path)
