@@ -9,4 +9,9 @@ samples      the model: what passes scales, what fails makes up for it, sources 
 workspace    the same as JSON for pyhf
 fit          pyhf and Minuit: scale factors, and what their uncertainty is made of
 cross_check  the same likelihood in plain numpy
+results      frozen records: points, and estimates that have a covariance
+points       fits -> points with their uncertainty by source
+mistag       dijets -> scale factors of mistags
+covariance   of all of these
+known_answer data with a known answer, and pulls
 """

@@ -218,3 +218,13 @@ def factors_of(minuit: Minuit, groups: Sequence[str]) -> Mapping[str, tuple[floa
         for group, name in names.items()
         if name in minuit.parameters
     }
+
+
+def drawn(
+    model: Likelihood, parameters: FloatArray, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """A toy at known parameters: counts of data, and what was measured of template statistics and of the sources."""
+    data = rng.poisson(np.maximum(model.expected(parameters), 0.0)).astype(np.float64)
+    centres = rng.normal(1.0, model.errors)
+    known = rng.normal(parameters[len(model.factors) :], 1.0)
+    return data, centres, known

@@ -1,9 +1,20 @@
-"""What the measurement of taggers hands on."""
+"""What the measurement of taggers hands on: frozen records, nan with a status for what could not be measured."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass, field
+from math import hypot, isfinite, nan
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from corrections.results import Interval, Shift
+
+FloatArray = NDArray[np.float64]
 FitStatus = Literal[
     "ok",
     "empty_pass",
@@ -15,3 +26,96 @@ FitStatus = Literal[
     "imprecise",
     "not_converged",
 ]
+Quantity = Literal["scale_factor", "mistag"]
+# Sources of uncertainty that are made of many parameters.
+TEMPLATE = "template"
+_BY_PREFIX = {
+    "staterror_": TEMPLATE,
+    "fraction_": "fraction",
+    "background_": "background",
+    "xsec_": "cross_section",
+    "jms_": "jms",
+    "jmr_": "jmr",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaggerPoint:
+    """A scale factor of one category at one working point in one bin.
+
+    Attributes
+    ----------
+    quantity
+        "scale_factor" of a fit of pass and fail, or "mistag" from dijets.
+    value, stat
+        Of the ratio of efficiencies data/simulation, and its uncertainty from the number of data; nan if not "ok".
+    shifts
+        What each source of uncertainty does to the value, "template" being the number of simulated jets.
+    efficiency, efficiency_error
+        Of simulation, for jets of any mass.
+    """
+
+    quantity: Quantity
+    tagger: str
+    working_point: str
+    category: str
+    pt: Interval
+    eta: Interval
+    value: float = nan
+    stat: float = nan
+    shifts: tuple[Shift, ...] = ()
+    efficiency: float = nan
+    efficiency_error: float = nan
+    status: FitStatus = "ok"
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it has a value and an uncertainty."""
+        return self.status == "ok" and isfinite(self.value) and isfinite(self.total)
+
+    @property
+    def total(self) -> float:
+        """Statistical uncertainty and all sources in quadrature."""
+        return hypot(self.stat, *(shift.size for shift in self.shifts))
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        where = f"pt {self.pt.low:g}-{self.pt.high:g}, |eta| {self.eta.low:g}-{self.eta.high:g}"
+        return f"{self.tagger} {self.working_point} {self.category} at {where}"
+
+    def shift(self, source: str) -> Shift | None:
+        """That of a source; None where it was not evaluated."""
+        return next((each for each in self.shifts if each.source == source), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A point as a function of what it was made from, to first order; estimates of the same data have a covariance.
+
+    Attributes
+    ----------
+    by_parameter
+        Shift by a source of uncertainty at its upper side, by the name of its parameter; estimates that know the same
+        name share it. Template statistics are not among them.
+    template
+        Shifts by the template statistics of bins of mass, (n,).
+    of_pass, of_fail
+        d value / d n for jets of data that pass and that fail, in fine bins of mass, (n_fine,).
+    passing, failing
+        Variance of data there, (n_fine,).
+    """
+
+    point: TaggerPoint
+    cut: float
+    by_parameter: Mapping[str, float] = field(default_factory=dict)
+    template: FloatArray = field(default_factory=lambda: np.zeros(0))
+    of_pass: FloatArray = field(default_factory=lambda: np.zeros(0))
+    of_fail: FloatArray = field(default_factory=lambda: np.zeros(0))
+    passing: FloatArray = field(default_factory=lambda: np.zeros(0))
+    failing: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+
+def source_of(parameter: str) -> str:
+    """The source of uncertainty that a parameter of a fit belongs to."""
+    return next((source for prefix, source in _BY_PREFIX.items() if parameter.startswith(prefix)), parameter)

@@ -1,0 +1,125 @@
+"""Data with a known answer, made of simulation: efficiencies change by weights, then counts are drawn."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import chdtrc
+
+from corrections.tagging.counts import FAIL, PASS
+from processors.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from corrections.tagging.counts import Counts, FloatArray
+    from corrections.tagging.results import TaggerPoint
+
+    Answer = Mapping[str, Mapping[str, Mapping[str, float | Sequence[float]]]]
+
+FILE = "injected_taggers.json"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPull:
+    """A scale factor that was measured, and the one that was put in."""
+
+    point: TaggerPoint
+    known: float
+
+    @property
+    def value(self) -> float:
+        """(measured - known) / uncertainty."""
+        return (self.point.value - self.known) / self.point.total
+
+
+def with_known_answer(counts: Counts, answer: Answer, rng: np.random.Generator) -> Counts:
+    """The counts with data drawn from their simulation after its efficiencies were changed.
+
+    `answer` has scale factors by tagger, working point and category of truth, a number or one for each bin of pT of
+    the histogram; what it does not name keeps its efficiency. Jets that pass are multiplied by the scale factor, those
+    that fail by (1 - SF eff) / (1 - eff), with the simulated efficiency of the bin of pT; between two working points
+    it is (SF_l eff_l - SF_t eff_t) / (eff_l - eff_t), so that a tight cut stays inside a loose one. Each tagger has
+    data of its own.
+
+    Raises
+    ------
+    ValueError
+        Where these would leave a negative number of jets.
+    """
+    data = np.zeros_like(counts.data)
+    expected = np.maximum(counts.nominal.sum(axis=0), 0.0)
+    for tagger, cuts in counts.working_points.items():
+        places = [counts.place(tagger, name) for name in cuts]
+        cells = _cells(expected, places)
+        weights = _weights(cells, counts, tagger, answer.get(tagger, {}))
+        drawn = rng.poisson((cells * weights[..., None, None]).sum(axis=1))
+        for number, place in enumerate(places):
+            data[place][PASS] = drawn[number + 1 :].sum(axis=0)
+            data[place][FAIL] = drawn[: number + 1].sum(axis=0)
+    return replace(counts, data=data, data_variance=data.copy())
+
+
+def pulls(points: Sequence[TaggerPoint], answer: Answer, pt_edges: FloatArray) -> list[KnownPull]:
+    """Of the points whose answer is known; bins that hold several values are compared with the mean of these."""
+    found = []
+    for point in points:
+        by_category = answer.get(point.tagger, {}).get(point.working_point, {})
+        if point.is_measured and point.category in by_category:
+            values = _by_pt(by_category[point.category], len(pt_edges) - 1)
+            inside = (pt_edges[:-1] >= point.pt.low - 1e-6) & (pt_edges[1:] <= point.pt.high + 1e-6)
+            found.append(KnownPull(point, float(values[inside].mean())))
+    return found
+
+
+def chi2(found: Sequence[KnownPull], covariance: FloatArray) -> tuple[float, float]:
+    """chi2 of the differences with their covariance (n, n), and the probability of a larger one."""
+    differences = np.array([each.point.value - each.known for each in found])
+    total = float(differences @ np.linalg.pinv(covariance, hermitian=True) @ differences)
+    return total, float(chdtrc(np.linalg.matrix_rank(covariance, hermitian=True), total))
+
+
+def read_answer(folder: Path) -> Answer:
+    """Scale factors by tagger, working point and category from a file beside the histograms; empty without one."""
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    content: Answer = json.loads(path.read_text(encoding="utf-8"))
+    if not all(isinstance(cuts, dict) for cuts in content.values()):
+        raise InputError(f"{path} must have scale factors by tagger, working point and category")
+    return content
+
+
+def _cells(expected: FloatArray, places: Sequence[tuple[int, int]]) -> FloatArray:
+    """Jets between neighbouring working points, (1 + n_points, category, pt, eta, mass): failing all, ..., tightest."""
+    passing = [expected[place][PASS] for place in places]
+    between = [np.maximum(loose - tight, 0.0) for loose, tight in pairwise(passing)]
+    return np.stack([expected[places[0]][FAIL], *between, passing[-1]])
+
+
+def _weights(cells: FloatArray, counts: Counts, tagger: str, answer: Mapping[str, Mapping[str, object]]) -> FloatArray:
+    """Factor on each cell, (1 + n_points, category, pt)."""
+    jets = cells.sum(axis=(3, 4))
+    total = jets.sum(axis=0)
+    shares = np.divide(jets, total, out=np.zeros_like(jets), where=total > 0)
+    efficiencies = np.cumsum(shares[::-1], axis=0)[::-1]
+    factors = np.ones_like(efficiencies)
+    for number, name in enumerate(counts.working_points[tagger]):
+        for category, values in answer.get(name, {}).items():
+            factors[number + 1, counts.categories.index(category)] = _by_pt(values, jets.shape[2])
+    changed = factors * efficiencies
+    wanted = changed - np.concatenate([changed[1:], np.zeros_like(changed[:1])])
+    weights = np.divide(wanted, shares, out=np.ones_like(shares), where=shares > 0)
+    if weights.min() < 0:
+        message = f"the scale factors of {tagger} leave a negative number of jets between its working points"
+        raise ValueError(message)
+    return np.asarray(weights)
+
+
+def _by_pt(values: object, n: int) -> FloatArray:
+    return np.asarray(np.broadcast_to(np.asarray(values, np.float64), (n,)))

@@ -1,0 +1,161 @@
+"""Rates of mistags from dijets, and covariances of what is measured from the same jets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from tagger_histogram_toys import Toy, make_facts, make_passing
+
+from corrections.results import Interval
+from corrections.tagging.counts import Counts, counts_of
+from corrections.tagging.covariance import covariance, statistical
+from corrections.tagging.known_answer import chi2, pulls, with_known_answer
+from corrections.tagging.mistag import Yields, mistag, mistag_rates
+from corrections.tagging.results import TaggerPoint
+from corrections.tagging.settings import MistagSettings
+
+DIJETS = {"dijet": Toy({"qcd": (40_000, 20_000, 10_000)}, times=5), "ttbar": Toy({"top": (200, 100, 50)})}
+ANSWER: dict[str, Any] = {"toy": {"loose": {"qcd": 1.3}, "tight": {"qcd": (1.3, 1.1, 0.9)}}}
+EMPTY = TaggerPoint("mistag", "toy", "tight", "mistag", Interval(200, 300), Interval(0, 1))
+
+
+@pytest.fixture(scope="module")
+def counts() -> Counts:
+    return counts_of(make_passing(DIJETS, np.random.default_rng(2)), make_facts(DIJETS))
+
+
+def yields(**changes: object) -> Yields:
+    given = {
+        "data": np.array([880.0, 120]),
+        "data_variance": np.array([880.0, 120]),
+        "multijet": np.array([950.0, 50]),
+        "multijet_variance": np.zeros(2),
+        "other": np.array([80.0, 20]),
+        "other_variance": np.zeros(2),
+        "varied": {},
+    }
+    return Yields(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def test_other_processes_are_subtracted_from_data() -> None:
+    point = mistag(yields(), EMPTY, 0.5, background=0.3).point
+
+    # (120 - 20) / (1000 - 100) over 50 / 1000
+    assert point.value == pytest.approx(100 / 900 / 0.05)
+    assert point.efficiency == pytest.approx(0.05)
+    shift = point.shift("background")
+    assert shift is not None
+    assert shift.up == pytest.approx(94 / 870 / 0.05 - point.value)
+    assert shift.down == pytest.approx(106 / 930 / 0.05 - point.value)
+
+
+def test_the_uncertainty_of_data_is_that_of_toys_with_weights() -> None:
+    rng = np.random.default_rng(4)
+    weighted = yields(data_variance=np.array([880.0, 120]) * 3)
+    stat = mistag(weighted, EMPTY, 0.5, 0).point.stat
+
+    drawn = 3 * rng.poisson(weighted.data / 3, (20_000, 2))
+    values = (drawn[:, 1] - 20) / (drawn.sum(axis=1) - 100) / 0.05
+
+    # 20 000 toys know a width to 0.5 %, and the ratio is linear to about 1 %
+    assert stat == pytest.approx(values.std(), rel=0.03)
+
+
+def test_few_simulated_jets_are_a_source_of_uncertainty() -> None:
+    point = mistag(yields(multijet_variance=np.array([950.0, 50])), EMPTY, 0.5, 0).point
+
+    shift = point.shift("template")
+    assert shift is not None
+    # binomial: sqrt(0.05 * 0.95 / 1000) of 0.05
+    assert shift.up == pytest.approx(point.value * np.sqrt(0.05 * 0.95 / 1000) / 0.05)
+
+
+def test_a_varied_source_changes_simulation_and_what_is_subtracted() -> None:
+    up, down = np.array([940.0, 60]), np.array([960.0, 40])
+    varied = {"jes": (np.array([up, down]), np.array([[80.0, 20], [80.0, 30]]))}
+
+    shift = mistag(yields(varied=varied), EMPTY, 0.5, 0).point.shift("jes")
+
+    assert shift is not None
+    assert shift.up == pytest.approx(100 / 900 / 0.06 - 100 / 900 / 0.05)
+    assert shift.down == pytest.approx(90 / 890 / 0.04 - 100 / 900 / 0.05)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"data": np.array([500.0, 20])}, "empty_pass"),
+        ({"data": np.array([80.0, 500])}, "empty_fail"),
+        ({"multijet": np.array([10.0, 0])}, "no_simulation"),
+    ],
+)
+def test_what_cannot_be_measured_has_a_status(changes: dict[str, np.ndarray], status: str) -> None:
+    point = mistag(yields(**changes), EMPTY, 0.5, 0.3).point
+
+    assert point.status == status
+    assert np.isnan(point.value)
+    assert not point.is_measured
+
+
+def test_known_rates_come_back_in_all_bins(counts: Counts) -> None:
+    data = with_known_answer(counts, ANSWER, np.random.default_rng(8))
+
+    estimates = mistag_rates(data, MistagSettings())
+
+    answer = {"toy": {name: {"mistag": each["qcd"]} for name, each in ANSWER["toy"].items()}}
+    found = pulls([each.point for each in estimates], answer, counts.pt)
+    # data are drawn from the simulation, so that its own fluctuations do not count
+    total, p_value = chi2(found, statistical(estimates)[0])
+    assert len(found) == 12
+    assert p_value > 0.01
+    assert total > 1
+
+
+def test_bins_may_be_joined(counts: Counts) -> None:
+    settings = MistagSettings(pt=(200, 800), eta=(0.0, 2.0))
+
+    estimates = mistag_rates(with_known_answer(counts, ANSWER, np.random.default_rng(8)), settings)
+
+    assert [each.point.pt for each in estimates] == [Interval(200, 800)] * 2
+    assert estimates[0].point.value == pytest.approx(1.3, abs=4 * estimates[0].point.stat)
+
+
+def test_nested_working_points_are_correlated_as_toys_are(counts: Counts) -> None:
+    rng = np.random.default_rng(6)
+    settings = MistagSettings(pt=(200, 300), eta=(0.0, 2.0))
+    found = [
+        [each.point.value for each in mistag_rates(with_known_answer(counts, {}, rng), settings)] for _ in range(400)
+    ]
+
+    of_data, _ = statistical(mistag_rates(counts_from_expectation(counts), settings))
+
+    expected = of_data[0, 1] / np.sqrt(of_data[0, 0] * of_data[1, 1])
+    assert 0.3 < expected < 0.7
+    # 400 toys know a correlation to 0.05 at most
+    assert np.corrcoef(np.transpose(found))[0, 1] == pytest.approx(expected, abs=0.15)
+
+
+def counts_from_expectation(counts: Counts) -> Counts:
+    expected = counts.nominal.sum(axis=(0, 4))
+    return replace(counts, data=expected, data_variance=expected)
+
+
+def test_shared_sources_make_bins_correlated(counts: Counts) -> None:
+    estimates = mistag_rates(counts_from_expectation(counts), MistagSettings())
+
+    matrix = covariance(estimates)
+
+    totals = np.array([each.point.total for each in estimates])
+    assert np.sqrt(np.diagonal(matrix)) == pytest.approx(totals)
+    assert np.linalg.eigvalsh(matrix).min() > -1e-9 * matrix.max()
+    different_bins = matrix[0, -1]
+    shifts = [each.by_parameter for each in (estimates[0], estimates[-1])]
+    assert different_bins == pytest.approx(sum(shifts[0][name] * shifts[1][name] for name in shifts[0]), rel=0.05)
+
+
+def test_factors_that_nested_cuts_cannot_have_are_refused(counts: Counts) -> None:
+    with pytest.raises(ValueError, match="negative number of jets between its working points"):
+        with_known_answer(counts, {"toy": {"loose": {"qcd": 0.1}}}, np.random.default_rng(1))
