@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,7 @@ import numpy as np
 from corrections.coverage import Covered, Points, cover, covered_points, form_in_pt, pt_edges
 from corrections.results import SIMULATION, Measurement, ResolutionCurve
 from corrections.scale_factor_json import KEYS, JsonLayout, scale_factor, uncertainty_name
-from corrections.schema import NotWritableError, correction, formula, over_eta, over_pt, refuse, variable
+from corrections.schema import NotWritableError, correction, formula, over_eta, over_pt, publish, refuse, variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -115,7 +113,7 @@ def write_correction_set(
     )
     text = document.model_dump_json(exclude_unset=True, indent=1)
     _read_back(text, corrections)
-    _publish(text, path)
+    publish(text, path)
     return Written(
         names=(*(c.name for c in corrections), *(c.name for c in compound), "JERSmear"),
         not_written={name: why for part in parts for name, why in part.not_written.items()}
@@ -314,11 +312,3 @@ def _read_back(text: str, corrections: Sequence[cs.Correction]) -> None:
                     if not math.isfinite(result):
                         message = f"{each.name} gives {result} at JetEta {eta:g}, JetPt {pt:g} {systematic}".rstrip()
                         raise NotWritableError(message)
-
-
-def _publish(text: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    # mtime 0: the same results give the same bytes
-    temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
-    temporary.replace(path)

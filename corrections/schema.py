@@ -6,13 +6,16 @@ nothing falls back to a default in somebody's job: |eta| and pT are clamped to t
 
 from __future__ import annotations
 
+import gzip
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 import correctionlib.schemav2 as cs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from corrections.results import Interval
 
@@ -94,6 +97,15 @@ def refuse(name: str, eta: Interval, values: Iterable[float]) -> None:
     if not all(math.isfinite(value) for value in numbers):
         message = f"{name} has a value that is not finite at |eta| {eta.low:g}-{eta.high:g}: {numbers}"
         raise NotWritableError(message)
+
+
+def publish(text: str, path: Path) -> None:
+    """Write `text` compressed to `path`; what was there is replaced by a complete file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # mtime 0: the same results give the same bytes
+    temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+    temporary.replace(path)
 
 
 def _bins(name: str, edges: Iterable[float], content: list[Any]) -> cs.Binning:

@@ -39,8 +39,10 @@ jet_images           the same -> images
 truth_category       whether a jet holds a W or a top, by generated particles
 large_jets           a record -> the large-R jets that count, with all that taggers need
 tagger_table         datasets and settings -> the table that a tagger is trained on
+tagging_variations   what variations of simulation do to large-R jets
 tagging_histograms   names and axes of the histograms of pass and fail
 tagging              TaggingProcessor: large-R jets -> scores -> histograms by truth, pass and fail
+tagger_weights       scale factors of taggers in a file -> weights of events
 histogram_files      histograms -> ROOT and UHI files, and back
 output_folder        the folder a run writes into
 code_identity        digest of the code and versions of the packages behind a result

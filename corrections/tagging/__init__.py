@@ -13,5 +13,7 @@ results      frozen records: points, and estimates that have a covariance
 points       fits -> points with their uncertainty by source
 mistag       dijets -> scale factors of mistags
 covariance   of all of these
+efficiency   efficiencies of simulation in maps
+tagger_json  tagger_sf.json.gz
 known_answer data with a known answer, and pulls
 """

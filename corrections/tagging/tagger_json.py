@@ -1,0 +1,336 @@
+"""tagger_sf.json.gz: scale factors of taggers as corrections, in either order of arguments that CMS uses.
+
+    jme   {tagger}_{category}    (eta, pt, systematic, workingpoint)             nom, up, down, {source}_up, ...
+    btv   {tagger}               (systematic, working_point, flavor, abseta, pt) central, up, down, up_{source}, ...
+
+All words of systematic give values, not shifts. pT beyond the measured range, and a bin that could not be measured,
+have the value of the nearest measured bin with twice its uncertainty; |eta| is clamped. Nothing raises in a job.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import correctionlib
+import correctionlib.schemav2 as cs
+import numpy as np
+
+from corrections.schema import NotWritableError, formula, publish
+from corrections.tagging.efficiency import filled
+from corrections.tagging.mistag import CATEGORY as MISTAG
+from models.tagging.columns import CATEGORIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from corrections.results import Interval
+    from corrections.tagging.efficiency import EfficiencyMap
+    from corrections.tagging.results import TaggerPoint
+    from corrections.tagging.settings import Order
+
+FILE = "tagger_sf.json.gz"
+VERSION = 1
+OUTSIDE = 2.0
+# Numbers of categories that are not of truth begin here.
+FIRST_OTHER_FLAVOR = 10
+_INPUTS = {
+    "eta": ("real", "pseudorapidity of the jet, signed"),
+    "abseta": ("real", "absolute pseudorapidity of the jet"),
+    "pt": ("real", "transverse momentum of the jet in GeV"),
+    "systematic": ("string", "the central value or a variation of it; a value, not a shift"),
+    "workingpoint": ("string", "name of the cut on the score"),
+    "working_point": ("string", "name of the cut on the score"),
+    "category": ("string", "what the jet is in truth"),
+    "flavor": ("int", "number of what the jet is in truth"),
+}
+# Names of inputs in both orders.
+_NAMES = {"jme": ("eta", "workingpoint"), "btv": ("abseta", "working_point")}
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenTaggers:
+    """Names of the corrections of a file; what is not in it, by name, and why."""
+
+    names: tuple[str, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A point that holds in a bin of pT, and by how much its uncertainty is stretched there."""
+
+    point: TaggerPoint
+    stretch: float = 1.0
+
+
+def write_tagger_json(
+    points: Sequence[TaggerPoint],
+    efficiencies: Sequence[EfficiencyMap],
+    cuts: Mapping[str, Mapping[str, float]],
+    path: Path,
+    order: Order = "jme",
+) -> WrittenTaggers:
+    """Write what could be measured to `path` (.json.gz), read back before it is put in place.
+
+    What is not finite is refused by name, the rest is written. Where nothing was measured at all, the cuts and the
+    efficiencies are written alone.
+    """
+    refused = {
+        each.name: each.status if each.status != "ok" else "not finite" for each in points if not each.is_measured
+    }
+    usable = [each for each in points if each.is_measured]
+    corrections = [
+        *(_by_category if order == "jme" else _by_flavor)(usable, points),
+        *_efficiencies(efficiencies, order),
+        *_cuts(cuts, order),
+    ]
+    made = {each.name for each in corrections}
+    document = cs.CorrectionSet(
+        schema_version=2,
+        description="Scale factors data/simulation of jet taggers, efficiencies of simulation and cuts.",
+        corrections=corrections,
+    )
+    text = document.model_dump_json(exclude_unset=True, indent=1)
+    _read_back(text, corrections)
+    publish(text, path)
+    lacking = {f"{each.tagger}_{each.category}" for each in points} - made if order == "jme" else set()
+    return WrittenTaggers(tuple(sorted(made)), refused | dict.fromkeys(sorted(lacking), "measured in no bin"))
+
+
+def _by_category(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint]) -> list[cs.Correction]:
+    found = []
+    for tagger, category in _unique((each.tagger, each.category) for each in usable):
+        own = [each for each in usable if (each.tagger, each.category) == (tagger, category)]
+        of_all = [each for each in points if (each.tagger, each.category) == (tagger, category)]
+        content = _working_points(own, of_all, "jme")
+        found.append(
+            _correction(
+                f"{tagger}_{category}", _description(own, of_all), ("eta", "pt", "systematic", "workingpoint"), content
+            )
+        )
+    return found
+
+
+def _by_flavor(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint]) -> list[cs.Correction]:
+    found = []
+    for tagger in _unique(each.tagger for each in usable):
+        own = [each for each in usable if each.tagger == tagger]
+        of_all = [each for each in points if each.tagger == tagger]
+        numbers = flavors(each.category for each in of_all)
+        items = []
+        for category in _unique(each.category for each in own):
+            chosen = [each for each in own if each.category == category]
+            content = _working_points(chosen, [each for each in of_all if each.category == category], "btv")
+            items.append(cs.CategoryItem(key=numbers[category], value=content))
+        told = ", ".join(f"{number} {name}" for name, number in numbers.items())
+        description = f"{_description(own, of_all)} Flavors: {told}."
+        inputs = ("systematic", "working_point", "flavor", "abseta", "pt")
+        content = cs.Category(nodetype="category", input="flavor", content=items)
+        found.append(_correction(tagger, description, inputs, content))
+    return found
+
+
+def flavors(categories: Iterable[str]) -> dict[str, int]:
+    """Number of each category: that of truth, 0 for mistags as for multijets, 10 and more for others."""
+    names = _unique(categories)
+    others = [name for name in names if name not in CATEGORIES and name != MISTAG]
+    known = {name: CATEGORIES.index(name) for name in names if name in CATEGORIES}
+    mistags = {MISTAG: CATEGORIES.index("qcd")} if MISTAG in names else {}
+    return known | mistags | {name: FIRST_OTHER_FLAVOR + place for place, name in enumerate(others)}
+
+
+def _working_points(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], order: Order) -> cs.Category:
+    """A content for each working point that was measured in some bin."""
+    items = []
+    for name in _unique(each.working_point for each in usable):
+        own = [each for each in usable if each.working_point == name]
+        of_all = [each for each in points if each.working_point == name]
+        items.append(cs.CategoryItem(key=name, value=_over_eta(own, of_all, order)))
+    return cs.Category(nodetype="category", input=_NAMES[order][1], content=items)
+
+
+def _over_eta(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], order: Order) -> Any:
+    etas = sorted({each.eta for each in points}, key=lambda eta: eta.low)
+    sources = _unique(shift.source for each in usable for shift in each.shifts)
+    content = []
+    for eta in etas:
+        edges, cells = covered(usable, points, eta)
+        values = [_values(cell, sources, order) for cell in cells]
+        content.append(_binning("pt", edges, [_category(each) for each in values]))
+    return _eta_binning([etas[0].low, *(eta.high for eta in etas)], content, order)
+
+
+def covered(
+    usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], eta: Interval
+) -> tuple[list[float], list[Cell]]:
+    """Edges in pT, from 0 to twice the last one, and what holds between them in a bin of |eta|.
+
+    A bin of |eta| in which nothing was measured takes the nearest one.
+    """
+    nearest = min({each.eta for each in usable}, key=lambda other: abs(other.centre - eta.centre))
+    stretch = 1.0 if nearest == eta else OUTSIDE
+    measured = [each for each in usable if each.eta == nearest]
+    pts = sorted({each.pt for each in points}, key=lambda pt: pt.low)
+    cells = []
+    for pt in pts:
+        best = min(measured, key=lambda each: abs(math.log(each.pt.centre / pt.centre)))
+        cells.append(Cell(best, stretch if best.pt == pt else OUTSIDE))
+    edges = [pts[0].low, *(pt.high for pt in pts)]
+    outer = [Cell(cells[place].point, OUTSIDE) for place in (0, -1)]
+    if edges[0] <= 0:
+        return [*edges, 2 * edges[-1]], [*cells, outer[1]]
+    return [0.0, *edges, 2 * edges[-1]], [outer[0], *cells, outer[1]]
+
+
+def _values(cell: Cell, sources: Sequence[str], order: Order) -> dict[str, float]:
+    """Value by the word of `systematic`, none below 0; a source that was not evaluated leaves the nominal value."""
+    point, stretch = cell.point, cell.stretch
+    values = {_word("nominal", order): point.value}
+    values |= {"up": point.value + stretch * point.total, "down": point.value - stretch * point.total}
+    sides = {"stat": (point.stat, -point.stat)}
+    for source in sources:
+        shift = point.shift(source)
+        sides[source] = (shift.up, shift.down) if shift else (0.0, 0.0)
+    for source, (up, down) in sides.items():
+        values[_word(f"{source}_up", order)] = point.value + stretch * up
+        values[_word(f"{source}_down", order)] = point.value + stretch * down
+    return {word: max(value, 0.0) for word, value in values.items()}
+
+
+def _word(name: str, order: Order) -> str:
+    """A variation in the words of an order."""
+    if name == "nominal":
+        return "nom" if order == "jme" else "central"
+    source, _, side = name.rpartition("_")
+    return name if order == "jme" else f"{side}_{source}"
+
+
+def _description(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint]) -> str:
+    lacking = [each.name for each in points if not each.is_measured]
+    low, high = min(each.pt.low for each in points), max(each.pt.high for each in points)
+    sources = ", ".join(["stat", *_unique(shift.source for each in usable for shift in each.shifts)])
+    note = f" Not measured, so with their neighbour's value and twice its uncertainty: {'; '.join(lacking)}."
+    return (
+        f"Scale factor data/simulation of the efficiency of a tagger. up and down hold all sources in quadrature, each "
+        f"of them has variations of its own: {sources}. Not below 0. Measured for pt {low:g} to {high:g} GeV; outside "
+        f"the nearest bin holds with twice its uncertainty. |eta| is clamped.{note if lacking else ''}"
+    )
+
+
+def _efficiencies(efficiencies: Sequence[EfficiencyMap], order: Order) -> list[cs.Correction]:
+    """The maps of each tagger, over categories and working points."""
+    found = []
+    for tagger in _unique(each.tagger for each in efficiencies):
+        own = [each for each in efficiencies if each.tagger == tagger and filled(each) is not None]
+        numbers = flavors(each.category for each in efficiencies)
+        by_category = []
+        for category in _unique(each.category for each in own):
+            items = [
+                cs.CategoryItem(key=each.working_point, value=_map(each, order))
+                for each in own
+                if each.category == category
+            ]
+            content = cs.Category(nodetype="category", input=_NAMES[order][1], content=items)
+            key = category if order == "jme" else numbers[category]
+            by_category.append(cs.CategoryItem(key=key, value=content))
+        if by_category:
+            name = "category" if order == "jme" else "flavor"
+            content = cs.Category(nodetype="category", input=name, content=by_category)
+            description = (
+                "Share of jets that pass in the simulation the scale factors were measured with; |eta| and pt are "
+                "clamped. It depends on the sample: an analysis does better with its own."
+            )
+            inputs = ("eta", "pt", "workingpoint", name) if order == "jme" else ("working_point", name, "abseta", "pt")
+            found.append(_correction(f"{tagger}_efficiency", description, inputs, content, "efficiency"))
+    return found
+
+
+def _map(efficiencies: EfficiencyMap, order: Order) -> Any:
+    values = filled(efficiencies)
+    if values is None:
+        message = f"{efficiencies.tagger} has no efficiency for {efficiencies.category}"
+        raise NotWritableError(message)
+    content = [_binning("pt", efficiencies.pt.tolist(), row.tolist()) for row in values]
+    return _eta_binning(efficiencies.eta.tolist(), content, order)
+
+
+def _cuts(cuts: Mapping[str, Mapping[str, float]], order: Order) -> list[cs.Correction]:
+    name = _NAMES[order][1]
+    return [
+        _correction(
+            f"{tagger}_wp_values",
+            "Score from which on a jet passes.",
+            (name,),
+            cs.Category(
+                nodetype="category",
+                input=name,
+                content=[cs.CategoryItem(key=key, value=value) for key, value in own.items()],
+            ),
+            "wp",
+        )
+        for tagger, own in cuts.items()
+        if own and all(math.isfinite(value) for value in own.values())
+    ]
+
+
+def _correction(name: str, description: str, inputs: Sequence[str], data: Any, output: str = "weight") -> cs.Correction:
+    variables = [
+        cs.Variable(name=each, type=_INPUTS[each][0], description=_INPUTS[each][1])  # type: ignore[arg-type]
+        for each in inputs
+    ]
+    return cs.Correction(
+        name=name,
+        description=description,
+        version=VERSION,
+        inputs=variables,
+        output=cs.Variable(name=output, type="real"),
+        data=data,
+    )
+
+
+def _binning(name: str, edges: Sequence[float], content: Sequence[Any]) -> cs.Binning:
+    return cs.Binning(nodetype="binning", input=name, edges=list(edges), content=list(content), flow="clamp")
+
+
+def _eta_binning(edges: Sequence[float], content: Sequence[Any], order: Order) -> Any:
+    name = _NAMES[order][0]
+    binning = _binning(name, edges, content)
+    if order == "btv":
+        return binning
+    return cs.Transform(nodetype="transform", input=name, rule=formula("abs(x)", [name]), content=binning)
+
+
+def _category(values: Mapping[str, float]) -> cs.Category:
+    items = [cs.CategoryItem(key=key, value=value) for key, value in values.items()]
+    return cs.Category(nodetype="category", input="systematic", content=items)
+
+
+def _read_back(text: str, corrections: Sequence[cs.Correction]) -> None:
+    """Load the text with the evaluator and ask for every number that a category leads to."""
+    loaded = correctionlib.CorrectionSet.from_string(text)
+    for each in corrections:
+        for words in _words(each.data):
+            for eta, pt in ((-2.5, 1.0), (0.1, 250.0), (1.5, 700.0), (3.0, 1e5)):
+                known = {"eta": eta, "abseta": abs(eta), "pt": pt, **words}
+                result = loaded[each.name].evaluate(*(known[variable.name] for variable in each.inputs))
+                if not np.isfinite(result):
+                    message = f"{each.name} gives {result} for {known}"
+                    raise NotWritableError(message)
+
+
+def _words(node: Any) -> list[dict[str, Any]]:
+    """All combinations of keys below a node, by the name of their input."""
+    if isinstance(node, cs.Category):
+        return [{node.input: item.key, **below} for item in node.content for below in _words(item.value)]
+    if isinstance(node, cs.Transform):
+        return _words(node.content)
+    if isinstance(node, cs.Binning):
+        return _words(node.content[0])
+    return [{}]
+
+
+def _unique(names: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(names))

@@ -1,0 +1,251 @@
+"""Event weights of taggers from correction files: scale factors of jets that pass, and of those that do not.
+
+An event has the weight
+
+    w = prod_passing SF  prod_failing (1 - SF eff) / (1 - eff),
+
+eff the efficiency in simulation (method 1a of the CMS b-tagging group). With nested working points a jet counts in the
+tightest one that it passes, k, with (SF_k eff_k - SF_k+1 eff_k+1) / (eff_k - eff_k+1), of which both factors above are
+the cases of a single one. The sum of weights over many events stays what it was.
+
+Files may have either order of arguments of CMS, found out by the names of their inputs: eta, pt, systematic and
+workingpoint with nom and jes_up, or systematic, working_point, flavor, abseta and pt with central and up_jes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from processors.correction_files import evaluate, existing_file, input_names
+from processors.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from processors.correction_files import Value
+    from processors.record import AnyArray, Float64Array, Int64Array
+
+NOMINAL = "nominal"
+# Of an uncertainty where a file has no values any more.
+OUTSIDE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class FromFile:
+    """A scale factor or an efficiency in a correctionlib file.
+
+    Attributes
+    ----------
+    file, name
+        Path (.json or .json.gz) and the correction in it.
+    inputs
+        Further inputs that stay the same, such as flavor, category or method.
+    working_points
+        Names of working points in the file by ours, where they differ.
+    """
+
+    file: str
+    name: str
+    inputs: Mapping[str, str | int] = field(default_factory=dict)
+    working_points: Mapping[str, str] = field(default_factory=dict)
+
+    def values(self, eta: AnyArray, pt: AnyArray, working_point: str = "", systematic: str = NOMINAL) -> Float64Array:
+        """Values of n jets, (n,); `pt` in GeV.
+
+        `systematic` is "nominal", "up", "down" or a source with _up or _down. Where the file refuses what lies outside
+        its bins, the nearest bin holds, and a variation is twice as far from the nominal value.
+        """
+        names = input_names(self.file, self.name)
+        word = systematic_word(systematic, names)
+        inside, given = self._clamped(eta, pt)
+        known = self._known(given, working_point)
+        found = evaluate(self.file, self.name, {**known, "systematic": lambda: word})
+        if systematic != NOMINAL and not inside.all():
+            middle = systematic_word(NOMINAL, names)
+            nominal = evaluate(self.file, self.name, {**known, "systematic": lambda: middle})
+            found = np.where(inside, found, np.maximum(nominal + OUTSIDE * (found - nominal), 0.0))
+        return np.asarray(np.broadcast_to(found, inside.shape), np.float64)
+
+    def _clamped(self, eta: AnyArray, pt: AnyArray) -> tuple[AnyArray, dict[str, Float64Array]]:
+        """Whether jets are inside of all bins, (n,), and values by the name of the input that the file has bins for."""
+        values = {"eta": np.asarray(eta, np.float64), "pt": np.asarray(pt, np.float64)}
+        values["abseta"] = np.abs(values["eta"])
+        inside = np.ones(values["pt"].shape, bool)
+        for name, (low, high) in limits(self.file, self.name).items():
+            if name in values:
+                highest = np.nextafter(high, low)
+                inside &= (values[name] >= low) & (values[name] <= highest)
+                values[name] = np.clip(values[name], low, highest)
+        return inside, values
+
+    def _known(self, values: Mapping[str, Float64Array], working_point: str) -> dict[str, Any]:
+        """A function for each input that can be filled."""
+        named = self.working_points.get(working_point, working_point)
+        fixed: dict[str, Value] = {"workingpoint": named, "working_point": named, **self.inputs}
+        return {name: (lambda value=value: value) for name, value in {**values, **fixed}.items()}
+
+
+def systematic_word(systematic: str, inputs: Sequence[str]) -> str:
+    """Our word for a variation in that of a file with these inputs."""
+    is_btv = "abseta" in inputs or "flavor" in inputs
+    if systematic == NOMINAL:
+        return "central" if is_btv else "nom"
+    source, _, side = systematic.rpartition("_")
+    return f"{side}_{source}" if is_btv and source and side in ("up", "down") else systematic
+
+
+def limits(path: str, name: str) -> Mapping[str, tuple[float, float]]:
+    """Range of each input whose bins refuse what lies outside, by its name."""
+    return _limits(path, name, existing_file(path, "correction file").stat().st_mtime_ns)
+
+
+@cache
+def _limits(path: str, name: str, modified: int) -> Mapping[str, tuple[float, float]]:  # noqa: ARG001  part of the key
+    content = Path(path).read_bytes()
+    document = json.loads(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
+    correction = next((each for each in document["corrections"] if each["name"] == name), None)
+    if correction is None:
+        raise InputError(f"{path} has no correction {name!r}")
+    found: dict[str, tuple[float, float]] = {}
+    for variable, edges in _refusing(correction["data"]):
+        low, high = found.get(variable, (edges[0], edges[-1]))
+        found[variable] = max(low, edges[0]), min(high, edges[-1])
+    return found
+
+
+def _refusing(node: Any) -> Iterator[tuple[str, tuple[float, float]]]:
+    """First and last edge of each binning below a node that raises outside of them."""
+    if not isinstance(node, dict):
+        return
+    kind, content = node.get("nodetype"), node.get("content")
+    if kind == "binning" and node["flow"] == "error":
+        yield node["input"], _ends(node["edges"])
+    elif kind == "multibinning" and node["flow"] == "error":
+        for name, edges in zip(node["inputs"], node["edges"], strict=True):
+            yield name, _ends(edges)
+    for item in content if isinstance(content, list) else [content]:
+        yield from _refusing(item.get("value") if isinstance(item, dict) and "key" in item else item)
+
+
+def _ends(edges: Any) -> tuple[float, float]:
+    """Of a list of edges, or of uniform ones."""
+    if isinstance(edges, dict):
+        return float(edges["low"]), float(edges["high"])
+    return float(edges[0]), float(edges[-1])
+
+
+def jet_weights(factors: AnyArray, efficiencies: AnyArray, level: AnyArray) -> Float64Array:
+    """Weight of each jet, (n,).
+
+    Parameters
+    ----------
+    factors, efficiencies
+        (n_points, n), loosest working point first.
+    level
+        How many working points a jet passes, (n,) from 0 to n_points.
+
+    A jet where simulation expects none keeps its weight of 1, and no weight is negative.
+    """
+    factors, efficiencies = np.atleast_2d(factors), np.atleast_2d(efficiencies)
+    n_points, n = factors.shape
+    level = np.asarray(level, np.int64)
+    if len(level) != n or efficiencies.shape != factors.shape:
+        message = f"factors {factors.shape}, efficiencies {efficiencies.shape} and level ({len(level)},) do not match"
+        raise ValueError(message)
+    if n and not (level.min() >= 0 and level.max() <= n_points):
+        message = f"level must be from 0 to {n_points}, got {level.min()} to {level.max()}"
+        raise ValueError(message)
+    of_all, of_none = np.ones((1, n)), np.zeros((1, n))
+    before = np.concatenate([of_all, efficiencies, of_none])
+    after = np.concatenate([of_all, factors * efficiencies, of_none])
+    jets = np.arange(n)
+    share = before[level, jets] - before[level + 1, jets]
+    wanted = after[level, jets] - after[level + 1, jets]
+    return np.asarray(np.maximum(np.divide(wanted, share, out=np.ones(n), where=share > 0), 0.0))
+
+
+def product_by_event(weights: AnyArray, counts: AnyArray) -> Float64Array:
+    """Product over the jets of each event, (n_events,); `counts` are their numbers of jets, 1 for one without."""
+    counts = np.asarray(counts, np.int64)
+    found = np.ones(len(counts))
+    np.multiply.at(found, np.repeat(np.arange(len(counts)), counts), np.asarray(weights, np.float64))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedJets:
+    """Jets of all events, one event after the other.
+
+    Attributes
+    ----------
+    counts
+        Jets in each event, (n_events,).
+    eta, pt
+        (n,), GeV.
+    level
+        How many working points a jet passes, (n,).
+    category
+        Number of what it is in truth, (n,), see `models.tagging.columns.CATEGORIES`.
+    """
+
+    counts: Int64Array
+    eta: Float64Array
+    pt: Float64Array
+    level: Int64Array
+    category: Int64Array
+
+
+@dataclass(frozen=True, slots=True)
+class TaggerWeights:
+    """Weights of one tagger.
+
+    Attributes
+    ----------
+    working_points
+        Loosest first.
+    factors, efficiencies
+        Where they are, by the number of the category; jets of others keep their weight. Both have the same keys.
+    """
+
+    working_points: tuple[str, ...]
+    factors: Mapping[int, FromFile]
+    efficiencies: Mapping[int, FromFile]
+
+    def __post_init__(self) -> None:
+        """Refuse a scale factor without its efficiency."""
+        if set(self.factors) != set(self.efficiencies):
+            raise InputError(
+                f"scale factors are for the categories {sorted(self.factors)}, "
+                f"efficiencies for {sorted(self.efficiencies)}; both are needed"
+            )
+
+    def events(self, jets: TaggedJets, systematic: str = NOMINAL) -> Float64Array:
+        """Weights of the events, (n_events,), in one variation of the scale factors."""
+        weights = np.ones(len(jets.pt))
+        for category, of_factor in self.factors.items():
+            chosen = np.flatnonzero(jets.category == category)
+            if not len(chosen):
+                continue
+            eta, pt = jets.eta[chosen], jets.pt[chosen]
+            factors = [of_factor.values(eta, pt, name, systematic) for name in self.working_points]
+            shares = [self.efficiencies[category].values(eta, pt, name) for name in self.working_points]
+            weights[chosen] = jet_weights(np.stack(factors), np.stack(shares), jets.level[chosen])
+        return product_by_event(weights, jets.counts)
+
+    def add_to(self, weights: Any, jets: TaggedJets, name: str, sources: Sequence[str] = ()) -> None:
+        """Add them to `coffea.analysis_tools.Weights` under `name`, with the total variation or that of each source."""
+        nominal = self.events(jets)
+        words = [(source, f"{source}_up", f"{source}_down") for source in sources] or [("", "up", "down")]
+        ups = [self.events(jets, up) for _, up, _ in words]
+        downs = [self.events(jets, down) for _, _, down in words]
+        if not sources:
+            weights.add(name, nominal, ups[0], downs[0])
+        else:
+            weights.add_multivariation(name, nominal, [source for source, _, _ in words], ups, downs)

@@ -1,0 +1,292 @@
+"""Event weights of taggers against their formula, from files in both orders of arguments."""
+
+from __future__ import annotations
+
+import gzip
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import correctionlib
+import correctionlib.schemav2 as cs
+import numpy as np
+import pytest
+
+from corrections.results import Interval, Shift
+from corrections.tagging.efficiency import EfficiencyMap
+from corrections.tagging.results import TaggerPoint
+from corrections.tagging.tagger_json import write_tagger_json
+from models.tagging.columns import CATEGORIES
+from processors.errors import InputError
+from processors.tagger_weights import (
+    FromFile,
+    TaggedJets,
+    TaggerWeights,
+    jet_weights,
+    limits,
+    product_by_event,
+    systematic_word,
+)
+
+PTS = (Interval(200, 300), Interval(300, 500), Interval(500, 800))
+ETA = Interval(0, 2)
+CUTS = {"toy": {"loose": 0.5, "tight": 0.8}}
+VALUES = {("w", "loose"): (0.9, 0.95, 1.0), ("w", "tight"): (0.8, 0.85, 0.9), ("top", "loose"): (1.1, 1.05, 1.0)}
+W, TOP, QCD = (CATEGORIES.index(name) for name in ("w", "top", "qcd"))
+
+
+def point(category: str, name: str, place: int, **changes: Any) -> TaggerPoint:
+    value = VALUES.get((category, name), (1.0, 1.0, 1.0))[place]
+    given = {"value": value, "stat": 0.03, "shifts": (Shift("jes", 0.04, -0.04), Shift("template", -0.02, 0.02))}
+    return TaggerPoint("scale_factor", "toy", name, category, PTS[place], ETA, **{**given, **changes})
+
+
+POINTS = [point(category, name, place) for (category, name), place in product(VALUES, range(3))]
+MISTAGS = [
+    TaggerPoint("mistag", "toy", "tight", "mistag", pt, eta, 1.3 - 0.1 * i, 0.1)
+    for (i, eta), pt in product(enumerate((Interval(0, 1), Interval(1, 2))), PTS)
+]
+MAPS = [
+    EfficiencyMap("toy", name, category, np.array([0.0, 1, 2]), np.array([200.0, 300, 500, 800]), values)
+    for name, category, values in [
+        ("loose", "w", np.array([[0.5, 0.55, 0.6], [0.45, 0.5, 0.55]])),
+        ("tight", "w", np.array([[0.3, 0.35, 0.4], [0.25, np.nan, 0.35]])),
+        ("tight", "mistag", np.full((2, 3), 0.01)),
+    ]
+]
+TOTAL = np.sqrt(0.03**2 + 0.04**2 + 0.02**2)
+
+
+@pytest.fixture
+def jme(tmp_path: Path) -> str:
+    path = tmp_path / "tagger_sf.json.gz"
+    write_tagger_json([*POINTS, *MISTAGS], MAPS, CUTS, path)
+    return str(path)
+
+
+@pytest.fixture
+def btv(tmp_path: Path) -> str:
+    path = tmp_path / "tagger_btv.json.gz"
+    write_tagger_json([*POINTS, *MISTAGS], MAPS, CUTS, path, "btv")
+    return str(path)
+
+
+def test_scale_factors_have_the_order_of_arguments_of_jme(jme: str) -> None:
+    factors = correctionlib.CorrectionSet.from_file(jme)["toy_w"]
+
+    assert [each.name for each in factors.inputs] == ["eta", "pt", "systematic", "workingpoint"]
+    assert factors.evaluate(-1.5, 350.0, "nom", "tight") == pytest.approx(0.85)
+    assert factors.evaluate(1.5, 350.0, "up", "tight") == pytest.approx(0.85 + TOTAL)
+    assert factors.evaluate(1.5, 350.0, "jes_down", "tight") == pytest.approx(0.81)
+    assert factors.evaluate(1.5, 350.0, "template_up", "tight") == pytest.approx(0.83)
+    assert factors.evaluate(1.5, 350.0, "stat_up", "loose") == pytest.approx(0.98)
+
+
+def test_scale_factors_have_the_order_of_arguments_of_btv(btv: str) -> None:
+    factors = correctionlib.CorrectionSet.from_file(btv)["toy"]
+
+    assert [each.name for each in factors.inputs] == ["systematic", "working_point", "flavor", "abseta", "pt"]
+    assert factors.evaluate("central", "tight", W, 1.5, 350.0) == pytest.approx(0.85)
+    assert factors.evaluate("up_jes", "tight", W, 1.5, 350.0) == pytest.approx(0.89)
+    assert factors.evaluate("down", "loose", TOP, 1.5, 250.0) == pytest.approx(1.1 - TOTAL)
+    assert factors.evaluate("central", "tight", QCD, 1.5, 250.0) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize(("pt", "place"), [(50.0, 0), (1500.0, 2), (1e6, 2)])
+def test_outside_the_measured_range_the_uncertainty_doubles(jme: str, pt: float, place: int) -> None:
+    factors = correctionlib.CorrectionSet.from_file(jme)["toy_w"]
+
+    nominal = factors.evaluate(0.5, pt, "nom", "tight")
+    assert nominal == pytest.approx(VALUES["w", "tight"][place])
+    assert factors.evaluate(0.5, pt, "up", "tight") - nominal == pytest.approx(2 * TOTAL)
+    assert "twice its uncertainty" in factors.description
+
+
+def test_what_is_not_finite_is_refused_by_name_and_the_rest_written(tmp_path: Path) -> None:
+    path = tmp_path / "sf.json.gz"
+    bad: dict[tuple[str, str, int], dict[str, Any]] = {
+        ("w", "tight", 1): {"value": np.nan, "status": "not_converged"},
+        ("w", "loose", 2): {"value": np.inf},
+        **{("top", "loose", place): {"value": np.nan, "status": "empty_pass"} for place in range(3)},
+    }
+    points = [
+        point(category, name, place, **bad.get((category, name, place), {}))
+        for (category, name), place in product(VALUES, range(3))
+    ]
+
+    written = write_tagger_json(points, MAPS, CUTS, path)
+
+    assert written.refused["toy tight w at pt 300-500, |eta| 0-2"] == "not_converged"
+    assert written.refused["toy loose w at pt 500-800, |eta| 0-2"] == "not finite"
+    assert written.refused["toy_top"] == "measured in no bin"
+    assert written.names == ("toy_efficiency", "toy_w", "toy_wp_values")
+    factors = correctionlib.CorrectionSet.from_file(str(path))["toy_w"]
+    assert factors.evaluate(0.0, 400.0, "nom", "tight") in (0.8, 0.9)
+    stretched = factors.evaluate(0.0, 400.0, "up", "tight") - factors.evaluate(0.0, 400.0, "nom", "tight")
+    assert stretched == pytest.approx(2 * TOTAL)
+    assert "toy tight w at pt 300-500" in factors.description
+
+
+def test_cuts_and_efficiencies_are_in_the_file(jme: str) -> None:
+    corrections = correctionlib.CorrectionSet.from_file(jme)
+
+    assert corrections["toy_wp_values"].evaluate("tight") == 0.8
+    assert corrections["toy_efficiency"].evaluate(-1.5, 250.0, "loose", "w") == pytest.approx(0.45)
+    # a bin without jets has the value beside it
+    assert corrections["toy_efficiency"].evaluate(1.5, 400.0, "tight", "w") in (0.25, 0.35)
+
+
+def test_the_same_points_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_tagger_json(POINTS, MAPS, CUTS, tmp_path / f"{name}.json.gz")
+
+    assert (tmp_path / "a.json.gz").read_bytes() == (tmp_path / "b.json.gz").read_bytes()
+
+
+def test_a_jet_that_passes_counts_with_its_factor_and_one_that_fails_makes_up_for_it() -> None:
+    got = jet_weights(np.array([0.9, 0.9]), np.array([0.4, 0.4]), np.array([1, 0]))
+
+    assert got == pytest.approx([0.9, (1 - 0.9 * 0.4) / (1 - 0.4)])
+
+
+def test_between_two_working_points_both_factors_count() -> None:
+    factors, efficiencies = np.array([[0.9] * 3, [0.8] * 3]), np.array([[0.5] * 3, [0.2] * 3])
+
+    got = jet_weights(factors, efficiencies, np.array([0, 1, 2]))
+
+    assert got == pytest.approx([(1 - 0.45) / 0.5, (0.45 - 0.16) / 0.3, 0.8])
+    # all jets together stay as many as they were
+    assert got @ np.array([0.5, 0.3, 0.2]) == pytest.approx(1)
+
+
+def test_weights_are_never_negative_and_an_impossible_jet_keeps_its_own() -> None:
+    assert jet_weights(np.array([3.0]), np.array([0.6]), np.array([0])) == [0.0]
+    assert jet_weights(np.array([0.5]), np.array([1.0]), np.array([0])) == [1.0]
+
+
+def test_levels_beyond_the_working_points_are_refused() -> None:
+    with pytest.raises(ValueError, match="level must be from 0 to 1, got 0 to 2"):
+        jet_weights(np.ones(2), np.full(2, 0.5), np.array([0, 2]))
+
+
+def test_weights_of_jets_multiply_in_their_event() -> None:
+    assert product_by_event(np.array([2.0, 3, 5]), np.array([2, 0, 1])) == pytest.approx([6, 1, 5])
+
+
+def jets() -> TaggedJets:
+    return TaggedJets(
+        counts=np.array([2, 0, 2]),
+        eta=np.array([0.5, -1.5, 0.2, 0.3]),
+        pt=np.array([250.0, 400, 600, 250]),
+        level=np.array([2, 0, 1, 2]),
+        category=np.array([W, W, W, CATEGORIES.index("other")]),
+    )
+
+
+def expected_weights() -> np.ndarray:
+    """By hand: eff of the tight cut at (1.5, 400) is that of the bin beside it, where there are jets."""
+    failing = (1 - 0.95 * 0.5) / (1 - 0.5)
+    between = (1.0 * 0.6 - 0.9 * 0.4) / (0.6 - 0.4)
+    return np.array([0.8 * failing, 1.0, between * 1.0])
+
+
+@pytest.mark.parametrize("order", ["jme", "btv"])
+def test_both_orders_give_the_weights_of_the_formula(order: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(order)
+    of_factor = FromFile(path, "toy_w") if order == "jme" else FromFile(path, "toy", {"flavor": W})
+    of_efficiency = FromFile(path, "toy_efficiency", {"category": "w"} if order == "jme" else {"flavor": W})
+    weights = TaggerWeights(("loose", "tight"), {W: of_factor}, {W: of_efficiency})
+
+    assert weights.events(jets()) == pytest.approx(expected_weights())
+    assert np.all(weights.events(jets(), "jes_up")[[0, 2]] != expected_weights()[[0, 2]])
+
+
+def test_coffea_takes_the_weights_with_their_variations(jme: str) -> None:
+    from coffea.analysis_tools import Weights
+
+    tagger = TaggerWeights(
+        ("loose", "tight"),
+        {W: FromFile(jme, "toy_w")},
+        {W: FromFile(jme, "toy_efficiency", {"category": "w"})},
+    )
+    of_events = Weights(3, storeIndividual=True)
+
+    tagger.add_to(of_events, jets(), "tagger")
+    tagger.add_to(of_events, jets(), "again", ["jes", "template"])
+
+    assert of_events.partial_weight(include=["tagger"]) == pytest.approx(expected_weights())
+    assert {"taggerUp", "taggerDown", "again_jesUp", "again_templateDown"} <= set(of_events.variations)
+    up = of_events.weight("taggerUp") / of_events.partial_weight(include=["again"])
+    assert up == pytest.approx(tagger.events(jets(), "up"))
+
+
+def pog_file(folder: Path) -> str:
+    """A map as JME publishes it: bins of eta and pt that refuse what lies outside."""
+    values = {"nom": 0.9, "up": 0.95, "down": 0.84}
+    by_systematic = cs.Category(
+        nodetype="category",
+        input="systematic",
+        content=[cs.CategoryItem(key=key, value=value) for key, value in values.items()],
+    )
+    in_pt = cs.Binning(nodetype="binning", input="pt", edges=[200, 800], content=[by_systematic], flow="error")
+    in_eta = cs.Binning(nodetype="binning", input="eta", edges=[-2.5, 2.5], content=[in_pt], flow="error")
+    data = cs.Category(nodetype="category", input="workingpoint", content=[cs.CategoryItem(key="0p5", value=in_eta)])
+    correction = cs.Correction(
+        name="W_MD",
+        version=1,
+        inputs=[
+            cs.Variable(name=name, type="real" if name in ("eta", "pt") else "string")
+            for name in ("eta", "pt", "systematic", "workingpoint")
+        ],
+        output=cs.Variable(name="weight", type="real"),
+        data=data,
+    )
+    path = folder / "jmar.json.gz"
+    document = cs.CorrectionSet(schema_version=2, corrections=[correction])
+    path.write_bytes(gzip.compress(document.model_dump_json(exclude_unset=True).encode()))
+    return str(path)
+
+
+def test_a_file_that_refuses_jets_outside_its_bins_is_clamped_with_twice_the_uncertainty(tmp_path: Path) -> None:
+    source = FromFile(pog_file(tmp_path), "W_MD", working_points={"tight": "0p5"})
+    eta, pt = np.array([0.0, 0.0, 3.0, 0.0]), np.array([300.0, 150, 300, 800])
+
+    assert limits(source.file, "W_MD") == {"eta": (-2.5, 2.5), "pt": (200, 800)}
+    assert source.values(eta, pt, "tight") == pytest.approx([0.9] * 4)
+    assert source.values(eta, pt, "tight", "up") == pytest.approx([0.95, 1.0, 1.0, 1.0])
+    assert source.values(eta, pt, "tight", "down") == pytest.approx([0.84, 0.78, 0.78, 0.78])
+
+
+def test_a_file_merges_with_others(jme: str, tmp_path: Path) -> None:
+    other = cs.CorrectionSet.model_validate_json(gzip.decompress((tmp_path / "tagger_sf.json.gz").read_bytes()))
+    pog_path = pog_file(tmp_path)
+    pog = cs.CorrectionSet.model_validate_json(gzip.decompress(Path(pog_path).read_bytes()))
+
+    merged = cs.CorrectionSet(schema_version=2, corrections=[*other.corrections, *pog.corrections])
+
+    found = correctionlib.CorrectionSet.from_string(merged.model_dump_json(exclude_unset=True))
+    assert {"toy_w", "W_MD"} <= set(found)
+    assert jme.endswith("tagger_sf.json.gz")
+
+
+def test_words_of_variations_follow_the_order_of_the_file() -> None:
+    assert systematic_word("nominal", ["eta", "pt"]) == "nom"
+    assert systematic_word("jes_up", ["eta", "pt"]) == "jes_up"
+    assert systematic_word("nominal", ["abseta"]) == "central"
+    assert systematic_word("jes_up", ["abseta"]) == "up_jes"
+    assert systematic_word("up", ["abseta"]) == "up"
+
+
+def test_a_scale_factor_without_an_efficiency_is_refused(jme: str) -> None:
+    with pytest.raises(InputError, match="both are needed"):
+        TaggerWeights(("loose",), {W: FromFile(jme, "toy_w")}, {})
+
+
+def test_no_jets_at_all_leave_events_as_they_are(jme: str) -> None:
+    tagger = TaggerWeights(
+        ("loose",), {W: FromFile(jme, "toy_w")}, {W: FromFile(jme, "toy_efficiency", {"category": "w"})}
+    )
+    empty = np.zeros(0)
+    none = TaggedJets(np.zeros(2, np.int64), empty, empty, empty.astype(np.int64), empty.astype(np.int64))
+
+    assert tagger.events(none) == pytest.approx([1, 1])
