@@ -522,6 +522,58 @@ def compare_taggers(
     return 0
 
 
+@cli.group()
+def measure() -> None:
+    """Measure scale factors."""
+
+
+@measure.command(name="taggers")
+@click.option(
+    "--input",
+    "folders",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    multiple=True,
+    help="Folder of `tag`; may repeat. Those with selection.probe=dijet are for mistags.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
+@click.option("--order", type=click.Choice(("jme", "btv")), help="Of the arguments of corrections  [jme].")
+@click.option("--inject", type=EXISTING_FILE, help="JSON with scale factors; data are then made of simulation.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the data that are made so.")
+@click.option("--config", type=EXISTING_FILE, help="Settings in YAML.")
+@click.option("-j", "--workers", type=click.IntRange(1), help="Processes  [one per core].")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier measurement in --output.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.argument("changes", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
+def measure_taggers(
+    folders: tuple[Path, ...],
+    output: Path,
+    order: str | None,
+    inject: Path | None,
+    config: Path | None,
+    changes: tuple[str, ...],
+    *,
+    debug: bool,  # noqa: ARG001  main looks for it
+    **options: Any,
+) -> int:
+    """Scale factors of taggers from histograms of pass and fail, as correctionlib JSON with all that it comes from.
+
+    Settings are those of `corrections.tagging.settings`, for example templates.mass=[50,150] or fit.free=[w].
+    """
+    from processors.fileset import read_document
+    from processors.settings_file import merged_values, settings_from
+    from report.tagger_measurement import TaggerRunSettings, run
+
+    values = merged_values(config, changes, {"json.order": order})
+    where = f"{config} or the command line" if config else "the command line"
+    settings = settings_from(TaggerRunSettings, values, where)
+    injected = None if inject is None else read_document(inject)
+    done = run(folders, output, settings, injected=injected, **options)
+    for line in done.lines:
+        click.echo(line)
+    return INCOMPLETE if not done.is_complete else 0 if done.is_closed else NOT_CLOSED
+
+
 @cli.command(name="report")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--config", type=EXISTING_FILE, help="Settings in YAML, of which `report` counts.")

@@ -10,14 +10,16 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from rich.console import Console
 
     from processors.chunk_store import ChunkStore
+
+Result = TypeVar("Result")
 
 LOOK_SECONDS = 0.2
 LINE_SECONDS = 5.0
@@ -117,3 +119,22 @@ def _follow_with_bar(console: Console, title: str, look: Callable[[], Snapshot],
 
 def _fields(now: Snapshot) -> dict[str, Any]:
     return {"chunks": f"{now.chunks}/{now.all_chunks}", "events": f"{now.events:,}", "rate": f"{now.rate:,.0f}"}
+
+
+def counted(results: Iterable[Result], total: int, title: str, *, stream: TextIO | None = None) -> Iterator[Result]:
+    """The results as they come, with a bar, or a line every few seconds, on `stream` (standard error)."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(file=stream or sys.stderr)
+    if console.is_terminal:
+        with Progress(console=console, transient=True) as bar:
+            yield from bar.track(results, total=total, description=title)
+        return
+    began = time.monotonic()
+    for done, result in enumerate(results, 1):
+        yield result
+        if time.monotonic() - began > LINE_SECONDS:
+            began = time.monotonic()
+            console.file.write(f"{title}: {done} of {total}\n")
+            console.file.flush()

@@ -1,0 +1,215 @@
+"""From folders of tagging runs to scale factors: which folder is for what, and all fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import chdtrc
+
+from corrections.results import Interval
+from corrections.tagging.counts import read_counts
+from corrections.tagging.covariance import covariance
+from corrections.tagging.efficiency import efficiency_maps
+from corrections.tagging.fit import fit
+from corrections.tagging.known_answer import chi2, pulls, read_answer, with_known_answer
+from corrections.tagging.mistag import CATEGORY as MISTAG
+from corrections.tagging.mistag import mistag_rates
+from corrections.tagging.points import estimates_of
+from corrections.tagging.templates import all_templates
+from processors.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from corrections.tagging.counts import Counts
+    from corrections.tagging.efficiency import EfficiencyMap
+    from corrections.tagging.fit import BinFit
+    from corrections.tagging.known_answer import Answer, KnownPull
+    from corrections.tagging.results import Estimate
+    from corrections.tagging.settings import TaggerMeasurementSettings
+
+    ParallelMap = Callable[..., Iterable[Any]]
+
+DIJET = "dijet"
+BAD_FIT = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class TaggingInput:
+    """The counts of one tagging run; `answer` is what was injected into its data, empty where that is not known."""
+
+    folder: Path
+    counts: Counts
+    probe: str
+    is_complete: bool
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Points of a tagger with what was injected: their number, chi2 and its probability, and the largest pull."""
+
+    n_points: int
+    chi2: float
+    p_value: float
+    largest: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaggerMeasurement:
+    """All estimates with the fits they come from; `pulls`, and `agreement` by tagger, where the answer is known."""
+
+    estimates: tuple[Estimate, ...]
+    fits: tuple[BinFit, ...]
+    efficiencies: tuple[EfficiencyMap, ...]
+    cuts: Mapping[str, Mapping[str, float]]
+    pulls: tuple[KnownPull, ...] = ()
+    agreement: Mapping[str, Agreement] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def p_value(self) -> float:
+        """Probability of the worst agreement of any tagger, however they are correlated; 1 without a known answer."""
+        worst = min((each.p_value for each in self.agreement.values()), default=1.0)
+        return min(1.0, len(self.agreement) * worst) if self.agreement else 1.0
+
+
+def read_inputs(folders: Sequence[Path], lumi: float | None) -> list[TaggingInput]:
+    """The runs in these folders; the same tagger must have the same cuts in all of them."""
+    inputs = []
+    cuts: dict[str, Mapping[str, float]] = {}
+    for folder in folders:
+        counts, facts = read_counts(folder, lumi)
+        probe = str(facts["settings"]["selection"]["probe"])
+        for tagger, own in counts.working_points.items():
+            if dict(cuts.setdefault(tagger, own)) != dict(own):
+                raise InputError(
+                    f"{folder}: {tagger} has the working points {dict(own)}, elsewhere {dict(cuts[tagger])}"
+                )
+        inputs.append(TaggingInput(folder, counts, probe, bool(facts["complete"]), read_answer(folder)))
+    return inputs
+
+
+def with_injected(inputs: Sequence[TaggingInput], answer: Answer, seed: int) -> list[TaggingInput]:
+    """The same with data drawn from simulation, its efficiencies changed as `answer` says."""
+    from dataclasses import replace
+
+    found = []
+    for place, each in enumerate(inputs):
+        known = _known_categories(answer, each.counts)
+        rng = np.random.default_rng([seed, place])
+        try:
+            counts = with_known_answer(each.counts, known, rng)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        found.append(replace(each, counts=counts, answer=known))
+    return found
+
+
+def measure(
+    inputs: Sequence[TaggingInput], settings: TaggerMeasurementSettings, parallel_map: ParallelMap = map
+) -> TaggerMeasurement:
+    """Scale factors of all inputs: mistags of dijets, fits of pass and fail of the others.
+
+    `parallel_map` applies the fit to all templates, in their order.
+    """
+    estimates: list[Estimate] = []
+    fits: list[BinFit] = []
+    efficiencies: list[EfficiencyMap] = []
+    found: list[KnownPull] = []
+    cuts: dict[str, Mapping[str, float]] = {}
+    for each in inputs:
+        counts = each.counts
+        cuts |= counts.working_points
+        if each.probe == DIJET:
+            own = mistag_rates(counts, settings.mistag)
+            groups: Mapping[str, Sequence[str]] = {MISTAG: settings.mistag.multijet}
+            answer = _for_mistags(each.answer, settings.mistag.multijet)
+        else:
+            fitted = list(parallel_map(partial(fit, settings=settings.fit), templates_of(each, settings)))
+            fits += fitted
+            eta = Interval(float(counts.eta[0]), float(counts.eta[-1]))
+            own = [estimate for one in fitted for estimate in estimates_of(one, eta)]
+            groups = {name: members for name, members in settings.templates.groups.items() if name in settings.fit.free}
+            answer = each.answer
+        estimates += own
+        efficiencies += efficiency_maps(counts, groups)
+        found += pulls([estimate.point for estimate in own], answer, counts.pt)
+    agreement = _agreement(found, estimates)
+    notes = [*_notes(inputs), *_fit_notes(fits)]
+    return TaggerMeasurement(
+        tuple(estimates), tuple(fits), tuple(efficiencies), cuts, tuple(found), agreement, tuple(notes)
+    )
+
+
+def templates_of(each: TaggingInput, settings: TaggerMeasurementSettings) -> list[Any]:
+    """What is fitted of an input."""
+    return all_templates(each.counts, settings.templates, settings.fit)
+
+
+def p_value_of(fitted: BinFit) -> float:
+    """Probability of a worse fit by chance; nan where there is none."""
+    return float(chdtrc(fitted.degrees, fitted.distance)) if fitted.degrees > 0 else float("nan")
+
+
+def _known_categories(answer: Answer, counts: Counts) -> Answer:
+    """Without what this run does not have; unknown names are refused."""
+    for tagger, by_cut in answer.items():
+        for name, by_category in by_cut.items():
+            unknown = set(by_category) - set(counts.categories)
+            if unknown:
+                raise InputError(f"no category {', '.join(sorted(unknown))}; there are {', '.join(counts.categories)}")
+            if name not in counts.working_points.get(tagger, {}):
+                known = {key: list(value) for key, value in counts.working_points.items()}
+                raise InputError(f"no working point {name} of {tagger}; there are {known}")
+    return answer
+
+
+def _for_mistags(answer: Answer, multijet: Sequence[str]) -> Answer:
+    """The answer of multijets under the name that points of mistags have."""
+    return {
+        tagger: {name: _renamed(by_category, multijet) for name, by_category in by_cut.items()}
+        for tagger, by_cut in answer.items()
+    }
+
+
+def _renamed(by_category: Mapping[str, Any], multijet: Sequence[str]) -> dict[str, Any]:
+    values = [value for category, value in by_category.items() if category in multijet]
+    return {MISTAG: values[0]} if values else {}
+
+
+def _agreement(found: Sequence[KnownPull], estimates: Sequence[Estimate]) -> dict[str, Agreement]:
+    """By tagger, as different taggers look at the same jets in ways that are not known."""
+    by_point = {id(each.point): each for each in estimates}
+    agreements = {}
+    for tagger in dict.fromkeys(each.point.tagger for each in found):
+        own = [each for each in found if each.point.tagger == tagger]
+        total, p_value = chi2(own, covariance([by_point[id(each.point)] for each in own]))
+        agreements[tagger] = Agreement(len(own), total, p_value, max(abs(each.value) for each in own))
+    return agreements
+
+
+def _notes(inputs: Sequence[TaggingInput]) -> list[str]:
+    notes = []
+    for each in inputs:
+        if not each.counts.is_absolute:
+            notes.append(f"{each.folder}: without cross sections and luminosity simulation is scaled to data")
+        if not each.is_complete:
+            notes.append(f"{each.folder}: the tagging run lost input")
+    return notes
+
+
+def _fit_notes(fits: Sequence[BinFit]) -> list[str]:
+    notes = []
+    for each in fits:
+        if each.templates.negative_bins:
+            notes.append(
+                f"{each.templates.name}: {each.templates.negative_bins} negative bins of simulation set to zero"
+            )
+        if (p_value := p_value_of(each)) < BAD_FIT:
+            notes.append(f"{each.templates.name}: the fit describes data badly, p = {p_value:.1e}")
+    return notes

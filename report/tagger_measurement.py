@@ -1,0 +1,163 @@
+"""The folder of a measurement of taggers: fits, tables, corrections, figures, and what the console tells."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from corrections.results import FAILED_BELOW
+from corrections.tagging import tables
+from corrections.tagging.covariance import write_covariance
+from corrections.tagging.measurement import measure, read_inputs, with_injected
+from corrections.tagging.settings import TaggerMeasurementSettings
+from corrections.tagging.tagger_json import FILE, write_tagger_json
+from processors.errors import InputError
+from processors.progress import counted
+from processors.settings_file import as_plain
+from processors.worker_pool import available_cores, open_pool, stop_pool
+from report.settings import ReportSettings
+from report.tagger_fits import write_factors, write_fit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from corrections.tagging.known_answer import Answer
+    from corrections.tagging.measurement import TaggerMeasurement
+    from corrections.tagging.tagger_json import WrittenTaggers
+
+FACTS_FILE = "tagger_measurement.json"
+OWN = (FACTS_FILE, tables.POINTS, tables.FITS, tables.KNOWN, "covariance.npz", "workspaces", "corrections", "plots")
+
+
+@dataclass(frozen=True, slots=True)
+class TaggerRunSettings(TaggerMeasurementSettings):
+    """The measurement, and how its figures look."""
+
+    report: ReportSettings = field(default_factory=ReportSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class TaggerRun:
+    """What came of a run."""
+
+    lines: tuple[str, ...]
+    is_complete: bool
+    is_closed: bool
+
+
+def run(
+    folders: Sequence[Path],
+    output: Path,
+    settings: TaggerRunSettings,
+    *,
+    workers: int | None = None,
+    injected: Answer | None = None,
+    seed: int = 1,
+    overwrite: bool = False,
+) -> TaggerRun:
+    """Measure the tagging runs in `folders` and write everything into `output`.
+
+    With `injected` data are made of simulation, see `corrections.tagging.known_answer`.
+    """
+    began = time.monotonic()
+    inputs = read_inputs(folders, settings.templates.lumi)
+    if injected is not None:
+        inputs = with_injected(inputs, injected, seed)
+    _open(output, overwrite=overwrite)
+    pool = open_pool(workers or available_cores())
+    try:
+        measurement = measure(inputs, settings, _with_progress(pool.map, "fits"))
+        measured = time.monotonic()
+        written = _write(measurement, settings, output)
+        draw = partial(write_fit, folder=output / "plots", settings=settings.report)
+        list(_with_progress(pool.map, "figures")(draw, measurement.fits))
+    finally:
+        stop_pool(pool)
+    write_factors([each.point for each in measurement.estimates], output / "plots", settings.report)
+    seconds = {"measure": measured - began, "write": time.monotonic() - measured}
+    _write_facts(measurement, written, settings, folders, seconds, output)
+    return TaggerRun(
+        lines=tuple(_lines(measurement, written, output, seconds)),
+        is_complete=all(each.is_complete for each in inputs),
+        is_closed=measurement.p_value >= FAILED_BELOW,
+    )
+
+
+def _with_progress(parallel_map: Callable[..., Any], title: str) -> Callable[..., Iterator[Any]]:
+    def shown(task: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
+        return counted(parallel_map(task, items), len(items), title)
+
+    return shown
+
+
+def _open(output: Path, *, overwrite: bool) -> None:
+    """An empty folder, or one of ours whose content may be replaced."""
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output {output} is a file; name a folder")
+    is_used = output.is_dir() and any(output.iterdir())
+    if is_used and not (overwrite and (output / FACTS_FILE).is_file()):
+        raise InputError(f"--output {output} is not empty; say --overwrite for an earlier measurement, or name another")
+    for name in OWN:
+        path = output / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
+
+
+def _write(measurement: TaggerMeasurement, settings: TaggerRunSettings, output: Path) -> WrittenTaggers:
+    points = [each.point for each in measurement.estimates]
+    tables.write_points(points, output / tables.POINTS)
+    tables.write_fits(measurement.fits, output / tables.FITS)
+    tables.write_workspaces(measurement.fits, settings.fit, output / "workspaces")
+    write_covariance(measurement.estimates, output / "covariance.npz")
+    if measurement.pulls:
+        tables.write_known(measurement.pulls, output / tables.KNOWN)
+    path = output / "corrections" / FILE
+    return write_tagger_json(points, measurement.efficiencies, measurement.cuts, path, settings.json.order)
+
+
+def _write_facts(
+    measurement: TaggerMeasurement,
+    written: WrittenTaggers,
+    settings: TaggerRunSettings,
+    folders: Sequence[Path],
+    seconds: dict[str, float],
+    output: Path,
+) -> None:
+    facts = {
+        "inputs": [str(folder) for folder in folders],
+        "settings": as_plain(settings),
+        "corrections": list(written.names),
+        "refused": dict(written.refused),
+        "known_answer": as_plain(measurement.agreement),
+        "notes": list(measurement.notes),
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+    }
+    text = json.dumps(facts, indent=2, ensure_ascii=False)
+    (output / FACTS_FILE).write_text(f"{text}\n", encoding="utf-8")
+
+
+def _lines(
+    measurement: TaggerMeasurement, written: WrittenTaggers, output: Path, seconds: dict[str, float]
+) -> Iterator[str]:
+    yield from (f"note: {note}" for note in measurement.notes)
+    yield from (f"not written: {name}: {why}" for name, why in written.refused.items())
+    yield from tables.known_lines(measurement.pulls)
+    for tagger, each in measurement.agreement.items():
+        yield (
+            f"known answer of {tagger}: chi2 {each.chi2:.1f} of {each.n_points}, p = {each.p_value:.3f}, largest pull "
+            f"{each.largest:.2f}"
+        )
+    n_measured = sum(each.point.is_measured for each in measurement.estimates)
+    yield (
+        f"{n_measured} of {len(measurement.estimates)} scale factors measured with {len(measurement.fits)} fits in "
+        f"{seconds['measure']:.1f} s"
+    )
+    yield f"Scale factors written: {output / 'corrections' / FILE}"

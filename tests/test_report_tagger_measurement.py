@@ -1,0 +1,181 @@
+"""The whole measurement of taggers: folders of tagging runs in, corrections, tables and figures out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import correctionlib
+import numpy as np
+import pytest
+from tagger_histogram_toys import Toy, make_facts, make_passing, top_pairs, w_and_jets, write_run
+
+from analysis import main
+from corrections.tagging import cross_check
+from corrections.tagging.measurement import measure, read_inputs, templates_of, with_injected
+from corrections.tagging.settings import TaggerMeasurementSettings, TemplateSettings
+from processors.errors import InputError
+from processors.progress import counted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOYS = {"ttbar": top_pairs(), "wjets": w_and_jets()}
+DIJETS = {"dijet": Toy({"qcd": (40_000, 20_000, 10_000)}, times=5), "ttbar": Toy({"top": (200, 100, 50)})}
+COARSE = ["templates.pt=[200,800]", "templates.min_effective=400", "templates.min_expected=40"]
+
+
+@pytest.fixture(scope="module")
+def muons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    passing = make_passing(TOYS, np.random.default_rng(2))
+    return write_run(tmp_path_factory.mktemp("muons"), passing, make_facts(TOYS))
+
+
+@pytest.fixture(scope="module")
+def dijets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    passing = make_passing(DIJETS, np.random.default_rng(3))
+    return write_run(tmp_path_factory.mktemp("dijets"), passing, make_facts(DIJETS, probe="dijet"))
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["measure", "taggers", *map(str, words)])
+    return int(ended.value.code or 0)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.slow
+def test_a_measurement_writes_corrections_tables_workspaces_and_figures(
+    muons: Path, dijets: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+
+    code = run("--input", muons, "--input", dijets, "-o", output, "-j", 1, "report.formats=[png]", *COARSE)
+
+    assert code == 0
+    corrections = correctionlib.CorrectionSet.from_file(str(output / "corrections" / "tagger_sf.json.gz"))
+    assert {"toy_w", "toy_top", "toy_mistag", "toy_efficiency", "toy_wp_values"} <= set(corrections)
+    points = rows_of(output / "tagger_sf.csv")
+    of_w = next(row for row in points if (row["category"], row["working_point"]) == ("w", "tight"))
+    assert corrections["toy_w"].evaluate(0.5, 400.0, "nom", "tight") == pytest.approx(float(of_w["value"]))
+    assert float(of_w["value"]) == pytest.approx(1, abs=4 * float(of_w["total"]))
+    with np.load(output / "covariance.npz") as matrices:
+        totals = [float(points[row]["total"]) for row in matrices["row"]]
+        assert np.sqrt(np.diagonal(matrices["covariance"])) == pytest.approx(totals, rel=1e-6)
+    assert [row["status"] for row in rows_of(output / "fits.csv")] == ["ok", "ok"]
+    assert (output / "workspaces" / "toy_tight_pt200to800.json").is_file()
+    assert {path.name for path in (output / "plots").iterdir()} >= {
+        "fit_toy_loose_pt200to800.png",
+        "scale_factors_w.png",
+        "scale_factors_mistag.png",
+    }
+
+
+def test_an_injected_answer_is_compared_with_what_is_measured(
+    dijets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = tmp_path / "answer.json"
+    answer.write_text(json.dumps({"toy": {"loose": {"qcd": 1.3}, "tight": {"qcd": 1.2}}}))
+
+    code = run("--input", dijets, "-o", tmp_path / "out", "--inject", answer, "-j", 1, "--order", "btv")
+
+    assert code == 0
+    known = rows_of(tmp_path / "out" / "known_answer.csv")
+    assert [float(row["injected"]) for row in known] == [1.3] * 6 + [1.2] * 6
+    assert np.abs([float(row["pull"]) for row in known]).max() < 3.5
+    assert "known answer of toy: chi2" in capsys.readouterr().out
+    corrections = correctionlib.CorrectionSet.from_file(str(tmp_path / "out" / "corrections" / "tagger_sf.json.gz"))
+    assert corrections["toy"].evaluate("central", "loose", 0, 0.5, 250.0) == pytest.approx(1.3, abs=0.15)
+
+
+def test_an_answer_that_is_not_found_again_ends_with_4(tmp_path: Path) -> None:
+    passing = make_passing(DIJETS, np.random.default_rng(3))
+    folder = write_run(tmp_path / "in", passing, make_facts(DIJETS, probe="dijet"))
+    (folder / "injected_taggers.json").write_text(json.dumps({"toy": {"loose": {"qcd": 2.0}}}))
+
+    assert run("--input", folder, "-o", tmp_path / "out", "-j", 1) == 4
+
+
+def test_lost_input_ends_with_3(tmp_path: Path) -> None:
+    facts = {**make_facts(DIJETS, probe="dijet"), "complete": False}
+    folder = write_run(tmp_path / "in", make_passing(DIJETS, np.random.default_rng(3)), facts)
+
+    assert run("--input", folder, "-o", tmp_path / "out", "-j", 1) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit.fre=[w]"], "unknown key 'fit.fre'"),
+        (["templates.groups={w: [z]}"], "categories are qcd, w, top"),
+        (["mistag.pt=[200,350]"], "use edges of the histogram"),
+    ],
+)
+def test_mistakes_are_refused_in_one_line(
+    words: list[str], message: str, dijets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--input", dijets, "-o", tmp_path / "out", "-j", 1, *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_with_something_else_is_not_overwritten(
+    dijets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+
+    assert run("--input", dijets, "-o", tmp_path, "--overwrite") == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert (tmp_path / "thesis.txt").is_file()
+
+
+def test_unknown_names_in_an_answer_are_refused(dijets: Path) -> None:
+    inputs = read_inputs([dijets], None)
+
+    with pytest.raises(InputError, match="no category charm; there are qcd, w, top"):
+        with_injected(inputs, {"toy": {"loose": {"charm": 1.1}}}, 1)
+    with pytest.raises(InputError, match="no working point medium of toy"):
+        with_injected(inputs, {"toy": {"medium": {"qcd": 1.1}}}, 1)
+
+
+def test_other_cuts_of_the_same_tagger_are_refused(dijets: Path, tmp_path: Path) -> None:
+    facts: dict[str, Any] = {**make_facts(DIJETS, probe="dijet"), "taggers": {"toy": {"loose": 0.4, "tight": 0.8}}}
+    other = write_run(tmp_path, make_passing(DIJETS, np.random.default_rng(3)), facts)
+
+    with pytest.raises(InputError, match="toy has the working points"):
+        read_inputs([dijets, other], None)
+
+
+def test_without_luminosity_the_yield_is_fitted_and_told(muons: Path, dijets: Path, tmp_path: Path) -> None:
+    facts = make_facts(TOYS, lumi=None)
+    folder = write_run(tmp_path / "muons", make_passing(TOYS, np.random.default_rng(2)), facts)
+    settings = TaggerMeasurementSettings(templates=TemplateSettings(pt=(200, 800), min_effective=400, min_expected=40))
+    found = []
+
+    for place in (folder, muons):
+        (each,) = read_inputs([place], None)
+        model = cross_check.likelihood(templates_of(each, settings)[0], settings.fit)
+        found.append((model, cross_check.minimise(model)))
+
+    assert ["norm" in model.names for model, _ in found] == [True, False]
+    # the same jets: only what is known of the yield differs
+    values = [minuit.values["sf_w"] for _, minuit in found]
+    assert values[0] == pytest.approx(values[1], abs=0.5 * found[1][1].errors["sf_w"])
+    facts = make_facts(DIJETS, lumi=None, probe="dijet")
+    other = write_run(tmp_path / "dijets", make_passing(DIJETS, np.random.default_rng(3)), facts)
+    assert "simulation is scaled to data" in measure(read_inputs([other], None), settings).notes[0]
+    assert measure(read_inputs([dijets], None), settings).notes == ()
+
+
+def test_progress_is_told_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    clock = iter(range(0, 1000, 3))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+
+    assert list(counted(iter("abc"), 3, "fits")) == ["a", "b", "c"]
+
+    assert capsys.readouterr().err == "fits: 2 of 3\n"
