@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from corrections.tagging.tagger_json import WrittenTaggers
 
 FACTS_FILE = "tagger_measurement.json"
-OWN = (FACTS_FILE, tables.POINTS, tables.FITS, tables.KNOWN, "covariance.npz", "workspaces", "corrections", "plots")
+TABLES = (tables.POINTS, tables.FITS, tables.KNOWN, tables.CLOSURE)
+OWN = (FACTS_FILE, *TABLES, "covariance.npz", "workspaces", "corrections", "plots")
+# Of what is measured again from 1, in uncertainties; its probability is FAILED_BELOW.
+LARGEST_LEFT = 3.29
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ def run(
     return TaggerRun(
         lines=tuple(_lines(measurement, written, output, seconds)),
         is_complete=all(each.is_complete for each in inputs),
-        is_closed=measurement.p_value >= FAILED_BELOW,
+        is_closed=measurement.p_value >= FAILED_BELOW and measurement.largest_left < LARGEST_LEFT,
     )
 
 
@@ -115,6 +118,7 @@ def _write(measurement: TaggerMeasurement, settings: TaggerRunSettings, output: 
     points = [each.point for each in measurement.estimates]
     tables.write_points(points, output / tables.POINTS)
     tables.write_fits(measurement.fits, output / tables.FITS)
+    tables.write_closure(measurement.again, output / tables.CLOSURE)
     tables.write_workspaces(measurement.fits, settings.fit, output / "workspaces")
     write_covariance(measurement.estimates, output / "covariance.npz")
     if measurement.pulls:
@@ -154,6 +158,11 @@ def _lines(
         yield (
             f"known answer of {tagger}: chi2 {each.chi2:.1f} of {each.n_points}, p = {each.p_value:.3f}, largest pull "
             f"{each.largest:.2f}"
+        )
+    if measurement.again:
+        yield (
+            f"measured again with weights applied: {len(measurement.again)} scale factors, at most "
+            f"{measurement.largest_left:.2f} uncertainties from 1"
         )
     n_measured = sum(each.point.is_measured for each in measurement.estimates)
     yield (

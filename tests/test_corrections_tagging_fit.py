@@ -158,6 +158,16 @@ def test_empty_pass_and_empty_fail_have_a_status(templates: list[Templates]) -> 
     assert all(np.isnan(group.value) for group in found.groups)
 
 
+def test_fewer_bins_than_scale_factors_are_not_fitted() -> None:
+    passing = make_passing(TOYS, np.random.default_rng(7))
+    hopeless = TemplateSettings(min_effective=1e5)
+
+    found = fit(all_templates(counts_of(passing, make_facts(TOYS)), hopeless, SETTINGS)[0], SETTINGS)
+
+    assert len(found.templates.passing.data) < 3
+    assert found.status == "too_few_bins"
+
+
 def test_a_category_without_simulation_is_absent_and_the_others_are_measured(templates: list[Templates]) -> None:
     each = without_group(templates[0], "top")
 

@@ -16,6 +16,7 @@ covariance   of all of these
 efficiency   efficiencies of simulation in maps
 tagger_json  tagger_sf.json.gz
 known_answer data with a known answer, and pulls
+closure      measured again after the weights were applied
 measurement  all of this for the folders of tagging runs
 tables       CSV files and workspaces
 """

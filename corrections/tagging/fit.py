@@ -173,6 +173,8 @@ def _status_before(templates: Templates, states: Mapping[str, FitStatus]) -> Fit
         return "empty_fail"
     if not (templates.passing.yields.sum(axis=0).min() > 0 and templates.failing.yields.sum(axis=0).min() > 0):
         return "no_simulation"
+    if len(templates.passing.data) < sum(state == "ok" for state in states.values()):
+        return "too_few_bins"
     return "ok" if "ok" in states.values() else "absent"
 
 

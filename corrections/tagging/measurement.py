@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import chdtrc
 
 from corrections.results import Interval
+from corrections.tagging.closure import measured_again
 from corrections.tagging.counts import read_counts
 from corrections.tagging.covariance import covariance
 from corrections.tagging.efficiency import efficiency_maps
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from corrections.tagging.closure import Again
     from corrections.tagging.counts import Counts
     from corrections.tagging.efficiency import EfficiencyMap
     from corrections.tagging.fit import BinFit
@@ -61,7 +64,10 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class TaggerMeasurement:
-    """All estimates with the fits they come from; `pulls`, and `agreement` by tagger, where the answer is known."""
+    """All estimates with the fits they come from; `pulls`, and `agreement` by tagger, where the answer is known.
+
+    `again` are scale factors of fits after they were applied.
+    """
 
     estimates: tuple[Estimate, ...]
     fits: tuple[BinFit, ...]
@@ -69,6 +75,7 @@ class TaggerMeasurement:
     cuts: Mapping[str, Mapping[str, float]]
     pulls: tuple[KnownPull, ...] = ()
     agreement: Mapping[str, Agreement] = field(default_factory=dict)
+    again: tuple[Again, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -76,6 +83,11 @@ class TaggerMeasurement:
         """Probability of the worst agreement of any tagger, however they are correlated; 1 without a known answer."""
         worst = min((each.p_value for each in self.agreement.values()), default=1.0)
         return min(1.0, len(self.agreement) * worst) if self.agreement else 1.0
+
+    @property
+    def largest_left(self) -> float:
+        """Largest distance from 1, in uncertainties, of what is measured again; 0 without any."""
+        return max((abs(each.distance) for each in self.again if isfinite(each.distance)), default=0.0)
 
 
 def read_inputs(folders: Sequence[Path], lumi: float | None) -> list[TaggingInput]:
@@ -139,10 +151,17 @@ def measure(
         estimates += own
         efficiencies += efficiency_maps(counts, groups)
         found += pulls([estimate.point for estimate in own], answer, counts.pt)
-    agreement = _agreement(found, estimates)
+    again = [each for one in fits for each in measured_again(one, settings.fit)]
     notes = [*_notes(inputs), *_fit_notes(fits)]
     return TaggerMeasurement(
-        tuple(estimates), tuple(fits), tuple(efficiencies), cuts, tuple(found), agreement, tuple(notes)
+        estimates=tuple(estimates),
+        fits=tuple(fits),
+        efficiencies=tuple(efficiencies),
+        cuts=cuts,
+        pulls=tuple(found),
+        agreement=_agreement(found, estimates),
+        again=tuple(again),
+        notes=tuple(notes),
     )
 
 

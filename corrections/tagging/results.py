@@ -20,6 +20,7 @@ FitStatus = Literal[
     "empty_pass",
     "empty_fail",
     "no_simulation",
+    "too_few_bins",
     "absent",
     "always_passes",
     "at_limit",

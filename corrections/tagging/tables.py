@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from corrections.tagging.closure import Again
     from corrections.tagging.fit import BinFit
     from corrections.tagging.known_answer import KnownPull
     from corrections.tagging.results import TaggerPoint
     from corrections.tagging.settings import FitSettings
 
-POINTS, FITS, KNOWN = "tagger_sf.csv", "fits.csv", "known_answer.csv"
+POINTS, FITS, KNOWN, CLOSURE = "tagger_sf.csv", "fits.csv", "known_answer.csv", "closure.csv"
 _POINT = ("quantity", "tagger", "working_point", "category", "pt_low", "pt_high", "eta_low", "eta_high")
 _KNOWN = ("tagger", "working_point", "category", "pt_low", "pt_high", "eta_low", "eta_high")
 _FIT = ("tagger", "working_point", "pt_low", "pt_high", "status", "distance", "degrees", "p_value", "negative_bins")
@@ -52,6 +53,12 @@ def write_known(pulls: Sequence[KnownPull], path: Path) -> None:
     """Injected and measured, with pulls."""
     rows = [[*_place(each.point)[1:], each.known, each.point.value, each.point.total, each.value] for each in pulls]
     _write(path, (*_KNOWN, "injected", "measured", "uncertainty", "pull"), rows)
+
+
+def write_closure(again: Sequence[Again], path: Path) -> None:
+    """Scale factors after they were applied."""
+    rows = [[each.name, each.group, each.value, each.error, each.distance] for each in again]
+    _write(path, ("fit", "category", "value", "uncertainty", "distance"), rows)
 
 
 def known_lines(pulls: Sequence[KnownPull]) -> list[str]:

@@ -1,0 +1,64 @@
+"""Weights applied to simulation bring it to data: measured again, nothing is left."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tagger_histogram_toys import make_facts, make_passing, top_pairs, w_and_jets
+
+from corrections.tagging.closure import measured_again, weighted
+from corrections.tagging.counts import counts_of
+from corrections.tagging.fit import BinFit, fit
+from corrections.tagging.settings import FitSettings, TemplateSettings
+from corrections.tagging.templates import all_templates
+from processors.tagger_weights import jet_weights
+
+TOYS = {"ttbar": top_pairs(), "wjets": w_and_jets()}
+SETTINGS = FitSettings()
+COARSE = TemplateSettings(min_effective=400, min_expected=40, pt=(200, 300))
+
+
+@pytest.fixture(scope="module")
+def fitted() -> BinFit:
+    passing = make_passing(TOYS, np.random.default_rng(4), factors={"top": (0.8, 0.8), "w": (1.2, 1.2)})
+    return fit(all_templates(counts_of(passing, make_facts(TOYS)), COARSE, SETTINGS)[0], SETTINGS)
+
+
+def test_measured_again_scale_factors_are_one(fitted: BinFit) -> None:
+    again = measured_again(fitted, SETTINGS)
+
+    assert [each.group for each in again] == ["top", "w", "other"]
+    # uncertainties of rates scale with them, so that the second minimum is not quite the first
+    assert np.abs([each.distance for each in again]).max() < 0.2
+    assert np.abs([each.value - 1 for each in again[:2]]).max() < 5e-3
+
+
+def test_weights_bring_simulation_nearer_to_data(fitted: BinFit) -> None:
+    before = fitted.templates
+    after = weighted(before, {each.group: each.value for each in fitted.groups})
+
+    def distance(region: object) -> float:
+        yields, data = region.yields.sum(axis=0), region.data  # type: ignore[attr-defined]
+        return float(np.sum((yields - data) ** 2 / data) / len(data))
+
+    assert distance(before.passing) > 3
+    assert distance(after.passing) < 2
+    assert distance(after.failing) < distance(before.failing)
+
+
+def test_the_weights_are_those_of_events_and_keep_the_number_of_jets(fitted: BinFit) -> None:
+    before = fitted.templates
+    w = before.groups.index("w")
+
+    after = weighted(before, {"w": 0.9})
+
+    of_failing = jet_weights(np.array([0.9]), np.array([before.efficiency[w]]), np.array([0]))[0]
+    assert after.failing.yields[w] == pytest.approx(of_failing * before.failing.yields[w])
+    assert after.passing.yields[w] == pytest.approx(0.9 * before.passing.yields[w])
+    assert (after.passed + after.failed)[w] == pytest.approx((before.passed + before.failed)[w])
+
+
+def test_without_any_measured_group_there_is_nothing_to_apply(fitted: BinFit) -> None:
+    nothing = BinFit(fitted.templates, "empty_pass", ())
+
+    assert measured_again(nothing, SETTINGS) == []
