@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from corrections.tagging.tagger_json import WrittenTaggers
 
 FACTS_FILE = "tagger_measurement.json"
-TABLES = (tables.POINTS, tables.FITS, tables.KNOWN, tables.CLOSURE)
+TABLES = (tables.POINTS, tables.FITS, tables.KNOWN, tables.CLOSURE, tables.WINDOWS)
 OWN = (FACTS_FILE, *TABLES, "covariance.npz", "workspaces", "corrections", "plots")
 # Of what is measured again from 1, in uncertainties; its probability is FAILED_BELOW.
 LARGEST_LEFT = 3.29
@@ -121,6 +121,8 @@ def _write(measurement: TaggerMeasurement, settings: TaggerRunSettings, output: 
     tables.write_closure(measurement.again, output / tables.CLOSURE)
     tables.write_workspaces(measurement.fits, settings.fit, output / "workspaces")
     write_covariance(measurement.estimates, output / "covariance.npz")
+    if measurement.windows:
+        tables.write_windows(measurement.windows, output / tables.WINDOWS)
     if measurement.pulls:
         tables.write_known(measurement.pulls, output / tables.KNOWN)
     path = output / "corrections" / FILE

@@ -9,8 +9,9 @@ from tagger_histogram_toys import make_facts, make_passing, top_pairs, w_and_jet
 from corrections.tagging.closure import measured_again, weighted
 from corrections.tagging.counts import counts_of
 from corrections.tagging.fit import BinFit, fit
-from corrections.tagging.settings import FitSettings, TemplateSettings
+from corrections.tagging.settings import FitSettings, TaggerMeasurementSettings, TemplateSettings
 from corrections.tagging.templates import all_templates
+from corrections.tagging.windows import in_windows
 from processors.tagger_weights import jet_weights
 
 TOYS = {"ttbar": top_pairs(), "wjets": w_and_jets()}
@@ -62,3 +63,19 @@ def test_without_any_measured_group_there_is_nothing_to_apply(fitted: BinFit) ->
     nothing = BinFit(fitted.templates, "empty_pass", ())
 
     assert measured_again(nothing, SETTINGS) == []
+
+
+def test_in_other_ranges_of_mass_the_scale_factor_of_such_a_toy_stays() -> None:
+    passing = make_passing(TOYS, np.random.default_rng(4))
+    counts = counts_of(passing, make_facts(TOYS))
+    settings = TaggerMeasurementSettings(templates=COARSE, windows=((60.0, 120.0), (60.0, 250.0)))
+
+    found = [each for each in in_windows(counts, settings, []) if each.working_point == "loose"]
+
+    of_w = [each for each in found if each.category == "w"]
+    assert [each.window for each in of_w] == [(60, 120), (60, 250)]
+    assert of_w[0].value == pytest.approx(of_w[1].value, abs=2 * of_w[0].error)
+    of_top = [each for each in found if each.category == "top"]
+    # without its peak a top is not told from others
+    assert not of_top[0].error < 4 * of_top[1].error
+    assert np.isnan(of_w[0].published)

@@ -17,6 +17,7 @@ efficiency   efficiencies of simulation in maps
 tagger_json  tagger_sf.json.gz
 known_answer data with a known answer, and pulls
 closure      measured again after the weights were applied
+windows      the same in other ranges of mass
 measurement  all of this for the folders of tagging runs
 tables       CSV files and workspaces
 """

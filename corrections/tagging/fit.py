@@ -98,7 +98,7 @@ class BinFit:
 def fit(templates: Templates, settings: FitSettings) -> BinFit:
     """Fit one bin of pT at one working point; what cannot be fitted has nan and a status, nothing is raised."""
     states = free_groups(templates, settings)
-    if (status := _status_before(templates, states)) != "ok":
+    if (status := status_before(templates, states)) != "ok":
         return _without(templates, status, states)
     model = model_of(workspace(templates, settings))
     observed = [templates.failing.data, templates.passing.data]
@@ -166,7 +166,8 @@ def _first_steps(config: Any) -> FloatArray:
     return steps
 
 
-def _status_before(templates: Templates, states: Mapping[str, FitStatus]) -> FitStatus:
+def status_before(templates: Templates, states: Mapping[str, FitStatus]) -> FitStatus:
+    """Whether there is anything to fit: "ok", or why not; `states` are those of `free_groups`."""
     if templates.passing.data.sum() <= 0:
         return "empty_pass"
     if templates.failing.data.sum() <= 0:

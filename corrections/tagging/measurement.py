@@ -21,6 +21,7 @@ from corrections.tagging.mistag import CATEGORY as MISTAG
 from corrections.tagging.mistag import mistag_rates
 from corrections.tagging.points import estimates_of
 from corrections.tagging.templates import all_templates
+from corrections.tagging.windows import in_windows
 from processors.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from corrections.tagging.known_answer import Answer, KnownPull
     from corrections.tagging.results import Estimate
     from corrections.tagging.settings import TaggerMeasurementSettings
+    from corrections.tagging.windows import InWindow
 
     ParallelMap = Callable[..., Iterable[Any]]
 
@@ -66,7 +68,7 @@ class Agreement:
 class TaggerMeasurement:
     """All estimates with the fits they come from; `pulls`, and `agreement` by tagger, where the answer is known.
 
-    `again` are scale factors of fits after they were applied.
+    `again` are scale factors of fits after they were applied, `windows` those in other ranges of mass.
     """
 
     estimates: tuple[Estimate, ...]
@@ -76,6 +78,7 @@ class TaggerMeasurement:
     pulls: tuple[KnownPull, ...] = ()
     agreement: Mapping[str, Agreement] = field(default_factory=dict)
     again: tuple[Again, ...] = ()
+    windows: tuple[InWindow, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -133,6 +136,7 @@ def measure(
     fits: list[BinFit] = []
     efficiencies: list[EfficiencyMap] = []
     found: list[KnownPull] = []
+    windows: list[InWindow] = []
     cuts: dict[str, Mapping[str, float]] = {}
     for each in inputs:
         counts = each.counts
@@ -148,6 +152,7 @@ def measure(
             own = [estimate for one in fitted for estimate in estimates_of(one, eta)]
             groups = {name: members for name, members in settings.templates.groups.items() if name in settings.fit.free}
             answer = each.answer
+            windows += in_windows(counts, settings, [estimate.point for estimate in own])
         estimates += own
         efficiencies += efficiency_maps(counts, groups)
         found += pulls([estimate.point for estimate in own], answer, counts.pt)
@@ -161,6 +166,7 @@ def measure(
         pulls=tuple(found),
         agreement=_agreement(found, estimates),
         again=tuple(again),
+        windows=tuple(windows),
         notes=tuple(notes),
     )
 

@@ -138,12 +138,17 @@ class TaggerJson:
 
 @dataclass(frozen=True, slots=True)
 class TaggerMeasurementSettings:
-    """All settings of the measurement of taggers."""
+    """All settings of the measurement of taggers; in `windows` of mass, GeV, the fits are done besides."""
 
     templates: TemplateSettings = field(default_factory=TemplateSettings)
     fit: FitSettings = field(default_factory=FitSettings)
     mistag: MistagSettings = field(default_factory=MistagSettings)
     json: TaggerJson = field(default_factory=TaggerJson)
+    windows: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse windows that hold nothing."""
+        _check(all(low < high for low, high in self.windows), f"windows must rise, got {list(self.windows)}")
 
 
 def _check(holds: bool, message: str) -> None:  # noqa: FBT001  the only argument that matters

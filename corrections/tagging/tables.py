@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from corrections.tagging.known_answer import KnownPull
     from corrections.tagging.results import TaggerPoint
     from corrections.tagging.settings import FitSettings
+    from corrections.tagging.windows import InWindow
 
 POINTS, FITS, KNOWN, CLOSURE = "tagger_sf.csv", "fits.csv", "known_answer.csv", "closure.csv"
+WINDOWS = "mass_windows.csv"
 _POINT = ("quantity", "tagger", "working_point", "category", "pt_low", "pt_high", "eta_low", "eta_high")
 _KNOWN = ("tagger", "working_point", "category", "pt_low", "pt_high", "eta_low", "eta_high")
 _FIT = ("tagger", "working_point", "pt_low", "pt_high", "status", "distance", "degrees", "p_value", "negative_bins")
@@ -59,6 +61,16 @@ def write_closure(again: Sequence[Again], path: Path) -> None:
     """Scale factors after they were applied."""
     rows = [[each.name, each.group, each.value, each.error, each.distance] for each in again]
     _write(path, ("fit", "category", "value", "uncertainty", "distance"), rows)
+
+
+def write_windows(windows: Sequence[InWindow], path: Path) -> None:
+    """Scale factors in other ranges of mass beside the published ones."""
+    rows = [
+        [e.tagger, e.working_point, e.category, e.pt.low, e.pt.high, *e.window, e.value, e.error, e.published]
+        for e in windows
+    ]
+    place = ("tagger", "working_point", "category", "pt_low", "pt_high", "mass_low", "mass_high")
+    _write(path, (*place, "value", "uncertainty", "published"), rows)
 
 
 def known_lines(pulls: Sequence[KnownPull]) -> list[str]:
