@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from corrections.tagging import cross_check
 from corrections.tagging.samples import FACTOR, FRACTION, free_groups
 from corrections.tagging.workspace import workspace
 
@@ -106,7 +107,7 @@ def fit(templates: Templates, settings: FitSettings) -> BinFit:
         message = f"channels are {model.config.channels}, expected fail before pass"
         raise RuntimeError(message)
     data = np.concatenate([*observed, model.config.auxdata])
-    minuit = minimised(model, data)
+    minuit = minimised(model, data, _start(model, templates, settings))
     if not minuit.valid or minuit.covariance is None:
         return _without(templates, "not_converged", states)
     return _result(templates, settings, model, minuit, data)
@@ -142,6 +143,23 @@ def minimised(model: Any, data: FloatArray, start: FloatArray | None = None) -> 
         minuit.migrad(ncall=400_000)
         minuit.hesse()
     return minuit
+
+
+def _start(model: Any, templates: Templates, settings: FitSettings) -> FloatArray:
+    """All parameters of a pyhf model at the minimum that plain numpy finds, which takes a tenth of the time."""
+    likelihood = cross_check.likelihood(templates, settings)
+    minuit = cross_check.minimise(likelihood)
+    point = np.array(minuit.values)
+    known = dict(zip(likelihood.names, point, strict=True))
+    statistical = likelihood.statistical_factors(
+        likelihood.expected(point), likelihood.data, np.ones(len(likelihood.data))
+    )
+    n = len(templates.passing.data)
+    for channel, values in (("pass", statistical[:n]), ("fail", statistical[n:])):
+        known |= {f"{TEMPLATE_STATISTICS}{channel}[{place}]": value for place, value in enumerate(values)}
+    start = np.array([known.get(name, 1.0) for name in model.config.par_names])
+    low, high = np.transpose(model.config.suggested_bounds())
+    return np.asarray(np.clip(start, low + 1e-3 * (high - low), high - 1e-3 * (high - low)))
 
 
 def widths(model: Any) -> dict[str, float]:
