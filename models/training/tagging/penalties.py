@@ -249,9 +249,8 @@ class Adversary(Penalty):
     """
 
     first_strength = 2.0
-    # Faster or stronger, the tagger runs away from an adversary that does not follow.
+    # Faster, the tagger runs away from an adversary that does not follow.
     rate = 1.0 / 3.0
-    largest = 100.0
     minimum = 256
 
     def __init__(self, settings: DecorrelationSettings) -> None:
