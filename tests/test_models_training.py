@@ -18,11 +18,11 @@ from models.calibration import load_calibration
 from models.evaluation import gaussian_core, pull_core
 from models.event_table import joined
 from models.features import GSC_FEATURES, MOMENTUM_FEATURES, RaggedConstituents, offsets_of
+from models.training.checkpoint import FILE as CHECKPOINT
 from models.training.closure import Closure, fit_closure
 from models.training.errors import RefusedError
 from models.training.export import Calibration, export
 from models.training.loop import (
-    CHECKPOINT,
     Prepared,
     _evenly,
     load_checkpoint,

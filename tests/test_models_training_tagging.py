@@ -20,10 +20,12 @@ from models.card import read_card
 from models.session import OnnxModel
 from models.tagging.distance_correlation import correlation_gradient
 from models.tagging.maps import KINDS, fit_map
+from models.training.checkpoint import FILE as CHECKPOINT
+from models.training.checkpoint import Checkpoint
 from models.training.errors import RefusedError
 from models.training.tagging import command, loop, penalties
 from models.training.tagging.export import Tagger, to_onnx, with_map
-from models.training.tagging.loop import CHECKPOINT, CollapsedError, predict_logits, prepare, train
+from models.training.tagging.loop import CollapsedError, predict_logits, prepare, train
 from models.training.tagging.networks import Columns, DenseTagger, make_network
 from models.training.tagging.penalties import make_penalty, reversed_gradient, with_passing
 from models.training.tagging.samples import TaggerSample, read_sample
@@ -247,9 +249,19 @@ def test_the_seed_decides_and_a_killed_training_goes_on(table: Path, tmp_path: P
 
 def test_a_checkpoint_of_another_network_is_refused(table: Path, tmp_path: Path) -> None:
     sample = read_sample([table], SETTINGS)
-    np.savez(tmp_path / CHECKPOINT, told=np.array("{}"))
+    Checkpoint({"weight": [np.zeros(3)]}).save(tmp_path / CHECKPOINT)
 
     with pytest.raises(RefusedError, match="no checkpoint of this training"):
+        train(sample, SETTINGS, tmp_path, resume=True)
+
+
+def test_a_checkpoint_that_is_cut_off_is_refused(table: Path, tmp_path: Path) -> None:
+    sample = read_sample([table], SETTINGS)
+    Checkpoint({"weight": [np.zeros(300)]}).save(tmp_path / CHECKPOINT)
+    whole = (tmp_path / CHECKPOINT).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(RefusedError, match="cut off"):
         train(sample, SETTINGS, tmp_path, resume=True)
 
 

@@ -7,10 +7,8 @@ number of the epoch, so a training that was interrupted ends as if it had not be
 
 from __future__ import annotations
 
-import json
 import math
 import time
-import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +18,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.training.checkpoint import FILE as CHECKPOINT
+from models.training.checkpoint import Checkpoint
 from models.training.errors import RefusedError
 from models.training.losses import constraint_of_sums, loss_terms
 from models.training.network import Scales, make_network
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 Report = Mapping[str, float]
 
-CHECKPOINT = "checkpoint.npz"
 DRAWS = 4
 _GRADIENT_NORM = 2.0
 # What of the sums of the constraint is left after each step: a longer memory makes the mean pT swing, a shorter one is
@@ -221,15 +220,8 @@ def predict(network: CalibrationNetwork, sample: Sample) -> tuple[Float64Array, 
 
 def save_checkpoint(state: State, path: Path) -> None:
     """Write a checkpoint; it takes the place of the last one when it is whole."""
-    arrays = {f"weight/{i}": value for i, value in enumerate(state.network.get_weights())}
-    arrays |= {f"best/{i}": value for i, value in enumerate(state.best)}
-    arrays["running"] = state.running.numpy()
-    arrays |= {f"optimizer/{i}": np.asarray(value) for i, value in enumerate(state.optimizer.variables)}
     told = {"best_loss": state.best_loss, "history": state.history}
-    unfinished = path.with_name(f"{path.name}.part")
-    with unfinished.open("wb") as file:
-        np.savez(file, told=np.array(json.dumps(told)), **arrays)
-    unfinished.replace(path)
+    Checkpoint({**_variables(state), "best": state.best}, told).save(path)
 
 
 def load_checkpoint(state: State, path: Path) -> None:
@@ -240,22 +232,18 @@ def load_checkpoint(state: State, path: Path) -> None:
     RefusedError
         Where it belongs to another network, or is damaged.
     """
-    if not zipfile.is_zipfile(path):
-        raise RefusedError(f"{path} is no checkpoint of this training (it is cut off); start anew with --overwrite")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            told = json.loads(str(arrays["told"]))
-            count = {name: sum(key.startswith(f"{name}/") for key in arrays.files) for name in ("weight", "best")}
-            state.network.set_weights([arrays[f"weight/{i}"] for i in range(count["weight"])])
-            state.best = [arrays[f"best/{i}"] for i in range(count["best"])]
-            state.running.assign(arrays["running"])
-            for i, variable in enumerate(state.optimizer.variables):
-                variable.assign(arrays[f"optimizer/{i}"])
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise RefusedError(
-            f"{path} is no checkpoint of this training ({error}); start anew with --overwrite"
-        ) from error
-    state.best_loss, state.history = told["best_loss"], told["history"]
+    found = Checkpoint.load(path)
+    found.restore(_variables(state), path)
+    state.best = list(found.groups.get("best", ()))
+    state.best_loss, state.history = found.told["best_loss"], found.told["history"]
+
+
+def _variables(state: State) -> dict[str, list[Any]]:
+    return {
+        "weight": list(state.network.weights),
+        "running": [state.running],
+        "optimizer": list(state.optimizer.variables),
+    }
 
 
 def _functions(

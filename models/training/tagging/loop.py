@@ -9,7 +9,6 @@ decisions on the history, so a training that was interrupted ends as if it had n
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -20,6 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from models.tagging.metrics import Spectrum, effective_entries, roc
+from models.training.checkpoint import FILE as CHECKPOINT
+from models.training.checkpoint import Checkpoint
 from models.training.errors import RefusedError
 from models.training.tagging.networks import CONSTITUENTS, FEATURES, make_network
 from models.training.tagging.penalties import make_penalty
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     Float64Array = NDArray[np.float64]
     Report = Mapping[str, float]
 
-CHECKPOINT = "checkpoint.npz"
 COLLAPSED_REJECTION = 2.2
 COLLAPSED_SPREAD = 1e-4
 _PATIENCE = 5
@@ -297,12 +297,8 @@ def longest(sample: TaggerSample) -> int:
 
 def save_checkpoint(state: State, path: Path) -> None:
     """Write a checkpoint; it takes the place of the last one when it is whole."""
-    arrays = {f"{name}/{i}": value for name, values in _arrays(state).items() for i, value in enumerate(values)}
     told = {"strength": state.strength, "history": state.history, "best_rank": state.best_rank}
-    unfinished = path.with_name(f"{path.name}.part")
-    with unfinished.open("wb") as file:
-        np.savez(file, told=np.array(json.dumps(told)), **arrays)
-    unfinished.replace(path)
+    Checkpoint({**_variables(state), "best": state.best}, told).save(path)
 
 
 def load_checkpoint(state: State, path: Path) -> None:
@@ -313,19 +309,10 @@ def load_checkpoint(state: State, path: Path) -> None:
     RefusedError
         Where it belongs to another network, or is damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            told = json.loads(str(arrays["told"]))
-            for name, variables in _variables(state).items():
-                for i, variable in enumerate(variables):
-                    variable.assign(arrays[f"{name}/{i}"])
-            n_best = sum(key.startswith("best/") for key in arrays.files)
-            state.best = [arrays[f"best/{i}"] for i in range(n_best)]
-    except (ValueError, KeyError, OSError, EOFError) as error:
-        raise RefusedError(
-            f"{path} is no checkpoint of this training ({error}); start anew with --overwrite"
-        ) from error
-    state.strength, state.history, state.best_rank = told["strength"], told["history"], told["best_rank"]
+    found = Checkpoint.load(path)
+    found.restore(_variables(state), path)
+    state.best = list(found.groups.get("best", ()))
+    state.strength, state.history, state.best_rank = (found.told[key] for key in ("strength", "history", "best_rank"))
 
 
 def _tensors(training: TaggerSample, settings: TaggerSettings) -> dict[str, Any]:
@@ -565,12 +552,6 @@ def _variables(state: State) -> dict[str, list[Any]]:
         "averaged": state.averaged,
     }
     return found | {f"optimizer{i}": list(each.variables) for i, each in enumerate(state.optimizers)}
-
-
-def _arrays(state: State) -> dict[str, list[Any]]:
-    return {name: [np.asarray(v) for v in variables] for name, variables in _variables(state).items()} | {
-        "best": state.best
-    }
 
 
 def _assign(network: TaggerNetwork, values: list[Any]) -> None:

@@ -15,10 +15,11 @@ from models.tagging.maps import fit_map
 from models.tagging.metrics import pareto_front
 from models.tagging.tagger_table import read_facts
 from models.training.assessment import figure_of, save_figure
+from models.training.checkpoint import FILE as CHECKPOINT
 from models.training.errors import RefusedError
 from models.training.tagging import assessment as judge
 from models.training.tagging.export import PREPROCESS, export, with_map
-from models.training.tagging.loop import CHECKPOINT, CollapsedError, predict_logits, train
+from models.training.tagging.loop import CollapsedError, predict_logits, train
 from models.training.tagging.penalties import make_penalty
 from models.training.tagging.samples import TEST, TRAINING, UNLABELLED, VALIDATION, read_sample
 from models.training.tagging.trees import Trees, train_trees

@@ -42,8 +42,8 @@ def on_rows(layer: Any, values: Any) -> Any:
     return ops.reshape(rows, (*ops.shape(values)[:-1], layer.units))
 
 
-class DeepSetsTagger(TaggerNetwork):
-    """What layers make of each constituent, summed, is what dense layers see."""
+class _SumTagger(TaggerNetwork):
+    """Layers for each of the hardest constituents, and dense layers for a sum over them."""
 
     takes = (CONSTITUENTS,)
 
@@ -51,6 +51,10 @@ class DeepSetsTagger(TaggerNetwork):
         super().__init__(settings.sizes.units)
         self.length = settings.sizes.length
         self.each = OfEach(settings.sizes.constituent_units, name="each")
+
+
+class DeepSetsTagger(_SumTagger):
+    """What layers make of each constituent, summed, is what dense layers see."""
 
     def jet_columns(self, inputs: Mapping[str, Any]) -> Any:
         """Sum over constituents, (n, units)."""
@@ -58,15 +62,8 @@ class DeepSetsTagger(TaggerNetwork):
         return _weighted(self.each(cloud.columns), cloud.is_there / POOL_SCALE)
 
 
-class EnergyFlowTagger(TaggerNetwork):
+class EnergyFlowTagger(_SumTagger):
     """The same with layers that see the direction alone, weighted with the share of pT: safe to soft and collinear."""
-
-    takes = (CONSTITUENTS,)
-
-    def __init__(self, settings: NetworkSettings) -> None:
-        super().__init__(settings.sizes.units)
-        self.length = settings.sizes.length
-        self.each = OfEach(settings.sizes.constituent_units, name="each")
 
     def jet_columns(self, inputs: Mapping[str, Any]) -> Any:
         """Sum over constituents with their shares of pT, (n, units)."""
