@@ -1,17 +1,16 @@
 """Time of a training step of a tagger with each penalty over that of a step without, in one run.
 
-`python benchmarks/tagger_training.py [--jets N]` trains the dense network on random jets. The first round of each,
-which compiles, does not count; processor time is told beside wall time.
+`python benchmarks/tagger_training.py [--jets N]` trains the dense network on random jets. Methods take turns, since
+what else a machine does changes; processor time is told beside wall time.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -20,38 +19,52 @@ import numpy as np
 from models.training.quiet import silenced
 
 with silenced():
-    from models.training.tagging.loop import train
+    import tensorflow as tf
+
+    from models.training.tagging.loop import batch_size, compiled_steps, prepare, shuffled, start
 
 from models.training.tagging.samples import TaggerSample
 from models.training.tagging.settings import FitSettings, TaggerSettings
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.training.tagging.settings import Method
+
 METHODS = ("none", "disco", "mode", "soft-jsd", "adversarial", "adversarial-binned")
-ROUNDS, STEPS = 4, 15
+CYCLES, STEPS = 10, 10
 
 
 def main() -> None:
-    """Print seconds per step, and ratios to the plain one."""
+    """Print the ratio of each method to plain steps of the same cycle: median, and the range of half of the cycles."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jets", type=int, default=100_000)
     sample = jets(parser.parse_args().jets)
-    plain: tuple[float, float] | None = None
-    for method in METHODS:
-        wall, cpu = seconds_per_step(sample, method)
-        plain = plain or (wall, cpu)
-        print(
-            f"{method:20s} {1e3 * wall:8.1f} ms {wall / plain[0]:6.2f}   cpu {1e3 * cpu:8.1f} ms {cpu / plain[1]:6.2f}"
-        )
+    steps = {method: steps_of(sample, method) for method in METHODS}
+    seconds = np.array([[seconds_of(steps[method]) for method in METHODS] for _ in range(CYCLES)])
+    ratios = seconds / seconds[:, :1]
+    for i, method in enumerate(METHODS):
+        (low, wall, high), cpu = np.percentile(ratios[:, i, 0], [25, 50, 75]), np.median(ratios[:, i, 1])
+        step = 1e3 * seconds[:, i, 0].min() / STEPS
+        print(f"{method:20s} {step:8.1f} ms   {wall:6.2f} ({low:.2f} to {high:.2f})   processor {cpu:6.2f}")
 
 
-def seconds_per_step(sample: TaggerSample, method: str) -> tuple[float, float]:
-    """Best wall and processor time of a step in the rounds after the first."""
-    base = TaggerSettings(fit=FitSettings(steps=ROUNDS * STEPS, rounds=ROUNDS))
-    settings = replace(base, decorrelation=replace(base.decorrelation, method=method, strength=1.0, warm_up=0.0))
-    marks = [time.process_time()]
-    with tempfile.TemporaryDirectory() as folder:
-        state = train(sample, settings, Path(folder), report=lambda _: marks.append(time.process_time()))
-    wall = min(row["seconds"] for row in state.history[1:])
-    return wall / STEPS, float(np.diff(marks)[1:].min()) / STEPS
+def steps_of(sample: TaggerSample, method: Method) -> Callable[[], Any]:
+    """Some steps of a training with a method, compiled."""
+    base = TaggerSettings(fit=FitSettings(steps=STEPS, rounds=1))
+    settings = replace(base, decorrelation=replace(base.decorrelation, method=method))
+    prepared = prepare(sample, settings)
+    compiled = compiled_steps(start(sample, settings), prepared, settings)
+    order = shuffled(prepared.n_jets, batch_size(prepared.n_jets, settings), 0, STEPS, settings.fit.seed)
+    compiled(order, tf.constant(1.0))
+    return lambda: compiled(order, tf.constant(1.0))
+
+
+def seconds_of(steps: Callable[[], Any]) -> tuple[float, float]:
+    """Wall and processor time."""
+    began, used = time.perf_counter(), time.process_time()
+    float(steps()[0])
+    return time.perf_counter() - began, time.process_time() - used
 
 
 def jets(n: int) -> TaggerSample:

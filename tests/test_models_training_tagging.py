@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from scipy.special import softmax
+from scipy.stats import norm
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 pytest.importorskip("tensorflow", reason="needs the extra `train`", exc_type=ImportError)
@@ -40,6 +42,8 @@ from models.training.tagging.settings import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from models.tagging.maps import Kind
     from models.training.tagging.settings import Method
@@ -182,12 +186,34 @@ def test_moments_allow_what_the_order_allows() -> None:
 @pytest.mark.parametrize("method", ["adversarial", "adversarial-binned"])
 def test_densities_of_an_adversary_have_the_integral_one(method: Method) -> None:
     penalty: Any = make_penalty(replace(SETTINGS.decorrelation, method=method))
-    rank = np.linspace(0, 1, 2001)[:-1].astype(np.float32) + 0.00025
-    outputs = tf.repeat(tf.constant(np.random.default_rng(1).normal(size=(1, penalty.n_outputs)), tf.float32), 2000, 0)
+    score = np.linspace(-4.2, 4.2, 2001)
+    outputs = np.repeat(np.random.default_rng(1).normal(scale=0.3, size=(1, penalty.n_outputs)), len(score), axis=0)
+    outputs[:, -(penalty.n_outputs // 3) :] -= 1.0  # components so narrow that none is wider than the range
 
-    density = np.exp(penalty.log_density(outputs, tf.constant(rank)).numpy())
+    density = np.exp(penalty.log_density(tf.constant(outputs, tf.float32), tf.constant(norm.cdf(score), tf.float32)))
 
-    assert density.mean() == pytest.approx(1.0, abs=2e-3)
+    assert np.trapezoid(density * norm.pdf(score), score) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_mixture_of_an_adversary_is_the_one_of_scipy_and_has_its_slope() -> None:
+    penalty: Any = make_penalty(replace(SETTINGS.decorrelation, method="adversarial", components=3))
+    outputs = np.array([[0.3, -0.2, 0.0, 0.1, 0.5, -0.4, -0.5, 0.2, 0.6], [1, -2, 0, 3, 0, -1, 0.4, -1.5, 0]])
+    rank = np.array([0.3, 0.9])
+
+    def log_density(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        shares, shifts, widths = np.split(values, 3, axis=-1)
+        parts = norm.pdf(norm.ppf(rank)[:, None], np.linspace(-2, 2, 3) + shifts, np.exp(widths))
+        return np.log(np.sum(softmax(shares, axis=-1) * parts, axis=-1) / norm.pdf(norm.ppf(rank)))
+
+    given = tf.constant(outputs, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        found = penalty.log_density(given, tf.constant(rank, tf.float32))
+
+    np.testing.assert_allclose(found, log_density(outputs), atol=1e-4)
+    steps = np.eye(9)[:, None, :] * 1e-5
+    slopes = np.array([(log_density(outputs + step) - log_density(outputs - step)) / 2e-5 for step in steps]).T
+    np.testing.assert_allclose(tape.gradient(found, given), slopes, atol=1e-4)
 
 
 def test_a_reversed_gradient_has_the_other_sign_times_the_strength() -> None:

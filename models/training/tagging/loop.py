@@ -71,6 +71,8 @@ _CAUTION = 1.0
 # How fast the strength falls with the rejection below the least one, as for an excess.
 _ROOM = 5.0
 _NEAR_LEAST = 0.9
+# Between steps of the tagger the adversary sees one jet of so many: it is to follow, at little cost.
+_ADVERSARY_PART = 2
 
 
 class CollapsedError(RuntimeError):
@@ -187,7 +189,7 @@ def train(
     state = start(sample, settings)
     if resume and (folder / CHECKPOINT).is_file():
         load_checkpoint(state, folder / CHECKPOINT)
-    step = _compiled_steps(state, prepared, settings)
+    step = compiled_steps(state, prepared, settings)
     predict = compiled_logits(state.network)
     while len(state.history) < settings.fit.rounds and not _has_stalled(state.history, settings):
         row = run_round(state, prepared, settings, step, predict)
@@ -218,7 +220,7 @@ def run_round(
         )
     strength = state.strength * _ramp(number, settings)
     began = time.monotonic()
-    order = _order(prepared.n_jets, batch_size(prepared.n_jets, settings), begin, end, fit.seed)
+    order = shuffled(prepared.n_jets, batch_size(prepared.n_jets, settings), begin, end, fit.seed)
     loss, value = (float(each) / (end - begin) for each in step(order, tf.constant(strength, tf.float32)))
     seconds = time.monotonic() - began
     row = {"round": number + 1.0, "steps": float(end), "loss": loss, "penalty": value, "strength": strength}
@@ -250,6 +252,56 @@ def judge(prepared: Prepared, predict: Callable[..., Any]) -> dict[str, float]:
         "jsd": jsd,
         "jsd_bound": bound,
     }
+
+
+def compiled_steps(state: State, prepared: Prepared, settings: TaggerSettings) -> Callable[..., Any]:
+    """Steps of the optimizers for batches given by index (steps, batch); sums of the loss and of the penalty."""
+    network, penalty, tensors = state.network, state.penalty, prepared.tensors
+    extra = settings.decorrelation.adversary_steps - 1 if penalty.variables else 0
+    done = state.history[-1]["steps"] if state.history else 0.0
+    keep = tf.Variable(min(done, float(settings.fit.average)), trainable=False)
+
+    def step(batch: Mapping[str, Any], strength: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            logit = network({name: batch[name] for name in network.takes}, training=True)
+            with tape.stop_recording():
+                for _ in range(extra):
+                    _train_adversary(state, tf.stop_gradient(logit), batch)
+            term, value = penalty.term(logit, batch, strength)
+            loss = _cross_entropy(logit, batch) + term
+        variables = network.trainable_variables
+        gradients = tape.gradient(loss, [*variables, *penalty.variables])
+        state.optimizers[0].apply(gradients[: len(variables)], variables)
+        if penalty.variables:
+            state.optimizers[1].apply(gradients[len(variables) :], penalty.variables)
+        keep.assign(tf.minimum(keep + 1.0, float(settings.fit.average)))
+        for mean, variable in zip(state.averaged, variables, strict=True):
+            mean.assign_add((variable - mean) / keep)
+        return loss - term, value
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((), tf.float32)])
+    def steps(order: Any, strength: Any) -> tuple[Any, Any]:
+        losses, values = tf.constant(0.0), tf.constant(0.0)
+        for i in tf.range(tf.shape(order)[0]):
+            batch = {name: tf.gather(tensor, order[i]) for name, tensor in tensors.items()}
+            loss, value = step(batch, strength)
+            losses, values = losses + loss, values + value
+        return losses, values
+
+    return steps  # type: ignore[no-any-return]
+
+
+def shuffled(n_jets: int, size: int, begin: int, end: int, seed: int) -> Any:
+    """Indices of the jets of steps `begin` to `end`, (steps, batch) int32; what is left of a pass is dropped."""
+    per_pass = n_jets // size
+    rows, made = [], -1
+    permutation = np.zeros(0, np.int64)
+    for i in range(begin, end):
+        number, place = divmod(i, per_pass)
+        if number != made:
+            permutation, made = np.random.default_rng((seed, number)).permutation(n_jets), number
+        rows.append(permutation[place * size : (place + 1) * size])
+    return tf.constant(np.stack(rows).astype(np.int32))
 
 
 def batch_size(n_jets: int, settings: TaggerSettings) -> int:
@@ -364,66 +416,18 @@ def _check_batch(training: TaggerSample, prepared: Prepared, settings: TaggerSet
         raise RefusedError(f"a batch has at least {MIN_JETS} jets, got fit.batch={size}")
 
 
-def _compiled_steps(state: State, prepared: Prepared, settings: TaggerSettings) -> Callable[..., Any]:
-    """Steps of the optimizers for batches given by index (steps, batch); sums of the loss and of the penalty."""
-    network, penalty, tensors = state.network, state.penalty, prepared.tensors
-    extra = settings.decorrelation.adversary_steps - 1 if penalty.variables else 0
-    done = state.history[-1]["steps"] if state.history else 0.0
-    keep = tf.Variable(min(done, float(settings.fit.average)), trainable=False)
-
-    def step(batch: Mapping[str, Any], strength: Any) -> tuple[Any, Any]:
-        with tf.GradientTape() as tape:
-            logit = network({name: batch[name] for name in network.takes}, training=True)
-            with tape.stop_recording():
-                for _ in range(extra):
-                    _train_adversary(state, tf.stop_gradient(logit), batch)
-            term, value = penalty.term(logit, batch, strength)
-            loss = _cross_entropy(logit, batch) + term
-        variables = network.trainable_variables
-        gradients = tape.gradient(loss, [*variables, *penalty.variables])
-        state.optimizers[0].apply(gradients[: len(variables)], variables)
-        if penalty.variables:
-            state.optimizers[1].apply(gradients[len(variables) :], penalty.variables)
-        keep.assign(tf.minimum(keep + 1.0, float(settings.fit.average)))
-        for mean, variable in zip(state.averaged, variables, strict=True):
-            mean.assign_add((variable - mean) / keep)
-        return loss - term, value
-
-    @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((), tf.float32)])
-    def steps(order: Any, strength: Any) -> tuple[Any, Any]:
-        losses, values = tf.constant(0.0), tf.constant(0.0)
-        for i in tf.range(tf.shape(order)[0]):
-            batch = {name: tf.gather(tensor, order[i]) for name, tensor in tensors.items()}
-            loss, value = step(batch, strength)
-            losses, values = losses + loss, values + value
-        return losses, values
-
-    return steps  # type: ignore[no-any-return]
-
-
 def _train_adversary(state: State, logit: Any, batch: Mapping[str, Any]) -> None:
-    """One step of the adversary alone."""
+    """One step of the adversary alone, which sees a part of the batch."""
+    part = slice(None, tf.shape(logit)[0] // _ADVERSARY_PART)
+    seen = {name: values[part] for name, values in batch.items() if name not in {FEATURES, CONSTITUENTS}}
     with tf.GradientTape() as tape:
-        loss = -state.penalty.value(logit, batch)
+        loss = -state.penalty.value(logit[part], seen)
     state.optimizers[1].apply(tape.gradient(loss, state.penalty.variables), state.penalty.variables)
 
 
 def _cross_entropy(logit: Any, batch: Mapping[str, Any]) -> Any:
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(batch["label"], logit)
     return tf.reduce_mean(batch["classification"] * entropy)
-
-
-def _order(n_jets: int, size: int, begin: int, end: int, seed: int) -> Any:
-    """Indices of the jets of steps `begin` to `end`, (steps, batch) int32; what is left of a pass is dropped."""
-    per_pass = n_jets // size
-    rows, made = [], -1
-    permutation = np.zeros(0, np.int64)
-    for i in range(begin, end):
-        number, place = divmod(i, per_pass)
-        if number != made:
-            permutation, made = np.random.default_rng((seed, number)).permutation(n_jets), number
-        rows.append(permutation[place * size : (place + 1) * size])
-    return tf.constant(np.stack(rows).astype(np.int32))
 
 
 def _warm_rounds(settings: TaggerSettings) -> int:

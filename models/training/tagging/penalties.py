@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # Bits in a nat.
 _BITS = 1.0 / math.log(2.0)
 _TINY = 1e-9
+# Normal scores are those of ranks that are not nearer to 0 and 1, and no component is narrower or wider, in logarithms.
+_LEAST_RANK = 1e-5
+_LOG_WIDTHS = (-3.0, 2.0)
 # Width of the step of a score at its cut in units of the spread of the logits.
 _SOFTNESS = 0.2
 
@@ -110,6 +113,12 @@ def with_passing(score: Any, weight: Any) -> Any:
     return 0.5 * (_share(weight) + _share(weight * ops.stop_gradient(score)))
 
 
+def _of_background(batch: Batch, *columns: Any) -> list[Any]:
+    """Columns (n,) of the jets with a background weight alone."""
+    chosen = tf.where(batch["background"] > 0)[:, 0]
+    return [tf.gather(column, chosen) for column in columns]
+
+
 def _share(weight: Any) -> Any:
     return weight / ops.maximum(ops.sum(weight), _TINY)
 
@@ -149,9 +158,9 @@ class MomentDecomposition(Penalty):
     def value(self, logit: Any, batch: Batch) -> Any:
         """Mean over bins of the integral over the score in [0, 1]."""
         n_bins = self.settings.bins
-        place = ops.cast(ops.clip(ops.floor(batch["rank"] * n_bins), 0, n_bins - 1), "int32")
-        residuals = _residual_matrix(n_bins, self.settings.order)
-        return _moments(centred_score(logit, batch), ops.one_hot(place, n_bins), batch["background"], residuals)
+        score, weight, rank = _of_background(batch, centred_score(logit, batch), batch["background"], batch["rank"])
+        place = ops.cast(ops.clip(ops.floor(rank * n_bins), 0, n_bins - 1), "int32")
+        return _moments(score, ops.one_hot(place, n_bins), weight, _residual_matrix(n_bins, self.settings.order))
 
 
 def _residual_matrix(n_bins: int, order: int) -> Any:
@@ -163,7 +172,7 @@ def _residual_matrix(n_bins: int, order: int) -> Any:
 
 @tf.custom_gradient
 def _moments(score: Any, of_bin: Any, weight: Any, residuals: Any) -> tuple[Any, Callable[..., Any]]:
-    order = tf.argsort(score)
+    order = _rising_order(score)
     sorted_score = tf.gather(score, order)
     shares = of_bin * weight[:, tf.newaxis]
     shares = shares / tf.maximum(tf.reduce_sum(shares, axis=0), _TINY)
@@ -211,10 +220,16 @@ class SoftDivergence(Penalty):
 
 def _quantiles(logit: Any, weight: Any, efficiencies: tuple[float, ...]) -> Any:
     """Cuts with given efficiencies for jets with weights."""
-    order = tf.argsort(logit, direction="DESCENDING")
+    order = _rising_order(-logit)
     share = tf.cumsum(tf.gather(weight, order))
     places = tf.searchsorted(share, share[-1] * tf.constant(efficiencies, tf.float32))
     return tf.gather(tf.gather(logit, order), tf.minimum(places, tf.shape(order)[0] - 1))
+
+
+def _rising_order(values: Any) -> Any:
+    """Indices that sort values (n,); numpy takes a fifth of the time of TensorFlow."""
+    order = tf.cast(tf.numpy_function(np.argsort, [tf.stop_gradient(values)], tf.int64), tf.int32)
+    return tf.ensure_shape(order, values.shape)
 
 
 def _divergence(passing: Any, weight: Any, place: Any, n_bins: int) -> Any:
@@ -255,7 +270,7 @@ class Adversary(Penalty):
 
     def __init__(self, settings: DecorrelationSettings) -> None:
         super().__init__(settings)
-        self.layers = [keras.layers.Dense(units, activation="swish") for units in settings.adversary_units]
+        self.layers = [keras.layers.Dense(units, activation="relu") for units in settings.adversary_units]
         self.layers.append(keras.layers.Dense(self.n_outputs))
         width = 4
         for layer in self.layers:
@@ -274,10 +289,8 @@ class Adversary(Penalty):
 
     def value(self, logit: Any, batch: Batch) -> Any:
         """Mean log density in nats: the information on the protected variable that was found."""
-        centred = centred_score(logit, batch)
-        chosen = tf.where(batch["background"] > 0)[:, 0]
-        logit, centred = tf.gather(logit, chosen), tf.gather(centred, chosen)
-        weight, rank, condition = (tf.gather(batch[name], chosen) for name in ("background", "rank", "condition"))
+        known = (batch[name] for name in ("background", "rank", "condition"))
+        logit, centred, weight, rank, condition = _of_background(batch, logit, centred_score(logit, batch), *known)
         log_density = self.log_density(self.outputs(logit, centred, condition), rank)
         return ops.sum(with_passing(centred, weight) * log_density)
 
@@ -295,7 +308,11 @@ class Adversary(Penalty):
 
 
 class MixtureAdversary(Adversary):
-    """A mixture of Gaussians, cut at 0 and 1 (as ATL-PHYS-PUB-2018-014, after Louppe et al., arXiv:1611.01046)."""
+    """A mixture of Gaussians (as ATL-PHYS-PUB-2018-014, after Louppe et al., arXiv:1611.01046).
+
+    It is one of the normal score of the protected variable, whose background is a standard normal distribution: what
+    does not depend on the score is one component, and no component is cut at an end.
+    """
 
     @property
     def n_outputs(self) -> int:
@@ -304,19 +321,33 @@ class MixtureAdversary(Adversary):
 
     def log_density(self, outputs: Any, rank: Any) -> Any:
         """Of ranks (n,)."""
-        shares, means, widths = ops.split(outputs, 3, axis=-1)
-        spread = np.linspace(-3.0, 3.0, self.settings.components, dtype=np.float32)
-        means, widths = ops.sigmoid(means + spread), 0.02 + 0.2 * ops.softplus(widths)
-        distance = (ops.expand_dims(rank, -1) - means) / widths
-        inside = _normal(means, widths)
-        logs = ops.log_softmax(shares) - 0.5 * ops.square(distance) - ops.log(widths * inside)
-        return ops.logsumexp(logs, axis=-1) - 0.5 * math.log(2 * math.pi)
+        score = tf.math.ndtri(ops.clip(rank, _LEAST_RANK, 1.0 - _LEAST_RANK))
+        means = np.linspace(-2.0, 2.0, self.settings.components, dtype=np.float32)
+        return _log_mixture(outputs, score, means) + 0.5 * ops.square(score)
 
 
-def _normal(means: Any, widths: Any) -> Any:
-    """Share of Gaussians within 0 and 1."""
-    root = math.sqrt(0.5)
-    return ops.maximum(0.5 * (ops.erf(root * (1.0 - means) / widths) + ops.erf(root * means / widths)), 1e-6)
+@tf.custom_gradient
+def _log_mixture(outputs: Any, values: Any, means: Any) -> tuple[Any, Callable[..., Any]]:
+    """Logarithm of the density of values (n,), but for a constant, from logarithms of shares and widths and shifts.
+
+    With the derivative written out it takes four fifths of the time.
+    """
+    shares, shifts, widths = tf.split(outputs, 3, axis=-1)
+    shares = tf.exp(shares - tf.reduce_max(shares, axis=-1, keepdims=True))
+    inverse = tf.exp(-tf.clip_by_value(widths, *_LOG_WIDTHS))
+    distance = (values[:, tf.newaxis] - means - shifts) * inverse
+    density = shares * inverse * tf.exp(-0.5 * tf.square(distance))
+    total, norm = (tf.reduce_sum(each, axis=-1, keepdims=True) for each in (density, shares))
+    total = total + _TINY
+
+    def gradient(upstream: Any) -> tuple[Any, None, None]:
+        part = density * (upstream[:, tf.newaxis] / total)
+        of_shares = part - shares * (upstream[:, tf.newaxis] / norm)
+        is_free = tf.cast((widths > _LOG_WIDTHS[0]) & (widths < _LOG_WIDTHS[1]), tf.float32)
+        of_widths = part * (tf.square(distance) - 1.0) * is_free
+        return tf.concat([of_shares, part * distance * inverse, of_widths], axis=-1), None, None
+
+    return tf.math.log(total[:, 0] / norm[:, 0]), gradient
 
 
 class BinnedAdversary(Adversary):

@@ -191,7 +191,7 @@ class DecorrelationSettings:
     order: int = 0
     bins: int = 20
     components: int = 20
-    adversary_units: tuple[int, ...] = (64,)
+    adversary_units: tuple[int, ...] = (32,)
     adversary_rate: float = 5.0
     adversary_steps: int = 2
 
