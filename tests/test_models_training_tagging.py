@@ -30,7 +30,7 @@ from models.training.tagging.export import Tagger, to_onnx, with_map
 from models.training.tagging.loop import CollapsedError, predict_logits, prepare, train
 from models.training.tagging.networks import Columns, DenseTagger, make_network
 from models.training.tagging.penalties import make_penalty, reversed_gradient, with_passing
-from models.training.tagging.samples import TaggerSample, read_sample
+from models.training.tagging.samples import TRAINING, TaggerSample, read_sample
 from models.training.tagging.settings import (
     ColumnSettings,
     DecorrelationSettings,
@@ -203,7 +203,8 @@ def test_the_mixture_of_an_adversary_is_the_one_of_scipy_and_has_its_slope() -> 
     def log_density(values: NDArray[np.float64]) -> NDArray[np.float64]:
         shares, shifts, widths = np.split(values, 3, axis=-1)
         parts = norm.pdf(norm.ppf(rank)[:, None], np.linspace(-2, 2, 3) + shifts, np.exp(widths))
-        return np.log(np.sum(softmax(shares, axis=-1) * parts, axis=-1) / norm.pdf(norm.ppf(rank)))
+        found: NDArray[np.float64] = np.sum(softmax(shares, axis=-1) * parts, axis=-1) / norm.pdf(norm.ppf(rank))
+        return np.log(found)
 
     given = tf.constant(outputs, tf.float32)
     with tf.GradientTape() as tape:
@@ -503,6 +504,19 @@ def test_a_folder_with_something_else_is_refused(table: Path, tmp_path: Path) ->
 def test_a_scan_needs_a_strength(table: Path, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="none has none"):
         command.run([table], with_method("none"), tmp_path / "scan", scan=True, resume=False, overwrite=False)
+
+
+def test_signal_is_not_compared_with_data_that_are_multijets(table: Path) -> None:
+    sample = read_sample([table], SETTINGS)
+    sample = replace(sample, is_simulation=np.arange(len(sample)) % 2 == 0)
+    settings = with_method("domain", compared="background")
+
+    weight = np.asarray(prepare(sample, settings).tensors["domain"])
+
+    training = sample.of_fold(TRAINING)
+    is_compared = training.is_simulation & ~training.is_signal
+    assert np.all(weight[training.is_simulation & training.is_signal] == 0)
+    assert weight[is_compared].sum() == pytest.approx(weight[~training.is_simulation].sum(), rel=1e-4)
 
 
 def test_jets_of_data_come_closer_to_simulation(tmp_path: Path) -> None:

@@ -382,7 +382,7 @@ def _tensors(training: TaggerSample, settings: TaggerSettings) -> dict[str, Any]
         "rank": ranks(training),
         "condition": (log_condition - log_condition[chosen].mean()) / max(log_condition[chosen].std(), 1e-6),
         "simulation": training.is_simulation,
-        "domain": _domain_weights(training),
+        "domain": _domain_weights(training, settings.decorrelation.compared),
     }
     tensors = {name: tf.constant(values.astype(np.float32)) for name, values in columns.items()}
     tensors[FEATURES] = tf.constant(training.features)
@@ -391,10 +391,11 @@ def _tensors(training: TaggerSample, settings: TaggerSettings) -> dict[str, Any]
     return tensors
 
 
-def _domain_weights(sample: TaggerSample) -> Float64Array:
-    """Weights (n,) with the same sum for data and simulation; 0 without one of the two."""
+def _domain_weights(sample: TaggerSample, compared: str) -> Float64Array:
+    """Weights (n,) with the same sum for data and simulation, whole or background alone; 0 without one of the two."""
     weight = np.zeros(len(sample))
-    for chosen in (sample.is_simulation, ~sample.is_simulation):
+    simulated = sample.is_simulation & ~(sample.is_signal & (compared == "background"))
+    for chosen in (simulated, ~sample.is_simulation):
         total = sample.weight[chosen].sum()
         if total <= 0:
             return np.zeros(len(sample))

@@ -177,6 +177,9 @@ class DecorrelationSettings:
         Learning rate of an adversary in units of the first one of the tagger; it does not fall.
     adversary_steps
         Steps of the adversary per step of the tagger.
+    compared
+        Simulated jets that domain adaptation compares with data: "all", where data hold signal in the share that the
+        table has, or "background", where data are multijets.
     """
 
     method: Method = "disco"
@@ -194,6 +197,7 @@ class DecorrelationSettings:
     adversary_units: tuple[int, ...] = (32,)
     adversary_rate: float = 5.0
     adversary_steps: int = 2
+    compared: Literal["all", "background"] = "all"
 
     def __post_init__(self) -> None:
         """Refuse strengths and shares that mean nothing."""
