@@ -486,7 +486,7 @@ def compare_group() -> None:
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier comparison in --output.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.argument("taggers", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="TAGGER...")
+@click.argument("taggers", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TAGGER...")
 @click.option(
     "--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="A setting, such as evaluation.low=0."
 )
@@ -500,7 +500,10 @@ def compare_taggers(
     debug: bool,  # noqa: ARG001  main looks for it
     **options: Any,
 ) -> int:
-    """Compare taggers, .onnx files or folders of `train tagger`, on the same jets: table and Pareto plot."""
+    """Compare taggers on the same jets: table and Pareto plot.
+
+    Taggers are .onnx files, folders of `train tagger`, or names of those that ship.
+    """
     from models.training.errors import RefusedError
     from models.training.tagging.settings import TaggerSettings
     from processors.settings_file import merged_values, settings_from

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.card import card_path, read_card
+from models.shipped import shipped_path
 from models.tagging.metrics import REPLICAS, balanced_accuracy, pareto_front, rejection_with_error, roc, sculpting
-from models.tagging.robustness import CONDITION, LABELS, PILEUP, Binned, as_plain, draw_bins, in_bins
+from models.tagging.robustness import (
+    CONDITION,
+    LABELS,
+    PILEUP,
+    Binned,
+    as_plain,
+    draw_bins,
+    in_bins,
+    n_judged,
+    write_ticks,
+)
 from models.tagging.tagger import load_tagger
 
 if TYPE_CHECKING:
@@ -29,10 +41,13 @@ Float64Array = NDArray[np.float64]
 
 COLUMNS = (
     "rejection_0.5", "rejection_0.5_error", "rejection_0.3", "rejection_0.3_error", "auc", "accuracy", "inverse_jsd",
-    "inverse_jsd_error", "ceiling", "share_of_ceiling", "guaranteed_inverse_jsd", "parameters", "seconds", "jets",
-    "without_score", "on_front",
+    "inverse_jsd_error", "ceiling", "share_of_ceiling", "guaranteed_inverse_jsd", "parameters", "seconds",
+    "jets_per_second", "jets", "without_score", "on_front",
 )  # fmt: skip
-"""Of the table that is written, after the name; empty where a card does not say it."""
+"""Of the table that is written, after the name; empty where a card does not say it.
+
+`seconds` are those of the training, `jets_per_second` what was reached while comparing, from columns to scores.
+"""
 OF_TRAINING = ("parameters", "seconds")
 """Numbers that the card of a tagger may have: how many are trained, and how long that took."""
 
@@ -89,14 +104,14 @@ class Comparison:
 
 
 def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
-    """Taggers in ONNX files with cards beside them; a folder stands for its tagger.onnx.
+    """Taggers in ONNX files with cards beside them, or that ship, by name; a folder stands for its tagger.onnx.
 
     Raises
     ------
     ValueError, FileNotFoundError
         For what is no tagger, or does not fit its card.
     """
-    files = [path / "tagger.onnx" if path.is_dir() else path for path in paths]
+    files = [path / "tagger.onnx" if path.is_dir() else shipped_path(str(path)) or path for path in paths]
     found = [(load_tagger(str(file)), read_card(card_path(file))) for file in files]
     return [Candidate(name, *each) for name, each in zip(_names(files), found, strict=True)]
 
@@ -123,7 +138,9 @@ def _judge(
     candidate: Candidate, jets: Jets, edges: Float64Array, replicas: int
 ) -> tuple[dict[str, float], dict[str, list[BinOfVariable]]]:
     """Numbers of one tagger by name, and its bins by variable."""
+    began = time.perf_counter()
     scores, without = candidate.tagger.scores(jets.columns, jets.constituents)
+    seconds = time.perf_counter() - began
     there = np.isfinite(scores)
     score, signal, mass, weight = (
         scores[there].astype(np.float64), jets.is_signal[there], jets.protected[there], jets.weight[there],
@@ -137,6 +154,7 @@ def _judge(
         )
     numbers |= sculpting(score, signal, mass, weight, edges=edges, replicas=replicas).told()
     numbers |= {name: float(candidate.card.metrics.get(name, math.nan)) for name in OF_TRAINING}
+    numbers["jets_per_second"] = len(scores) / max(seconds, 1e-9)
     variables = {name: Binned(each.values[there], each.edges) for name, each in jets.variables.items()}
     bins = in_bins(score, signal, mass, weight, variables, edges)
     return numbers | {"jets": float(len(score)), "without_score": float(without)}, bins
@@ -185,15 +203,20 @@ def draw_pareto(found: Mapping[str, Mapping[str, float]], folder: Path) -> None:
     axis.plot(*zip(*front, strict=True), "k:", lw=1, label="front")
     axis.plot([], [], "k_", ms=14, label="random selections")
     axis.set(xscale="log", yscale="log", xlabel="1 / background efficiency at half the signal", ylabel="1/JSD")
+    axis.set_ylim(bottom=1.0)
+    for ticked in (axis.xaxis, axis.yaxis):
+        write_ticks(ticked)
     axis.legend(fontsize="small")
     _save(figure, folder / "pareto")
 
 
 def draw_robustness(found: Mapping[str, Mapping[str, Sequence[BinOfVariable]]], folder: Path) -> None:
-    """R50 and 1/JSD against pT and pile-up, a line for each tagger; nothing where there are no bins."""
+    """R50 and 1/JSD against pT and pile-up, a line for each tagger; nothing against what has a bin alone."""
     from matplotlib.figure import Figure
 
-    variables = [word for word in (CONDITION, PILEUP) if any(word in told for told in found.values())]
+    variables = [
+        word for word in (CONDITION, PILEUP) if any(n_judged(told.get(word, ())) > 1 for told in found.values())
+    ]
     if not variables:
         return
     figure = Figure(figsize=(9.0, 3.4 * len(variables)), layout="constrained")

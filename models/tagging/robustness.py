@@ -21,6 +21,8 @@ Float64Array = NDArray[np.float64]
 CONDITION, PILEUP = "condition", "pileup"
 LABELS = {CONDITION: "condition (pT)", PILEUP: "pile-up (vertices or interactions)"}
 """Of the axes."""
+_LEAST_SHARE, _LEAST_BINS = 0.02, 3
+_MANY_DECADES = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,9 @@ def binned_variables(condition: Float64Array, pileup: Float64Array | None) -> di
 
 
 def condition_edges(values: Float64Array) -> tuple[float, ...]:
-    """Bins of pT of ATLAS where most jets are in them, else five bins of equal population."""
-    if np.mean((values >= PT_EDGES[0]) & (values < PT_EDGES[-1])) > 0.5:
+    """Bins of pT of ATLAS where most jets are in them and in several of them, else five bins of equal population."""
+    shares = np.histogram(values, PT_EDGES)[0] / max(len(values), 1)
+    if shares.sum() > 0.5 and np.sum(shares > _LEAST_SHARE) >= _LEAST_BINS:
         return PT_EDGES
     return tuple(float(each) for each in np.unique(np.quantile(values, np.linspace(0, 1, 6))))
 
@@ -64,6 +67,11 @@ def as_plain(bins: Sequence[BinOfVariable]) -> list[dict[str, float | None]]:
     return [{k: float(v) if math.isfinite(v) else None for k, v in asdict(each).items()} for each in bins]
 
 
+def n_judged(bins: Sequence[BinOfVariable]) -> int:
+    """How many bins have jets that pass and jets that fail."""
+    return sum(math.isfinite(each.jsd) for each in bins)
+
+
 def draw_bins(axes: Sequence[Any], taggers: Mapping[str, Sequence[BinOfVariable]], label: str) -> None:
     """R50 and 1/JSD of each tagger, dashed what random selections have, on two axes against one variable."""
     for name, bins in taggers.items():
@@ -78,6 +86,17 @@ def draw_bins(axes: Sequence[Any], taggers: Mapping[str, Sequence[BinOfVariable]
         axis.set(xlabel=label, ylabel=word)
         if any(line.get_ydata().size for line in axis.lines):
             axis.set_yscale("log")
+            write_ticks(axis.yaxis)
+
+
+def write_ticks(axis: Any) -> None:
+    """Plain numbers at the ticks of a logarithmic axis, between the powers of ten too where it spans few of them."""
+    from matplotlib.ticker import FuncFormatter, LogFormatter, NullFormatter
+
+    low, high = axis.get_view_interval()
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    is_long = high > _MANY_DECADES * low
+    axis.set_minor_formatter(NullFormatter() if is_long else LogFormatter(minor_thresholds=(2.0, 1.0)))
 
 
 def _inverse(value: float) -> float:

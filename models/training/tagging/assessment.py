@@ -19,7 +19,16 @@ from models.tagging.metrics import (
     roc,
     sculpting,
 )
-from models.tagging.robustness import CONDITION, LABELS, PILEUP, as_plain, binned_variables, draw_bins, in_bins
+from models.tagging.robustness import (
+    CONDITION,
+    LABELS,
+    PILEUP,
+    as_plain,
+    binned_variables,
+    draw_bins,
+    in_bins,
+    n_judged,
+)
 from models.training.assessment import figure_of, save_figure
 
 if TYPE_CHECKING:
@@ -112,7 +121,7 @@ def draw_learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> 
 
 def draw_tagger(sample: TaggerSample, score: Float64Array, found: Assessment, name: str, path: Path) -> None:
     """Score, rejection, spectra of background that passes and fails, divergence against efficiency, and robustness."""
-    variables = {word: bins for word, bins in ((CONDITION, found.bins), (PILEUP, found.pileup)) if bins}
+    variables = {word: bins for word, bins in ((CONDITION, found.bins), (PILEUP, found.pileup)) if n_judged(bins) > 1}
     figure, axes = figure_of(2 + len(variables), 2)
     curve = roc(score, sample.is_signal, sample.weight)
     unit, edges = np.linspace(0, 1, 51), np.linspace(sample.low, sample.high, 51)
