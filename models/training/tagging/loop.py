@@ -71,8 +71,6 @@ _CAUTION = 1.0
 # How fast the strength falls with the rejection below the least one, as for an excess.
 _ROOM = 5.0
 _NEAR_LEAST = 0.9
-# Between steps of the tagger the adversary sees one jet of so many: it is to follow, at little cost.
-_ADVERSARY_PART = 2
 
 
 class CollapsedError(RuntimeError):
@@ -265,9 +263,10 @@ def compiled_steps(state: State, prepared: Prepared, settings: TaggerSettings) -
         with tf.GradientTape() as tape:
             logit = network({name: batch[name] for name in network.takes}, training=True)
             with tape.stop_recording():
-                for _ in range(extra):
-                    _train_adversary(state, tf.stop_gradient(logit), batch)
-            term, value = penalty.term(logit, batch, strength)
+                for i in range(extra):
+                    _train_adversary(state, *_half(tf.stop_gradient(logit), batch, second=i % 2 == 0))
+            seen = _half(logit, batch, second=False) if penalty.variables else (logit, batch)
+            term, value = penalty.term(*seen, strength)
             loss = _cross_entropy(logit, batch) + term
         variables = network.trainable_variables
         gradients = tape.gradient(loss, [*variables, *penalty.variables])
@@ -417,12 +416,18 @@ def _check_batch(training: TaggerSample, prepared: Prepared, settings: TaggerSet
         raise RefusedError(f"a batch has at least {MIN_JETS} jets, got fit.batch={size}")
 
 
+def _half(logit: Any, batch: Mapping[str, Any], *, second: bool) -> tuple[Any, dict[str, Any]]:
+    """Logits and what is known of one half of a batch: an adversary takes turns with them."""
+    middle = tf.shape(logit)[0] // 2
+    part = slice(middle, None) if second else slice(None, middle)
+    known = {name: values[part] for name, values in batch.items() if name not in {FEATURES, CONSTITUENTS}}
+    return logit[part], known
+
+
 def _train_adversary(state: State, logit: Any, batch: Mapping[str, Any]) -> None:
-    """One step of the adversary alone, which sees a part of the batch."""
-    part = slice(None, tf.shape(logit)[0] // _ADVERSARY_PART)
-    seen = {name: values[part] for name, values in batch.items() if name not in {FEATURES, CONSTITUENTS}}
+    """One step of the adversary alone."""
     with tf.GradientTape() as tape:
-        loss = -state.penalty.value(logit[part], seen)
+        loss = -state.penalty.value(logit, batch)
     state.optimizers[1].apply(tape.gradient(loss, state.penalty.variables), state.penalty.variables)
 
 

@@ -266,7 +266,8 @@ class Adversary(Penalty):
     first_strength = 2.0
     # Faster, the tagger runs away from an adversary that does not follow.
     rate = 1.0 / 3.0
-    minimum = 256
+    # It sees one half of a batch at a time.
+    minimum = 512
 
     def __init__(self, settings: DecorrelationSettings) -> None:
         super().__init__(settings)
