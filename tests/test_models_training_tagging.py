@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from dataclasses import replace
@@ -25,7 +26,7 @@ from models.tagging.maps import KINDS, fit_map
 from models.training.checkpoint import FILE as CHECKPOINT
 from models.training.checkpoint import Checkpoint
 from models.training.errors import RefusedError
-from models.training.tagging import command, loop, penalties
+from models.training.tagging import command, loop, penalties, pipeline
 from models.training.tagging.export import Tagger, to_onnx, with_map
 from models.training.tagging.loop import CollapsedError, predict_logits, prepare, train
 from models.training.tagging.networks import Columns, DenseTagger, make_network
@@ -517,6 +518,24 @@ def test_signal_is_not_compared_with_data_that_are_multijets(table: Path) -> Non
     is_compared = training.is_simulation & ~training.is_signal
     assert np.all(weight[training.is_simulation & training.is_signal] == 0)
     assert weight[is_compared].sum() == pytest.approx(weight[~training.is_simulation].sum(), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_scan_has_a_row_and_a_tagger_for_each_strength(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "STRENGTHS", (0.5, 2.0))
+    settings = with_method("mode")
+    settings = replace(settings, fit=replace(settings.fit, steps=40, rounds=4))
+
+    command.run([table], settings, tmp_path / "scan", scan=True, resume=False, overwrite=False)
+
+    with (tmp_path / "scan" / "scan.csv").open(newline="") as file:
+        rows = {row["tagger"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["strength_25", "strength_100"]
+    assert any(row["on_front"] == "1" for row in rows.values())
+    assert all((tmp_path / "scan" / name / "tagger.onnx").is_file() for name in rows)
+    assert (tmp_path / "scan" / "scan.png").is_file()
 
 
 def test_jets_of_data_come_closer_to_simulation(tmp_path: Path) -> None:

@@ -185,12 +185,12 @@ def write_comparison(found: Comparison, folder: Path) -> None:
     lines = [list(header), ["---"] * len(header), *rows]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
     (folder / "comparison.md").write_text(text, encoding="utf-8")
-    draw_pareto(found.numbers, folder)
+    draw_pareto(found.numbers, folder / "pareto")
     draw_robustness(found.bins, folder)
 
 
-def draw_pareto(found: Mapping[str, Mapping[str, float]], folder: Path) -> None:
-    """1/JSD against R50 with errors, the ceiling of each tagger, and the front."""
+def draw_pareto(found: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """1/JSD against R50 with errors, the ceiling of each tagger, and the front; `path` has no ending."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.0, 4.5), layout="constrained")
@@ -207,7 +207,7 @@ def draw_pareto(found: Mapping[str, Mapping[str, float]], folder: Path) -> None:
     for ticked in (axis.xaxis, axis.yaxis):
         write_ticks(ticked)
     axis.legend(fontsize="small")
-    _save(figure, folder / "pareto")
+    _save(figure, path)
 
 
 def draw_robustness(found: Mapping[str, Mapping[str, Sequence[BinOfVariable]]], folder: Path) -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.tagging.comparison import draw_pareto
 from models.tagging.jet_definition import JETS, jets_of_tables
 from models.tagging.maps import fit_map
 from models.tagging.metrics import pareto_front
 from models.tagging.tagger_table import read_facts
-from models.training.assessment import figure_of, save_figure
 from models.training.checkpoint import FILE as CHECKPOINT
 from models.training.errors import RefusedError
 from models.training.tagging import assessment as judge
@@ -143,27 +143,14 @@ def scan(
 
 
 def _write_scan(found: Mapping[str, Mapping[str, float]], folder: Path) -> None:
-    columns = ("rejection_0.5", "rejection_0.5_error", "inverse_jsd", "inverse_jsd_error", "ceiling", "auc")
+    columns = ("rejection_0.5", "rejection_0.5_error", "inverse_jsd", "inverse_jsd_error", "ceiling", "auc", "on_front")
     gains = [each["rejection_0.5"] for each in found.values()]
-    front = set(pareto_front(gains, [each["inverse_jsd"] for each in found.values()]))
-    lines = [",".join(("tagger", *columns, "on_front"))]
-    for i, (name, each) in enumerate(found.items()):
-        lines.append(",".join((name, *(f"{each[column]:.6g}" for column in columns), str(int(i in front)))))
+    front = pareto_front(gains, [each["inverse_jsd"] for each in found.values()])
+    points = {name: {**each, "on_front": float(i in front)} for i, (name, each) in enumerate(found.items())}
+    lines = [",".join(("tagger", *columns))]
+    lines += [",".join((name, *(f"{each[column]:.6g}" for column in columns))) for name, each in points.items()]
     (folder / f"{SCAN}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    figure, axes = figure_of(1, 1)
-    for name, each in found.items():
-        axes[0].errorbar(
-            each["rejection_0.5"],
-            each["inverse_jsd"],
-            xerr=each["rejection_0.5_error"],
-            yerr=each["inverse_jsd_error"],
-            fmt="o",
-            label=name,
-        )
-        axes[0].plot(each["rejection_0.5"], each["ceiling"], "k_")
-    axes[0].set(xscale="log", yscale="log", xlabel="R50", ylabel="1/JSD50 (bars: ceiling)")
-    axes[0].legend(fontsize="small")
-    save_figure(figure, folder / SCAN)
+    draw_pareto(points, folder / SCAN)
 
 
 def _trained(
