@@ -12,8 +12,8 @@ pytest.importorskip("pyarrow", reason="needs the extra `train`")
 
 from tagger_toys import NAMES, columns, write
 
-from models.training.tagging.assessment import assess, draw_tagger, write_metrics
-from models.training.tagging.samples import read_sample
+from models.training.tagging.assessment import assess, domain_numbers, draw_tagger, write_metrics
+from models.training.tagging.samples import TaggerSample, read_sample
 from models.training.tagging.settings import ColumnSettings, EvaluationSettings, TaggerSettings
 
 if TYPE_CHECKING:
@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 
 N = 4000
 SETTINGS = TaggerSettings(columns=ColumnSettings(features=NAMES), evaluation=EvaluationSettings(replicas=2))
+
+
+def sample_of(is_simulation: list[bool], label: list[int]) -> TaggerSample:
+    ones, zeros = np.ones(len(label)), np.zeros(len(label), np.int8)
+    labels, nothing = np.array(label, np.int8), np.zeros((len(label), 0), np.float32)
+    return TaggerSample((), nothing, labels, ones, ones, ones, np.array(is_simulation), zeros, 0.0, 2.0)
+
+
+def test_scores_of_data_and_simulation_are_compared_at_cuts_and_as_a_whole() -> None:
+    score = np.array([0.1, 0.3, 0.6, 0.9, 0.2, 0.4, 0.7, 0.8])
+    sample = sample_of([True] * 4 + [False] * 4, [0, 0, 0, 1, -1, -1, -1, -1])
+
+    told = domain_numbers(sample, score, {"half": 0.5}, "background")
+
+    # background of 0.1, 0.3 and 0.6: of 12 pairs data have the larger score in 9; a half of them passes, a third there
+    assert told == pytest.approx({"domain_auc": 0.75, "data_over_simulation_half": 1.5})
+    assert domain_numbers(sample.take(slice(4)), score[:4], {"half": 0.5}, "all") == {}
 
 
 @pytest.mark.parametrize("has_pileup", [False, True])

@@ -3,6 +3,7 @@
 In the order data meets them:
 
 errors               what a mistake of the user looks like
+checkpoint           where a training is, as a file
 settings             what may be set, frozen
 samples              training table -> flat jets of events, folds and batches
 preprocessing        standardised columns and angles relative to the jet axis, inside the network

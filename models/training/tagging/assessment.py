@@ -30,6 +30,7 @@ from models.tagging.robustness import (
     n_judged,
 )
 from models.training.assessment import figure_of, save_figure
+from models.training.tagging.samples import domains
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,6 +79,27 @@ def assess(sample: TaggerSample, score: Float64Array, settings: EvaluationSettin
     along = against_efficiency(score, signal, mass, weight, edges=edges)
     bins = in_bins(score, signal, mass, weight, binned_variables(sample.condition, sample.pileup), edges)
     return Assessment(numbers, along, bins[CONDITION], bins.get(PILEUP, ()))
+
+
+def domain_numbers(
+    sample: TaggerSample, score: Float64Array, cuts: Mapping[str, float], compared: str
+) -> dict[str, float]:
+    """How far scores (n,) tell data from simulation, empty without data.
+
+    `domain_auc` is the share of pairs in which the jet of one of the two has the larger score, 0.5 for scores that are
+    distributed alike and never below; `data_over_simulation_...` is the ratio of the efficiencies at a cut.
+    """
+    simulated, data = domains(sample, compared)
+    weight = sample.weight
+    if not (weight[simulated].sum() > 0 and weight[data].sum() > 0):
+        return {}
+    both = simulated | data
+    area = roc(score[both], simulated[both], weight[both]).auc
+    numbers = {"domain_auc": max(area, 1.0 - area)}
+    for name, cut in cuts.items():
+        of_data, expected = (np.average(score[each] >= cut, weights=weight[each]) for each in (data, simulated))
+        numbers[f"data_over_simulation_{name}"] = float(of_data / expected) if expected > 0 else math.nan
+    return numbers
 
 
 def working_points(sample: TaggerSample, score: Float64Array) -> dict[str, float]:

@@ -30,6 +30,7 @@ from models.training.tagging.samples import (
     UNLABELLED,
     VALIDATION,
     classification_weights,
+    domains,
     penalty_weights,
     ranks,
 )
@@ -393,8 +394,7 @@ def _tensors(training: TaggerSample, settings: TaggerSettings) -> dict[str, Any]
 def _domain_weights(sample: TaggerSample, compared: str) -> Float64Array:
     """Weights (n,) with the same sum for data and simulation, whole or background alone; 0 without one of the two."""
     weight = np.zeros(len(sample))
-    simulated = sample.is_simulation & ~(sample.is_signal & (compared == "background"))
-    for chosen in (simulated, ~sample.is_simulation):
+    for chosen in domains(sample, compared):
         total = sample.weight[chosen].sum()
         if total <= 0:
             return np.zeros(len(sample))

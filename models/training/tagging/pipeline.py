@@ -105,8 +105,12 @@ def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume
     score_map = _fitted_map(model, labelled, settings)
     score, of_validation = (_scores(model, score_map, each) for each in (test, validation))
     found = judge.assess(test, score, settings.evaluation)
+    points = judge.working_points(validation, of_validation)
+    tested = table.sample.of_fold(TEST)
+    compared = settings.decorrelation.compared
     numbers = {
         **found.numbers,
+        **judge.domain_numbers(tested, _scores(model, score_map, tested), points, compared),
         "strength": rows[-1]["strength"] if rows else 0.0,
         "parameters": float(_n_parameters(model)),
         "seconds": seconds,
@@ -116,7 +120,7 @@ def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume
     judge.draw_tagger(test, score, found, settings.columns.protect, folder / "tagger")
     named = settings.columns
     tagger = with_map(model, named.features, score_map, named.protect, named.condition)
-    _export(tagger, table, settings, numbers, judge.working_points(validation, of_validation), folder)
+    _export(tagger, table, settings, numbers, points, folder)
     return found
 
 

@@ -202,6 +202,12 @@ def penalty_weights(sample: TaggerSample) -> Float64Array:
     return np.asarray(weight * (np.count_nonzero(sample.is_within) / weight.sum()))
 
 
+def domains(sample: TaggerSample, compared: str) -> tuple[BoolArray, BoolArray]:
+    """Simulated jets that are compared with data, all or background alone, and jets of data, (n,)."""
+    is_left_out = sample.is_signal & (compared == "background")
+    return np.asarray(sample.is_simulation & ~is_left_out), np.asarray(~sample.is_simulation)
+
+
 def ranks(sample: TaggerSample) -> Float64Array:
     """Share of the background within the range that has a smaller protected variable, (n,) in [0, 1]."""
     chosen = sample.is_within
