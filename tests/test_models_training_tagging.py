@@ -316,12 +316,34 @@ def test_the_strength_rises_while_the_target_is_missed_and_falls_when_it_is_met(
     settings = with_method("disco", target_inverse_jsd=1000.0, warm_up=0.0)
     state = _state(20.0)
 
-    loop._adjust(state, {"jsd_bound": 5e-3, "rejection": 20.0}, settings)
+    loop._adjust(state, {"jsd_bound": 5e-3, "jsd_floor": 0.0, "rejection": 20.0}, settings)
     risen = state.strength
-    loop._adjust(state, {"jsd_bound": 1e-5, "rejection": 20.0}, settings)
+    loop._adjust(state, {"jsd_bound": 1e-5, "jsd_floor": 0.0, "rejection": 20.0}, settings)
 
     assert risen > 20.0
     assert state.strength < risen
+
+
+def test_the_strength_does_not_run_away_from_where_the_divergence_was_least() -> None:
+    settings = with_method("adversarial", target_inverse_jsd=1000.0, warm_up=0.0)
+    settings = replace(settings, fit=replace(settings.fit, steps=100, rounds=100))
+    state = _state(20.0)
+    bounds = [1e-2, 5e-3, 3e-3, 3e-3, 3e-3, *np.linspace(4e-3, 2e-2, 15)]
+    for bound in bounds:
+        state.history.append({"jsd_bound": bound, "jsd_floor": 0.0, "rejection": 20.0, "strength": state.strength})
+        loop._adjust(state, state.history[-1], settings)
+
+    assert state.strength == pytest.approx(2 * state.history[4]["strength"])
+
+
+@pytest.mark.parametrize(("bound", "sign"), [(6e-3, 1), (2.5e-3, -1)])
+def test_the_strength_stays_where_no_more_dependence_can_be_seen(bound: float, sign: int) -> None:
+    settings = with_method("disco", target_inverse_jsd=1000.0, warm_up=0.0)
+    state = _state(20.0)
+
+    loop._adjust(state, {"jsd_bound": bound, "jsd_floor": 3e-3, "rejection": 20.0}, settings)
+
+    assert np.sign(state.strength - 20.0) == sign
 
 
 @pytest.mark.parametrize(("rejection", "sign"), [(40.0, 1), (20.0, -1)])
@@ -329,8 +351,8 @@ def test_a_target_that_costs_too_much_rejection_is_not_followed(rejection: float
     settings = with_method("disco", target_inverse_jsd=1000.0, warm_up=0.2, least_share=0.3)
     settings = replace(settings, fit=replace(settings.fit, steps=100, rounds=10))
     state = _state(20.0)
-    row = {"jsd_bound": 5e-3, "rejection": rejection}
-    state.history = [{"jsd_bound": 0.1, "rejection": 100.0}, *[row] * 4]
+    row = {"jsd_bound": 5e-3, "jsd_floor": 0.0, "rejection": rejection}
+    state.history = [{"jsd_bound": 0.1, "jsd_floor": 0.0, "rejection": 100.0}, *[row] * 4]
 
     loop._adjust(state, row, settings)
 
@@ -345,12 +367,24 @@ def test_the_kept_round_is_the_last_of_the_late_ones_that_reach_the_target() -> 
     bounds = [1e-4] * 90 + [5e-4] * 6 + [2e-3] * 4
     for i, bound in enumerate(bounds):
         state.averaged = [tf.Variable(float(i))]
-        state.history.append({"jsd_bound": bound, "rejection": 20.0})
+        state.history.append({"jsd_bound": bound, "jsd_floor": 0.0, "rejection": 20.0})
         loop._keep_best(state, state.history[-1], settings)
         kept.append(float(state.best[0]))
 
     assert kept[89] == 89
     assert kept[-1] == 96  # the mean of three rounds is still below the target
+
+
+def test_an_earlier_round_is_kept_where_the_late_ones_are_far_from_the_target() -> None:
+    settings = with_method("adversarial", target_inverse_jsd=1000.0, warm_up=0.1)
+    settings = replace(settings, fit=replace(settings.fit, steps=100, rounds=100))
+    state = _state(20.0)
+    for i, bound in enumerate([0.1] * 40 + [1.5e-3] * 5 + [1e-2] * 55):
+        state.averaged = [tf.Variable(float(i))]
+        state.history.append({"jsd_bound": bound, "jsd_floor": 0.0, "rejection": 20.0})
+        loop._keep_best(state, state.history[-1], settings)
+
+    assert float(state.best[0]) == 44
 
 
 def test_what_is_not_known_of_the_divergence_falls_with_the_jets_here_and_there(table: Path) -> None:
@@ -361,7 +395,7 @@ def test_what_is_not_known_of_the_divergence_falls_with_the_jets_here_and_there(
     def margin(used: TaggerSample, jets: float) -> float:
         changed = replace(settings, decorrelation=replace(settings.decorrelation, reference_jets=jets))
         prepared = prepare(used, changed)
-        jsd, bound = loop._coarse_divergence(score[: len(prepared.monitored)], prepared)
+        jsd, bound, _ = loop._coarse_divergence(score[: len(prepared.monitored)], prepared)
         return bound - max(jsd, 0.0)
 
     assert margin(sample, 1e6) < margin(sample, 1e5) < margin(sample, 1e4)

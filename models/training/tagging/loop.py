@@ -72,6 +72,10 @@ _CAUTION = 1.0
 # How fast the strength falls with the rejection below the least one, as for an excess.
 _ROOM = 5.0
 _NEAR_LEAST = 0.9
+# How far the strength may rise above the one at which the divergence was least.
+_BEYOND = 2.0
+# By how much an earlier round is to be closer to the target than a late one, in units of the target.
+_EARLY = 0.5
 
 
 class CollapsedError(RuntimeError):
@@ -235,14 +239,14 @@ def judge(prepared: Prepared, predict: Callable[..., Any]) -> dict[str, float]:
     sample = prepared.monitored
     logit = predict(sample)
     if not np.isfinite(logit).all():
-        lost = ("validation_loss", "rejection", "auc", "jsd", "jsd_bound")
+        lost = ("validation_loss", "rejection", "auc", "jsd", "jsd_bound", "jsd_floor")
         return {**dict.fromkeys(lost, math.nan), "spread": 0.0}
     chosen = sample.fold == VALIDATION
     curve = roc(logit[chosen], sample.is_signal[chosen], sample.weight[chosen])
     weight = classification_weights(sample.take(chosen), 0.0)
     sign = np.where(sample.is_signal[chosen], -1.0, 1.0)
     loss = float(np.average(np.logaddexp(0.0, sign * logit[chosen]), weights=weight))
-    jsd, bound = _coarse_divergence(logit, prepared)
+    jsd, bound, floor = _coarse_divergence(logit, prepared)
     return {
         "validation_loss": loss,
         "rejection": curve.rejection(),
@@ -250,6 +254,7 @@ def judge(prepared: Prepared, predict: Callable[..., Any]) -> dict[str, float]:
         "spread": float(np.std(1.0 / (1.0 + np.exp(-logit)))),
         "jsd": jsd,
         "jsd_bound": bound,
+        "jsd_floor": floor,
     }
 
 
@@ -456,8 +461,10 @@ def _is_late(number: int, settings: TaggerSettings) -> bool:
     return number > (1 - _SETTLED) * settings.fit.rounds
 
 
-def _coarse_divergence(logit: Float64Array, prepared: Prepared) -> tuple[float, float]:
+def _coarse_divergence(logit: Float64Array, prepared: Prepared) -> tuple[float, float, float]:
     """Divergence at half the signal in few bins less that of a random selection, and what a new sample would quote.
+
+    The latter is told for the divergence that was found and for none at all, which is as far as the jets can see.
 
     The unit is the divergence of a random selection for each degree of freedom, which falls with the number of jets.
     In units, twice the divergence is distributed as chi square. The bound counts the spread of the divergence here and
@@ -470,20 +477,27 @@ def _coarse_divergence(logit: Float64Array, prepared: Prepared) -> tuple[float, 
     passing = logit[background][spectrum.within] >= threshold
     parts = [spectrum.weight * each for each in (passing, ~passing)]
     if any(part.sum() <= 0 for part in parts):
-        return 1.0, 1.0
+        return 1.0, 1.0, 0.0
     unit = sum(float(np.sum(part**2)) / float(part.sum()) ** 2 for part in parts) / (8 * math.log(2))
     degrees = spectrum.n_bins - 1
     jsd = spectrum.divergence(passing) - degrees * unit
-    truth = max(jsd, 0.0) + _LEARNT * unit
     there, of_reference = unit * effective_entries(spectrum.weight) / reference.jets, reference.n_bins - 1
-    spread = math.hypot(unit * math.sqrt(2 * degrees), math.sqrt(2 * of_reference * there**2 + 4 * truth * there))
-    bootstrap = math.sqrt(6 * of_reference * there**2 + 4 * truth * there)
-    return jsd, jsd + _LEARNT * unit + bootstrap + _CAUTION * spread
+
+    def bound(found: float) -> float:
+        truth = max(found, 0.0) + _LEARNT * unit
+        spread = math.hypot(unit * math.sqrt(2 * degrees), math.sqrt(2 * of_reference * there**2 + 4 * truth * there))
+        bootstrap = math.sqrt(6 * of_reference * there**2 + 4 * truth * there)
+        return found + _LEARNT * unit + bootstrap + _CAUTION * spread
+
+    return jsd, bound(jsd), bound(0.0)
 
 
 def _excess(rows: Sequence[Report], target: float) -> float:
-    """Mean bound on the divergence in some rounds in units of the one asked for, less one."""
-    return float(np.mean([target * row["jsd_bound"] for row in rows])) - 1.0
+    """Mean bound on the divergence in some rounds in units of the one asked for, less one.
+
+    Where jets are too few to see that one, it is in units of the least bound that they can give.
+    """
+    return float(np.mean([row["jsd_bound"] / max(1.0 / target, row["jsd_floor"]) for row in rows])) - 1.0
 
 
 def _least_rejection(history: Sequence[Report], settings: TaggerSettings) -> float:
@@ -504,7 +518,20 @@ def _adjust(state: State, row: Report, settings: TaggerSettings) -> None:
         excess = min(excess, _ROOM * math.log(row["rejection"] / least))
     first = state.penalty.first_strength
     risen = state.strength * math.exp(_GAIN * float(np.clip(excess, *_STEPS)))
-    state.strength = float(np.clip(risen, first / _RANGE, first * state.penalty.largest))
+    largest = min(first * state.penalty.largest, _BEYOND * _best_strength(state.history, settings))
+    state.strength = float(np.clip(risen, first / _RANGE, largest))
+
+
+def _best_strength(history: Sequence[Report], settings: TaggerSettings) -> float:
+    """The strength at which the divergence was least in the mean of a few rounds, infinite before there are some.
+
+    Far beyond it more strength takes rejection without a gain, and an adversary loses the tagger out of sight.
+    """
+    warm = 2 * _warm_rounds(settings)
+    ends = range(warm + _SMOOTHED, len(history) + 1)
+    means = [float(np.mean([row["jsd_bound"] for row in history[end - _SMOOTHED : end]])) for end in ends]
+    best = int(np.argmin(np.nan_to_num(means, nan=math.inf))) if means else 0
+    return history[ends[best] - 1]["strength"] if means else math.inf
 
 
 def _keep_best(state: State, row: Report, settings: TaggerSettings) -> None:
@@ -512,7 +539,8 @@ def _keep_best(state: State, row: Report, settings: TaggerSettings) -> None:
 
     Without penalty the validation loss decides. With a given strength the last weights are kept. With a target it is
     the last of the late rounds that reach it in the mean of a few rounds without losing too much rejection, and where
-    none does the one that is closest.
+    none does the one that is closest; an earlier one where the late ones are much further off, as those of an
+    adversary may be.
     """
     decorrelation, number = settings.decorrelation, len(state.history)
     excess = _excess(state.history[-_SMOOTHED:], decorrelation.target_inverse_jsd)
@@ -522,7 +550,7 @@ def _keep_best(state: State, row: Report, settings: TaggerSettings) -> None:
         rank = [float(number)]
     else:
         is_useful = row["rejection"] >= _NEAR_LEAST * _least_rejection(state.history, settings)
-        rank = [float(_is_late(number, settings)), float(is_useful), -max(excess, 0.0)]
+        rank = [float(is_useful), -max(excess, 0.0) - (0.0 if _is_late(number, settings) else _EARLY)]
     if not state.best_rank or rank >= state.best_rank:
         state.best_rank, state.best = rank, [each.numpy() for each in state.averaged]
 

@@ -271,7 +271,7 @@ class Adversary(Penalty):
 
     def __init__(self, settings: DecorrelationSettings) -> None:
         super().__init__(settings)
-        self.layers = [keras.layers.Dense(units, activation="relu") for units in settings.adversary_units]
+        self.layers = [keras.layers.Dense(units, activation="leaky_relu") for units in settings.adversary_units]
         self.layers.append(keras.layers.Dense(self.n_outputs))
         width = 4
         for layer in self.layers:
@@ -331,7 +331,8 @@ class MixtureAdversary(Adversary):
 def _log_mixture(outputs: Any, values: Any, means: Any) -> tuple[Any, Callable[..., Any]]:
     """Logarithm of the density of values (n,), but for a constant, from logarithms of shares and widths and shifts.
 
-    With the derivative written out it takes four fifths of the time.
+    With the derivative written out it takes four fifths of the time. A width beyond its limits has the slope at the
+    limit where that leads back.
     """
     shares, shifts, widths = tf.split(outputs, 3, axis=-1)
     shares = tf.exp(shares - tf.reduce_max(shares, axis=-1, keepdims=True))
@@ -344,8 +345,9 @@ def _log_mixture(outputs: Any, values: Any, means: Any) -> tuple[Any, Callable[.
     def gradient(upstream: Any) -> tuple[Any, None, None]:
         part = density * (upstream[:, tf.newaxis] / total)
         of_shares = part - shares * (upstream[:, tf.newaxis] / norm)
-        is_free = tf.cast((widths > _LOG_WIDTHS[0]) & (widths < _LOG_WIDTHS[1]), tf.float32)
-        of_widths = part * (tf.square(distance) - 1.0) * is_free
+        of_widths = part * (tf.square(distance) - 1.0)
+        goes_on = ((widths < _LOG_WIDTHS[0]) & (of_widths > 0)) | ((widths > _LOG_WIDTHS[1]) & (of_widths < 0))
+        of_widths = tf.where(goes_on, 0.0, of_widths)
         return tf.concat([of_shares, part * distance * inverse, of_widths], axis=-1), None, None
 
     return tf.math.log(total[:, 0] / norm[:, 0]), gradient
