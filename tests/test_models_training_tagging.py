@@ -16,6 +16,7 @@ from scipy.stats import norm
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 pytest.importorskip("tensorflow", reason="needs the extra `train`", exc_type=ImportError)
 
+import keras
 import tensorflow as tf
 from tagger_toys import NAMES, columns, write
 
@@ -88,6 +89,7 @@ def batch(n: int, seed: int = 1) -> tuple[Any, dict[str, Any]]:
 
 
 def value_and_slope(method: Method, logit: Any, told: dict[str, Any], **changed: Any) -> tuple[float, np.ndarray]:
+    keras.utils.set_random_seed(1)
     penalty = make_penalty(replace(SETTINGS.decorrelation, method=method, **changed))
     with tf.GradientTape() as tape:
         tape.watch(logit)
@@ -140,9 +142,8 @@ def test_only_the_ratios_of_weights_matter_and_signal_has_none(method: Method) -
     (value, slope), (again, _) = (value_and_slope(method, logit, each) for each in (told, told))
     scaled, _ = value_and_slope(method, logit, heavy)
 
-    if method not in {"adversarial", "adversarial-binned"}:  # whose initial weights are drawn
-        assert scaled == pytest.approx(value, rel=1e-4)
-        assert again == value
+    assert scaled == pytest.approx(value, rel=1e-4)
+    assert again == value
     assert np.all(slope[~is_background] == 0)
 
 
@@ -539,6 +540,52 @@ def test_a_folder_with_something_else_is_refused(table: Path, tmp_path: Path) ->
 def test_a_scan_needs_a_strength(table: Path, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="none has none"):
         command.run([table], with_method("none"), tmp_path / "scan", scan=True, resume=False, overwrite=False)
+
+
+def test_the_dependence_on_a_variable_of_two_values_is_seen(table: Path) -> None:
+    sample = read_sample([table], SETTINGS)
+    values = np.quantile(sample.protected[sample.is_within], [0.3, 0.6])
+    two = np.random.default_rng(1).choice(values, len(sample))
+    prepared = prepare(replace(sample, protected=two), with_method("disco"))
+    monitored = prepared.monitored
+    score = np.where(monitored.is_signal, two.mean(), monitored.protected)
+    score = score + 1e-3 * np.random.default_rng(2).normal(size=len(score))
+
+    jsd, _, _ = loop._coarse_divergence(score, prepared)
+
+    assert prepared.spectrum.n_bins == 2
+    assert jsd > 0.1
+    with pytest.raises(RefusedError, match="one value of mass"):
+        prepare(replace(sample, protected=np.full(len(sample), two[0])), with_method("disco"))
+
+
+def test_domain_adaptation_without_data_that_count_is_refused(table: Path) -> None:
+    sample = read_sample([table], SETTINGS)
+    is_simulation = np.arange(len(sample)) % 2 == 0
+    sample = replace(sample, is_simulation=is_simulation, weight=np.where(is_simulation, sample.weight, 0.0))
+
+    with pytest.raises(RefusedError, match="data and of simulation"):
+        prepare(sample, with_method("domain"))
+
+
+def test_an_adversary_finds_a_dependence_that_the_condition_brings_about() -> None:
+    logit, told = batch(6000)
+    told["condition"] = 3.0 * (told["rank"] - 0.5)
+    outputs: list[Any] = []
+    penalty: Any = make_penalty(replace(SETTINGS.decorrelation, method="adversarial"))
+    seen = penalty.layers[0]
+
+    class Remembering:
+        def __call__(self, values: Any) -> Any:
+            outputs.append(values)
+            return seen(values)
+
+    penalty.layers[0] = Remembering()
+    penalty.value(logit, told)
+
+    hidden = np.asarray(outputs[0])[::2]
+    assert np.all(hidden[:, 3:] == 0)
+    assert np.std(np.asarray(outputs[0])[1::2, 3]) > 0.5
 
 
 def test_signal_is_not_compared_with_data_that_are_multijets(table: Path) -> None:

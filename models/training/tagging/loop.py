@@ -69,6 +69,8 @@ _BETTER = 1e-4
 _LEARNT = 5.0
 # Of the divergence: how many standard deviations it may be off.
 _CAUTION = 1.0
+# Of the spread of a divergence: what is not told from none.
+_UNSEEN = 0.5
 # How fast the strength falls with the rejection below the least one, as for an excess.
 _ROOM = 5.0
 _NEAR_LEAST = 0.9
@@ -137,7 +139,7 @@ def prepare(sample: TaggerSample, settings: TaggerSettings) -> Prepared:
     Raises
     ------
     RefusedError
-        Where a batch has fewer background jets than the method needs.
+        Where a batch has fewer background jets than the method needs, or what it needs is not there.
     """
     training = sample.of_fold(TRAINING)
     both = sample.of_fold(TRAINING, VALIDATION)
@@ -147,13 +149,25 @@ def prepare(sample: TaggerSample, settings: TaggerSettings) -> Prepared:
         monitored = monitored.take(np.random.default_rng(1).permutation(len(monitored))[:n_monitored])
     background = ~monitored.is_signal
     within = monitored.is_within
-    edges = np.unique(np.quantile(monitored.protected[within], np.linspace(0, 1, _COARSE_BINS + 1)))
-    edges[-1] = np.nextafter(edges[-1], np.inf)
+    if settings.decorrelation.protects and np.ptp(monitored.protected[within]) == 0:
+        raise RefusedError(
+            f"all background has one value of {settings.columns.protect}, of which no score can be kept free"
+        )
+    edges = _coarse_edges(monitored.protected[within])
     spectrum = Spectrum.of(monitored.protected[background], monitored.weight[background], edges)
     reference = Reference(settings.decorrelation.reference_jets, settings.evaluation.bins)
     prepared = Prepared(_tensors(training, settings), len(training), monitored, spectrum, reference)
     _check_batch(training, prepared, settings)
     return prepared
+
+
+def _coarse_edges(values: Float64Array) -> Float64Array:
+    """Edges of bins of equal population, or of one bin for each value where there are few."""
+    unique = np.unique(values)
+    if len(unique) > _COARSE_BINS:
+        unique = np.unique(np.quantile(values, np.linspace(0, 1, _COARSE_BINS + 1)))
+        return np.append(unique[:-1], np.nextafter(unique[-1], np.inf))
+    return np.concatenate([unique[:1], 0.5 * (unique[1:] + unique[:-1]), [np.nextafter(unique[-1], np.inf)]])
 
 
 def start(sample: TaggerSample, settings: TaggerSettings) -> State:
@@ -215,13 +229,16 @@ def run_round(
     begin, end = (round(fit.steps * each / fit.rounds) for each in (number, number + 1))
     largest = fit.learning_rate * (state.penalty.rate if number >= _warm_rounds(settings) else 1.0)
     rate = largest * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * begin / fit.steps)))
+    strength = state.strength * _ramp(number, settings)
+    if len(state.optimizers) > 1:
+        # The more an adversary counts, the slower goes what it has to follow (as in ATL-PHYS-PUB-2018-014).
+        rate /= math.sqrt(1.0 + strength / state.penalty.first_strength)
     state.optimizers[0].learning_rate.assign(rate)
     if len(state.optimizers) > 1:
         # That of the adversary does not fall: it is to follow wherever the tagger goes.
         state.optimizers[1].learning_rate.assign(
             settings.decorrelation.adversary_rate * state.penalty.rate * fit.learning_rate
         )
-    strength = state.strength * _ramp(number, settings)
     began = time.monotonic()
     order = shuffled(prepared.n_jets, batch_size(prepared.n_jets, settings), begin, end, fit.seed)
     loss, value = (float(each) / (end - begin) for each in step(order, tf.constant(strength, tf.float32)))
@@ -409,6 +426,11 @@ def _domain_weights(sample: TaggerSample, compared: str) -> Float64Array:
 
 def _check_batch(training: TaggerSample, prepared: Prepared, settings: TaggerSettings) -> None:
     method = settings.decorrelation.method
+    if method == "domain" and not _domain_weights(training, settings.decorrelation.compared).any():
+        raise RefusedError(
+            "domain adaptation needs jets of data and of simulation with weights above 0; data have 0 in the column "
+            f"{settings.columns.simulation}"
+        )
     size = batch_size(prepared.n_jets, settings)
     needed = make_penalty(settings.decorrelation).minimum
     there = size * float(np.mean(training.is_within & (training.weight > 0)))
@@ -464,7 +486,7 @@ def _is_late(number: int, settings: TaggerSettings) -> bool:
 def _coarse_divergence(logit: Float64Array, prepared: Prepared) -> tuple[float, float, float]:
     """Divergence at half the signal in few bins less that of a random selection, and what a new sample would quote.
 
-    The latter is told for the divergence that was found and for none at all, which is as far as the jets can see.
+    The latter is told for the divergence that was found and for one that the jets can hardly tell from none.
 
     The unit is the divergence of a random selection for each degree of freedom, which falls with the number of jets.
     In units, twice the divergence is distributed as chi square. The bound counts the spread of the divergence here and
@@ -489,7 +511,7 @@ def _coarse_divergence(logit: Float64Array, prepared: Prepared) -> tuple[float, 
         bootstrap = math.sqrt(6 * of_reference * there**2 + 4 * truth * there)
         return found + _LEARNT * unit + bootstrap + _CAUTION * spread
 
-    return jsd, bound(jsd), bound(0.0)
+    return jsd, bound(jsd), bound(_UNSEEN * unit * math.sqrt(2 * degrees))
 
 
 def _excess(rows: Sequence[Report], target: float) -> float:

@@ -30,6 +30,8 @@ _TINY = 1e-9
 # Normal scores are those of ranks that are not nearer to 0 and 1, and no component is narrower or wider, in logarithms.
 _LEAST_RANK = 1e-5
 _LOG_WIDTHS = (-3.0, 2.0)
+# What an adversary sees of a jet, see `Adversary.outputs`.
+_SEEN = 5
 # Width of the step of a score at its cut in units of the spread of the logits.
 _SOFTNESS = 0.2
 
@@ -260,7 +262,9 @@ def reversed_gradient(values: Any, strength: Any) -> tuple[Any, Callable[..., An
 class Adversary(Penalty):
     """A network that predicts the rank of the protected variable from score and condition, through reversed gradients.
 
-    Ranks are those of background, so that a prediction from nothing has the density 1 everywhere.
+    Ranks are those of background, so that a prediction from nothing has the density 1 everywhere. Of every other jet
+    it does not know the condition: where the protected variable goes with the condition, a score that is free of it
+    at each condition and depends on the condition is not free of it as a whole.
     """
 
     first_strength = 2.0
@@ -273,7 +277,7 @@ class Adversary(Penalty):
         super().__init__(settings)
         self.layers = [keras.layers.Dense(units, activation="leaky_relu") for units in settings.adversary_units]
         self.layers.append(keras.layers.Dense(self.n_outputs))
-        width = 4
+        width = _SEEN
         for layer in self.layers:
             layer.build((None, width))
             width = layer.units
@@ -296,8 +300,9 @@ class Adversary(Penalty):
         return ops.sum(with_passing(centred, weight) * log_density)
 
     def outputs(self, logit: Any, centred: Any, condition: Any) -> Any:
-        """Of the network, (n, n_outputs), which sees the score in several scales."""
-        values = ops.stack([ops.sigmoid(logit), centred, 0.3 * logit, condition], axis=-1)
+        """Of the network, (n, n_outputs), which sees the score in several scales and every other condition."""
+        is_seen = ops.cast(ops.arange(ops.shape(logit)[0]) % 2, "float32")
+        values = ops.stack([ops.sigmoid(logit), centred, 0.3 * logit, is_seen * condition, is_seen], axis=-1)
         for layer in self.layers:
             values = layer(values)
         return values
@@ -377,6 +382,7 @@ class Domain(Adversary):
     """
 
     first_strength = 3.0
+    minimum = 1
 
     @property
     def n_outputs(self) -> int:
