@@ -391,11 +391,11 @@ class Domain(Adversary):
 
     def value(self, logit: Any, batch: Batch) -> Any:
         """Information on the domain in nats; both have the same sum of weights."""
-        outputs = self.outputs(logit, centred_score(logit, batch), batch["condition"])[:, 0]
+        centred = centred_score(logit, batch)
+        outputs = self.outputs(logit, centred, batch["condition"])[:, 0]
         sign = 2.0 * batch["simulation"] - 1.0
-        weight = batch["domain"]
-        found = ops.sum(weight * -ops.softplus(-sign * outputs))
-        return math.log(2.0) + found / ops.maximum(ops.sum(weight), _TINY)
+        found = ops.sum(with_passing(centred, batch["domain"]) * -ops.softplus(-sign * outputs))
+        return math.log(2.0) + found
 
 
 def make_penalty(settings: DecorrelationSettings) -> Penalty:
