@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from corrections.results import FAILED_BELOW
 from corrections.tagging import tables
 from corrections.tagging.covariance import write_covariance
-from corrections.tagging.measurement import measure, read_inputs, with_injected
+from corrections.tagging.measurement import check, measure, read_inputs, with_injected
 from corrections.tagging.settings import TaggerMeasurementSettings
 from corrections.tagging.tagger_json import FILE, write_tagger_json
 from processors.errors import InputError
@@ -69,6 +69,7 @@ def run(
     """
     began = time.monotonic()
     inputs = read_inputs(folders, settings.templates.lumi)
+    check(inputs, settings)
     if injected is not None:
         inputs = with_injected(inputs, injected, seed)
     _open(output, overwrite=overwrite)

@@ -114,14 +114,35 @@ def test_lost_input_ends_with_3(tmp_path: Path) -> None:
     [
         (["fit.fre=[w]"], "unknown key 'fit.fre'"),
         (["templates.groups={w: [z]}"], "categories are qcd, w, top"),
-        (["mistag.pt=[200,350]"], "use edges of the histogram"),
+        (["fit.free=[tops]"], "fit.free has tops, templates.groups are top, w, other, unmatched"),
+        (["fit.free=[]"], "fit.free is empty"),
+        (["mistag.pt=[200,350]"], "mistag.pt must rise and use edges of the histogram"),
+        (["templates.pt=[200,350]"], "templates.pt must rise and use edges of the histogram"),
+        (["templates.mass=[400,500]"], "templates.mass: no bin of the histogram in [400.0, 500.0]"),
+        (["windows=[[65,105],[81,83]]"], "windows: no bin of the histogram in [81.0, 83.0]"),
     ],
 )
-def test_mistakes_are_refused_in_one_line(
-    words: list[str], message: str, dijets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_mistakes_are_refused_in_one_line_before_anything_is_replaced(
+    words: list[str], message: str, muons: Path, dijets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("--input", dijets, "-o", tmp_path / "out", "-j", 1, *words) == 2
+    (tmp_path / "tagger_measurement.json").write_text("an earlier one")
+
+    assert run("--input", dijets, "--input", muons, "-o", tmp_path, "--overwrite", "-j", 1, *words) == 2
     assert message in capsys.readouterr().err
+    assert (tmp_path / "tagger_measurement.json").read_text() == "an earlier one"
+
+
+def test_a_known_answer_of_another_tagger_is_refused(
+    dijets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = tmp_path / "answer.json"
+    answer.write_text(json.dumps({"toys": {"loose": {"qcd": 1.1}}}))
+
+    assert run("--input", dijets, "-o", tmp_path / "out", "--inject", answer) == 2
+    assert "no working point loose of toys" in capsys.readouterr().err
+    answer.write_text(json.dumps({"toy": {"loose": {"qcd": [1.1, 1.2]}}}))
+    assert run("--input", dijets, "-o", tmp_path / "out", "--inject", answer) == 2
+    assert "one for each of the 3 bins of pT" in capsys.readouterr().err
 
 
 def test_a_folder_with_something_else_is_not_overwritten(

@@ -122,4 +122,8 @@ def _weights(cells: FloatArray, counts: Counts, tagger: str, answer: Mapping[str
 
 
 def _by_pt(values: object, n: int) -> FloatArray:
-    return np.asarray(np.broadcast_to(np.asarray(values, np.float64), (n,)))
+    given = np.atleast_1d(np.asarray(values, np.float64))
+    if given.shape not in ((1,), (n,)):
+        message = f"a scale factor must be a number, or one for each of the {n} bins of pT; got {values}"
+        raise ValueError(message)
+    return np.asarray(np.broadcast_to(given, (n,)))

@@ -12,17 +12,18 @@ from scipy.special import chdtrc
 
 from corrections.results import Interval
 from corrections.tagging.closure import measured_again
-from corrections.tagging.counts import read_counts
+from corrections.tagging.counts import merged_edges, read_counts
 from corrections.tagging.covariance import covariance
 from corrections.tagging.efficiency import efficiency_maps
 from corrections.tagging.fit import fit
+from corrections.tagging.known_answer import FILE as ANSWER_FILE
 from corrections.tagging.known_answer import chi2, pulls, read_answer, with_known_answer
 from corrections.tagging.mistag import CATEGORY as MISTAG
 from corrections.tagging.mistag import mistag_rates
 from corrections.tagging.points import estimates_of
-from corrections.tagging.templates import all_templates
+from corrections.tagging.templates import all_templates, mass_range
 from corrections.tagging.windows import in_windows
-from processors.errors import InputError
+from processors.errors import InputError, raise_if_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -105,8 +106,30 @@ def read_inputs(folders: Sequence[Path], lumi: float | None) -> list[TaggingInpu
                 raise InputError(
                     f"{folder}: {tagger} has the working points {dict(own)}, elsewhere {dict(cuts[tagger])}"
                 )
-        inputs.append(TaggingInput(folder, counts, probe, bool(facts["complete"]), read_answer(folder)))
+        try:
+            answer = _known_categories(read_answer(folder), counts)
+        except InputError as error:
+            raise InputError(f"{folder / ANSWER_FILE}: {error}") from None
+        inputs.append(TaggingInput(folder, counts, probe, bool(facts["complete"]), answer))
     return inputs
+
+
+def check(inputs: Sequence[TaggingInput], settings: TaggerMeasurementSettings) -> None:
+    """Refuse bins and ranges of mass that the histograms do not have, all at once."""
+    faults = []
+    for each in inputs:
+        try:
+            if each.probe == DIJET:
+                merged_edges(each.counts.eta, settings.mistag.eta, "mistag.eta")
+                merged_edges(each.counts.pt, settings.mistag.pt, "mistag.pt")
+            else:
+                merged_edges(each.counts.pt, settings.templates.pt, "templates.pt")
+                mass_range(each.counts.mass, settings.templates.mass, "templates.mass")
+                for window in settings.windows:
+                    mass_range(each.counts.mass, window, "windows")
+        except InputError as error:
+            faults.append(f"{each.folder}: {error}")
+    raise_if_any(faults)
 
 
 def with_injected(inputs: Sequence[TaggingInput], answer: Answer, seed: int) -> list[TaggingInput]:

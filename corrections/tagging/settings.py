@@ -90,6 +90,7 @@ class FitSettings:
             value = getattr(self, name)
             _check(0 <= value < 1, f"fit.{name} must be 0 or more and below 1, got {value:g}")
         _check(self.largest_error > 0 and isfinite(self.largest_error), "fit.largest_error must be above 0")
+        _check(bool(self.free), "fit.free is empty; name at least one group")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,10 @@ class TaggerMeasurementSettings:
     windows: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse windows that hold nothing."""
+        """Refuse windows that hold nothing, and scale factors of groups that there are not."""
+        unknown = sorted(set(self.fit.free) - set(self.templates.groups))
+        told = f"fit.free has {', '.join(unknown)}, templates.groups are {', '.join(self.templates.groups)}"
+        _check(not unknown, told)
         _check(all(low < high for low, high in self.windows), f"windows must rise, got {list(self.windows)}")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from corrections.results import Interval
 from corrections.tagging.counts import FAIL, PASS, merged_edges
+from processors.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -131,7 +132,7 @@ def _templates(
     counts: Counts, which: tuple[str, str], pt: tuple[int, int], settings: TemplateSettings, fit: FitSettings
 ) -> Templates:
     cells = _cells(counts, which, pt, settings, fit)
-    first, last = _range(counts.mass, settings.mass)
+    first, last = mass_range(counts.mass, settings.mass, "templates.mass")
     weight = _mean_weight(cells)
     regions, n_negative = [], 0
     for result in (PASS, FAIL):
@@ -197,10 +198,19 @@ def _mean_weight(cells: _Cells) -> float:
     return squares / total if total > 0 and squares > 0 else 1.0
 
 
-def _range(edges: FloatArray, wanted: tuple[float, float]) -> tuple[int, int]:
-    """First and last bin (excluded) of the range of mass, which has one bin at least."""
-    first = int(np.argmin(np.abs(edges[:-1] - wanted[0])))
-    return first, max(int(np.argmin(np.abs(edges - wanted[1]))), first + 1)
+def mass_range(edges: FloatArray, wanted: tuple[float, float], name: str) -> tuple[int, int]:
+    """First and last bin (excluded) between the edges next to the wanted ones.
+
+    Raises
+    ------
+    InputError
+        Where no bin is in that range.
+    """
+    first, last = (int(np.argmin(np.abs(edges - edge))) for edge in wanted)
+    if first >= last:
+        told = f"bins of mass go from {edges[0]:g} to {edges[-1]:g} GeV, the first one to {edges[1]:g} GeV"
+        raise InputError(f"{name}: no bin of the histogram in {list(wanted)}; its {told}")
+    return first, last
 
 
 def _region(
