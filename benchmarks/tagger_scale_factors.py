@@ -2,7 +2,8 @@
 
     python benchmarks/tagger_scale_factors.py [TOYS]
 
-Toys draw data and all auxiliary measurements; they are fitted without pyhf, which is checked against on a few.
+Toys draw data and all auxiliary measurements; they are fitted without pyhf, which is checked against on a few. Scale
+factors that differ between nested working points are looked at with toys that draw data and simulation independently.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from tagger_histogram_toys import EFFICIENCIES, Toy, make_facts, make_passing, top_pairs, w_and_jets
+from tagger_histogram_toys import Toy, make_facts, make_passing, top_pairs, w_and_jets
 
 from corrections.results import Interval
 from corrections.tagging import cross_check
 from corrections.tagging.counts import counts_of
 from corrections.tagging.covariance import covariance
-from corrections.tagging.fit import fit, minimised, model_of
+from corrections.tagging.fit import fit, minimised, model_of, observed
 from corrections.tagging.known_answer import chi2, pulls, with_known_answer
 from corrections.tagging.mistag import mistag_rates
 from corrections.tagging.points import estimates_of
@@ -32,6 +33,8 @@ from corrections.tagging.workspace import workspace
 TOYS = {"ttbar": top_pairs(), "wjets": w_and_jets()}
 DIJETS = {"dijet": Toy({"qcd": (40_000, 20_000, 10_000)}), "ttbar": Toy({"top": (200, 100, 50)})}
 ANSWERS = (0.92, 0.85, 1.10)
+# Of the loose and the tight cut.
+NESTED = {"top": (0.92, 0.85), "w": (0.9, 1.1)}
 MISTAG = 1.3
 SETTINGS = FitSettings()
 
@@ -41,26 +44,47 @@ def main(n_toys: int) -> None:
     counts = counts_of(make_passing(TOYS, np.random.default_rng(1)), make_facts(TOYS))
     templates = all_templates(counts, TemplateSettings(), SETTINGS)
     for answer in ANSWERS:
-        for name in ("sf_top", "sf_w"):
-            tell_pulls(templates[3], name, answer, n_toys)
+        known = {f"sf_{group}_{name}": answer for group in ("top", "w") for name in ("loose", "tight")}
+        tell_pulls(templates[1], known, n_toys)
+    tell_nested(max(n_toys // 3, 1))
     tell_mistag_pulls(n_toys)
     tell_chi2()
     tell_agreement(templates)
 
 
-def tell_pulls(templates: Templates, name: str, answer: float, n_toys: int) -> None:
-    """Pulls of one scale factor where that one is injected."""
+def tell_pulls(templates: Templates, known: dict[str, float], n_toys: int) -> None:
+    """Pulls of scale factors where these are injected."""
     model = cross_check.likelihood(templates, SETTINGS)
-    point = np.array([1.0 if each in model.factors else 0.0 for each in model.names])
-    point[model.names.index(name)] = answer
+    point = np.array([known.get(each, 1.0 if each in model.factors else 0.0) for each in model.names])
     rng = np.random.default_rng(2)
-    began, found = time.process_time(), []
+    found: dict[str, list[float]] = {name: [] for name in known}
+    began, n_failed = time.process_time(), 0
     for _ in range(n_toys):
-        minuit = cross_check.minimise(model, *cross_check.drawn(model, point, rng))
-        if minuit.valid:
-            found.append((minuit.values[name] - answer) / minuit.errors[name])
+        minimum = cross_check.minimum(model, *cross_check.drawn(model, point, rng))
+        n_failed += not minimum.is_valid
+        for name, factor in known.items() if minimum.is_valid else ():
+            value, error = minimum.value(name)
+            found[name].append((value - factor) / error)
     seconds = (time.process_time() - began) / n_toys
-    print(f"{name} = {answer:g}: {summary(found)}, {seconds:.3f} s of a core each")
+    for name, factor in known.items():
+        print(f"{name} = {factor:g}: {summary(found[name])}")
+    print(f"{n_failed} of {n_toys} fits failed; {seconds:.3f} s of a core each")
+
+
+def tell_nested(n_toys: int) -> None:
+    """Pulls in all bins of pT where a loose and a tight cut have different scale factors."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for seed in range(n_toys):
+        counts = counts_of(make_passing(TOYS, np.random.default_rng(seed), factors=NESTED), make_facts(TOYS))
+        for templates in all_templates(counts, TemplateSettings(), SETTINGS):
+            minimum = cross_check.minimum(cross_check.likelihood(templates, SETTINGS))
+            for group, factors in NESTED.items() if minimum.is_valid else ():
+                for name, factor in zip(("loose", "tight"), factors, strict=True):
+                    value, error = minimum.value(f"sf_{group}_{name}")
+                    found.setdefault((group, name), []).append((value - factor) / error)
+    for (group, name), own in found.items():
+        factor = NESTED[group][name == "tight"]
+        print(f"independent simulation, {group} {name} = {factor:g}: {summary(own)}")
 
 
 def tell_mistag_pulls(n_toys: int) -> None:
@@ -77,17 +101,19 @@ def tell_mistag_pulls(n_toys: int) -> None:
 
 def tell_chi2() -> None:
     """All bins and working points of independent data and simulation against what was injected."""
-    # jets between the cuts get the weight of those that fail: other answers change shapes of what fails the tight cut
-    loose = {"top": 0.92, "w": 0.9}
-    injected = {name: (factor, _tight(factor, *EFFICIENCIES[name])) for name, factor in loose.items()}
-    answer = {"toy": {"loose": loose, "tight": {name: factors[1] for name, factors in injected.items()}}}
+    answer = {
+        "toy": {
+            name: {group: factors[place] for group, factors in NESTED.items()}
+            for place, name in enumerate(("loose", "tight"))
+        }
+    }
     for seed in range(3):
-        counts = counts_of(make_passing(TOYS, np.random.default_rng(seed), factors=injected), make_facts(TOYS))
+        counts = counts_of(make_passing(TOYS, np.random.default_rng(seed), factors=NESTED), make_facts(TOYS))
         estimates = [
             each
             for one in all_templates(counts, TemplateSettings(), SETTINGS)
             for each in estimates_of(fit(one, SETTINGS), Interval(0, 2))
-            if each.point.category in injected
+            if each.point.category in NESTED
         ]
         found = pulls([each.point for each in estimates], answer, counts.pt)
         total, p_value = chi2(found, covariance([each for each in estimates if each.point.is_measured]))
@@ -95,19 +121,15 @@ def tell_chi2() -> None:
         print(f"all bins, seed {seed}: chi2 {total:.1f} of {len(found)}, p {p_value:.3f}, largest pull {largest:.2f}")
 
 
-def _tight(factor: float, loose: float, tight: float) -> float:
-    """Scale factor of the tight cut so that all jets that fail it have one weight."""
-    return (1 - (1 - factor * loose) / (1 - loose) * (1 - tight)) / tight
-
-
 def tell_agreement(templates: list[Templates]) -> None:
     """Largest difference of pyhf, from the start it suggests, and plain numpy; and the time of a fit."""
     worst, seconds = 0.0, 0.0
     for each in templates:
-        minuit = cross_check.minimise(cross_check.likelihood(each, SETTINGS))
+        minimum = cross_check.minimum(cross_check.likelihood(each, SETTINGS))
         model = model_of(workspace(each, SETTINGS))
-        alone = minimised(model, np.concatenate([each.failing.data, each.passing.data, model.config.auxdata]))
-        worst = max(worst, *(abs(alone.values[name] - minuit.values[name]) for name in ("sf_top", "sf_w", "sf_other")))
+        alone = minimised(model, observed(model, each))
+        factors = [name for name in minimum.names if name.startswith("sf_")]
+        worst = max(worst, *(abs(alone.values[name] - minimum.value(name)[0]) for name in factors))
         began = time.process_time()
         fit(each, SETTINGS)
         seconds += time.process_time() - began

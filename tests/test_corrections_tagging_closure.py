@@ -10,53 +10,61 @@ from corrections.tagging.closure import measured_again, weighted
 from corrections.tagging.counts import counts_of
 from corrections.tagging.fit import BinFit, fit
 from corrections.tagging.settings import FitSettings, TaggerMeasurementSettings, TemplateSettings
-from corrections.tagging.templates import all_templates
+from corrections.tagging.templates import Region, all_templates
 from corrections.tagging.windows import in_windows
 from processors.tagger_weights import jet_weights
 
 TOYS = {"ttbar": top_pairs(), "wjets": w_and_jets()}
 SETTINGS = FitSettings()
 COARSE = TemplateSettings(min_effective=400, min_expected=40, pt=(200, 300))
+INJECTED = {"top": (0.8, 0.8), "w": (1.2, 1.3)}
 
 
 @pytest.fixture(scope="module")
 def fitted() -> BinFit:
-    passing = make_passing(TOYS, np.random.default_rng(4), factors={"top": (0.8, 0.8), "w": (1.2, 1.2)})
+    passing = make_passing(TOYS, np.random.default_rng(4), factors=INJECTED)
     return fit(all_templates(counts_of(passing, make_facts(TOYS)), COARSE, SETTINGS)[0], SETTINGS)
 
 
 def test_measured_again_scale_factors_are_one(fitted: BinFit) -> None:
     again = measured_again(fitted, SETTINGS)
 
-    assert [each.group for each in again] == ["top", "w", "other"]
+    assert {(each.group, each.working_point) for each in again} >= {
+        (group, working_point) for group in INJECTED for working_point in ("loose", "tight")
+    }
     # uncertainties of rates scale with them, so that the second minimum is not quite the first
     assert np.abs([each.distance for each in again]).max() < 0.2
-    assert np.abs([each.value - 1 for each in again[:2]]).max() < 5e-3
+    assert np.abs([each.value - 1 for each in again if each.group in INJECTED]).max() < 5e-3
 
 
 def test_weights_bring_simulation_nearer_to_data(fitted: BinFit) -> None:
     before = fitted.templates
-    after = weighted(before, {each.group: each.value for each in fitted.groups})
+    after = weighted(
+        before, {(each.group, each.working_point): each.value for each in fitted.points if each.status == "ok"}
+    )
 
-    def distance(region: object) -> float:
-        yields, data = region.yields.sum(axis=0), region.data  # type: ignore[attr-defined]
-        return float(np.sum((yields - data) ** 2 / data) / len(data))
+    def distance(region: Region) -> float:
+        yields = region.yields.sum(axis=0)
+        return float(np.sum((yields - region.data) ** 2 / region.data) / len(region.data))
 
-    assert distance(before.passing) > 3
-    assert distance(after.passing) < 2
-    assert distance(after.failing) < distance(before.failing)
+    assert distance(before.regions[-1]) > 3
+    # what is left is what the sources of uncertainty take up
+    assert max(distance(region) for region in after.regions) < 2
+    assert sum(map(distance, after.regions)) < 0.5 * sum(map(distance, before.regions))
 
 
 def test_the_weights_are_those_of_events_and_keep_the_number_of_jets(fitted: BinFit) -> None:
     before = fitted.templates
     w = before.groups.index("w")
+    efficiencies = [before.efficiency(name)[w] for name in ("loose", "tight")]
 
-    after = weighted(before, {"w": 0.9})
+    after = weighted(before, {("w", "loose"): 0.9, ("w", "tight"): 1.1})
 
-    of_failing = jet_weights(np.array([0.9]), np.array([before.efficiency[w]]), np.array([0]))[0]
-    assert after.failing.yields[w] == pytest.approx(of_failing * before.failing.yields[w])
-    assert after.passing.yields[w] == pytest.approx(0.9 * before.passing.yields[w])
-    assert (after.passed + after.failed)[w] == pytest.approx((before.passed + before.failed)[w])
+    expected = jet_weights(np.array([[0.9] * 3, [1.1] * 3]), np.transpose([efficiencies] * 3), np.arange(3))
+    for then, now, weight in zip(before.regions, after.regions, expected, strict=True):
+        assert now.yields[w] == pytest.approx(weight * then.yields[w])
+    assert after.totals[:, w].sum() == pytest.approx(before.totals[:, w].sum())
+    assert after.efficiency("tight")[w] == pytest.approx(1.1 * efficiencies[1])
 
 
 def test_without_any_measured_group_there_is_nothing_to_apply(fitted: BinFit) -> None:

@@ -41,7 +41,7 @@ def yields(**changes: object) -> Yields:
 
 
 def test_other_processes_are_subtracted_from_data() -> None:
-    point = mistag(yields(), EMPTY, 0.5, background=0.3).point
+    point = mistag(yields(), EMPTY, 1, background=0.3).point
 
     # (120 - 20) / (1000 - 100) over 50 / 1000
     assert point.value == pytest.approx(100 / 900 / 0.05)
@@ -55,7 +55,7 @@ def test_other_processes_are_subtracted_from_data() -> None:
 def test_the_uncertainty_of_data_is_that_of_toys_with_weights() -> None:
     rng = np.random.default_rng(4)
     weighted = yields(data_variance=np.array([880.0, 120]) * 3)
-    stat = mistag(weighted, EMPTY, 0.5, 0).point.stat
+    stat = mistag(weighted, EMPTY, 1, 0).point.stat
 
     drawn = 3 * rng.poisson(weighted.data / 3, (20_000, 2))
     values = (drawn[:, 1] - 20) / (drawn.sum(axis=1) - 100) / 0.05
@@ -64,8 +64,26 @@ def test_the_uncertainty_of_data_is_that_of_toys_with_weights() -> None:
     assert stat == pytest.approx(values.std(), rel=0.03)
 
 
+def test_what_passes_is_the_sum_of_the_cells_above_a_working_point() -> None:
+    cells = yields(
+        data=np.array([880.0, 70, 50]),
+        data_variance=np.array([880.0, 70, 50]),
+        multijet=np.array([950.0, 30, 20]),
+        multijet_variance=np.array([95.0, 3, 2]),
+        other=np.array([80.0, 5, 15]),
+        other_variance=np.zeros(3),
+    )
+
+    found = mistag(cells, EMPTY, 1, 0)
+
+    two = mistag(yields(multijet_variance=np.array([95.0, 5])), EMPTY, 1, 0)
+    assert (found.point.value, found.point.stat) == pytest.approx((two.point.value, two.point.stat))
+    assert found.point.total == pytest.approx(two.point.total)
+    assert mistag(cells, EMPTY, 2, 0).point.efficiency == pytest.approx(0.02)
+
+
 def test_few_simulated_jets_are_a_source_of_uncertainty() -> None:
-    point = mistag(yields(multijet_variance=np.array([950.0, 50])), EMPTY, 0.5, 0).point
+    point = mistag(yields(multijet_variance=np.array([950.0, 50])), EMPTY, 1, 0).point
 
     shift = point.shift("template")
     assert shift is not None
@@ -77,7 +95,7 @@ def test_a_varied_source_changes_simulation_and_what_is_subtracted() -> None:
     up, down = np.array([940.0, 60]), np.array([960.0, 40])
     varied = {"jes": (np.array([up, down]), np.array([[80.0, 20], [80.0, 30]]))}
 
-    shift = mistag(yields(varied=varied), EMPTY, 0.5, 0).point.shift("jes")
+    shift = mistag(yields(varied=varied), EMPTY, 1, 0).point.shift("jes")
 
     assert shift is not None
     assert shift.up == pytest.approx(100 / 900 / 0.06 - 100 / 900 / 0.05)
@@ -93,7 +111,7 @@ def test_a_varied_source_changes_simulation_and_what_is_subtracted() -> None:
     ],
 )
 def test_what_cannot_be_measured_has_a_status(changes: dict[str, np.ndarray], status: str) -> None:
-    point = mistag(yields(**changes), EMPTY, 0.5, 0.3).point
+    point = mistag(yields(**changes), EMPTY, 1, 0.3).point
 
     assert point.status == status
     assert np.isnan(point.value)

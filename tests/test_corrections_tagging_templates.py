@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from tagger_histogram_toys import EFFICIENCIES, make_facts, make_passing, top_pairs, w_and_jets, write_run
 
-from corrections.tagging.counts import PB_PER_FB, counts_of, merged_edges, read_counts
+from corrections.tagging.counts import FAIL, PASS, PB_PER_FB, counts_of, merged_edges, read_counts
 from corrections.tagging.settings import FitSettings, TemplateSettings
 from corrections.tagging.templates import Templates, all_templates, joined, without_negative
 from processors.errors import InputError
@@ -47,26 +48,38 @@ def test_without_luminosity_all_simulation_is_scaled_to_data() -> None:
 
 
 def test_efficiencies_are_those_of_all_masses(templates: list[Templates]) -> None:
-    for each in templates:
-        place = 0 if each.working_point == "loose" else 1
-        for group, efficiency in zip(each.groups, each.efficiency, strict=True):
-            n = each.passed[each.groups.index(group)] + each.failed[each.groups.index(group)]
+    for each, (place, working_point) in product(templates, enumerate(("loose", "tight"))):
+        for group, efficiency in zip(each.groups, each.efficiency(working_point), strict=True):
+            n = each.totals[:, each.groups.index(group)].sum()
             expected = EFFICIENCIES[group][place]
             assert efficiency == pytest.approx(expected, abs=5 * np.sqrt(expected * (1 - expected) / (10 * n)))
 
 
+def test_cells_hold_each_jet_once(templates: list[Templates]) -> None:
+    counts = counts_of(make_passing(TOYS, np.random.default_rng(1)), make_facts(TOYS))
+
+    cells = counts.cells("toy", counts.data, simulated=False)
+
+    assert cells.sum(axis=0) == pytest.approx(counts.data[0, 0].sum(axis=0))
+    assert cells[2] == pytest.approx(counts.data[0, 1, PASS])
+    assert cells[1:].sum(axis=0) == pytest.approx(counts.data[0, 0, PASS])
+    of_tops = counts.cells("toy", counts.varied["jes"], simulated=True)[1, 0, :, counts.categories.index("top")]
+    assert of_tops[0] == pytest.approx(counts.varied["jes"][1, 0, 0, 0, FAIL, counts.categories.index("top")])
+    assert [region.name for region in templates[0].regions] == ["fail", "pass_loose", "pass_tight"]
+
+
 def test_every_bin_of_a_template_has_enough_simulation(templates: list[Templates]) -> None:
     for each in templates:
-        for region in (each.passing, each.failing):
+        for region in each.regions:
             effective = region.yields.sum(axis=0) ** 2 / (region.errors**2).sum(axis=0)
             assert effective.min() >= 30
             assert region.yields.sum(axis=0).min() >= 5
             assert (region.edges[0], region.edges[-1]) == (50, 250)
-            assert region.fine_data.sum() == region.data.sum()
+        assert sum(region.data.sum() for region in each.regions) == each.jets.sum()
 
 
 def test_the_cross_section_of_a_process_moves_its_part_alone(templates: list[Templates]) -> None:
-    region = templates[0].failing
+    region = templates[0].regions[0]
     moved = region.varied["xsec_ttbar"][0] - region.yields
     assert moved[templates[0].groups.index("top")] == pytest.approx(
         0.05 * region.yields[templates[0].groups.index("top")]
@@ -103,8 +116,10 @@ def test_weighted_data_are_counted_as_effective_ones() -> None:
     weighted = all_templates(counts_of(passing, make_facts(TOYS), lumi=4.0), TemplateSettings(), FitSettings())[0]
 
     assert weighted.weight == pytest.approx(4)
-    assert weighted.passing.data == pytest.approx(plain.passing.data)
-    assert weighted.passing.yields == pytest.approx(plain.passing.yields)
+    for got, expected in zip(weighted.regions, plain.regions, strict=True):
+        assert got.data == pytest.approx(expected.data)
+        assert got.yields == pytest.approx(expected.yields)
+        assert got.totals == pytest.approx(expected.totals)
 
 
 def test_edges_that_the_histogram_lacks_are_refused() -> None:

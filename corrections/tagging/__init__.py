@@ -4,11 +4,11 @@ In the order data meets them:
 
 settings     how histograms become scale factors
 counts       the histogram of a tagging run as arrays, normalised
-templates    mass templates of pass and fail by category, in bins that are no longer hopeless
+templates    mass templates of jets between working points by category, in bins that are no longer hopeless
 samples      the model: what passes scales, what fails makes up for it, sources of uncertainty
 workspace    the same as JSON for pyhf
-fit          pyhf and Minuit: scale factors, and what their uncertainty is made of
-cross_check  the same likelihood in plain numpy
+cross_check  the same likelihood in plain numpy, with its derivatives and Minuit
+fit          from there to the minimum of pyhf: scale factors, and what their uncertainty is made of
 results      frozen records: points, and estimates that have a covariance
 points       fits -> points with their uncertainty by source
 mistag       dijets -> scale factors of mistags

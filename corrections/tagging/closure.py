@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from corrections.tagging import cross_check
+from corrections.tagging.samples import factor_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,7 @@ class Again:
     """A scale factor measured again after weights were applied; nan where the second fit fails."""
 
     name: str
+    working_point: str
     group: str
     value: float
     error: float
@@ -33,45 +35,55 @@ class Again:
         return (self.value - 1) / self.error
 
 
-def weighted(templates: Templates, factors: Mapping[str, float]) -> Templates:
-    """Templates after jets that pass were weighted with SF and those that fail with (1 - SF eff) / (1 - eff).
+def weighted(templates: Templates, factors: Mapping[tuple[str, str], float]) -> Templates:
+    """Templates after jets were weighted with scale factors, by group and working point.
 
-    The efficiency is that of the nominal simulation, for variations too, as in an analysis; groups without a factor
-    keep their weight.
+    Jets between two working points weigh (SF_k e_k - SF_{k+1} e_{k+1}) / (e_k - e_{k+1}), as in an analysis, with the
+    efficiencies of nominal simulation for variations too, and at least 0. A group without a factor at a working point
+    has that of the next looser one, 1 for the loosest.
     """
-    passing, failing = np.ones(len(templates.groups)), np.ones(len(templates.groups))
-    for group, factor in factors.items():
-        place = templates.groups.index(group)
-        efficiency = templates.efficiency[place]
-        passing[place], failing[place] = factor, (1 - factor * efficiency) / (1 - efficiency)
+    weights = np.ones((len(templates.regions), len(templates.groups)))
+    for place, group in enumerate(templates.groups):
+        known = [1.0]
+        for name in templates.working_points:
+            known.append(factors.get((group, name), known[-1]))
+        totals = np.array([region.totals[place] for region in templates.regions])
+        passing = np.append(np.array(known) * totals[::-1].cumsum()[::-1], 0.0)
+        wanted = np.maximum(passing[:-1] - passing[1:], 0.0)
+        weights[:, place] = np.divide(wanted, totals, out=np.ones_like(totals), where=totals > 0)
+    regions = [_scaled(region, own) for region, own in zip(templates.regions, weights, strict=True)]
+    by_cell = weights[templates.region_of]
     return replace(
         templates,
-        passing=_scaled(templates.passing, passing),
-        failing=_scaled(templates.failing, failing),
-        passed=templates.passed * passing,
-        failed=templates.failed * failing,
-        passed_varied={source: each * passing for source, each in templates.passed_varied.items()},
-        failed_varied={source: each * failing for source, each in templates.failed_varied.items()},
-        variance_passed=templates.variance_passed * passing**2,
-        variance_failed=templates.variance_failed * failing**2,
+        regions=tuple(regions),
+        totals=templates.totals * by_cell,
+        variances=templates.variances * by_cell**2,
     )
 
 
 def measured_again(fitted: BinFit, settings: FitSettings) -> list[Again]:
     """Scale factors of a fit after those that it found were applied, by the likelihood without pyhf."""
-    factors = {each.group: each.value for each in fitted.groups if each.status == "ok"}
+    factors = {(each.group, each.working_point): each.value for each in fitted.points if each.status == "ok"}
     if not factors:
         return []
     templates = weighted(fitted.templates, factors)
-    minuit = cross_check.minimise(cross_check.likelihood(templates, settings))
-    found = cross_check.factors_of(minuit, list(factors))
-    nothing = (float("nan"), float("nan"))
-    return [
-        Again(templates.name, group, *(found.get(group, nothing) if minuit.valid else nothing)) for group in factors
-    ]
+    found = cross_check.minimum(cross_check.likelihood(templates, settings))
+    again = []
+    for group, working_point in factors:
+        name = factor_of(templates, settings, group, working_point)
+        is_there = found.is_valid and name in found.names
+        value, error = found.value(str(name)) if is_there else (float("nan"), float("nan"))
+        again.append(Again(templates.name, working_point, group, value, error))
+    return again
 
 
 def _scaled(region: Region, factors: FloatArray) -> Region:
     by_group = factors[:, np.newaxis]
-    varied = {source: each * by_group for source, each in region.varied.items()}
-    return replace(region, yields=region.yields * by_group, errors=region.errors * by_group, varied=varied)
+    return replace(
+        region,
+        yields=region.yields * by_group,
+        errors=region.errors * by_group,
+        varied={source: each * by_group for source, each in region.varied.items()},
+        totals=region.totals * factors,
+        totals_varied={source: each * factors for source, each in region.totals_varied.items()},
+    )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 PB_PER_FB = 1000.0
+ROUNDING = 1e-10
 FAIL, PASS = RESULTS.index("fail"), RESULTS.index("pass")
 
 
@@ -70,6 +71,20 @@ class Counts:
     def place(self, tagger: str, working_point: str) -> tuple[int, int]:
         """Places of a tagger and of one of its working points on their axes."""
         return list(self.working_points).index(tagger), list(self.names).index(working_point)
+
+    def cells(self, tagger: str, values: FloatArray, *, simulated: bool) -> FloatArray:
+        """Jets between neighbouring working points of a tagger: those that fail all of them first, tightest last.
+
+        `values` are an array of this record, `simulated` for one with categories; the cells (1 + n_points) replace
+        its axes of tagger, working point and result.
+        """
+        axis = values.ndim - (7 if simulated else 6)
+        places = [self.place(tagger, name) for name in self.working_points[tagger]]
+        of_tagger = np.asarray(values.take(places[0][0], axis=axis))
+        own = np.moveaxis(of_tagger, (axis, axis + 1), (0, 1))
+        passing = [own[number, PASS] for _, number in places]
+        between = [_less(loose, tight) for loose, tight in pairwise(passing)]
+        return np.moveaxis(np.stack([own[places[0][1], FAIL], *between, passing[-1]]), 0, axis)
 
 
 def read_counts(folder: Path, lumi: float | None = None) -> tuple[Counts, dict[str, Any]]:
@@ -152,6 +167,12 @@ def merged_edges(own: FloatArray, wanted: Sequence[float], name: str) -> list[tu
         raise InputError(f"{name} must rise and use edges of the histogram ({told}), got {edges}")
     places = [int(np.argmin(np.abs(own - edge))) for edge in edges]
     return list(pairwise(places))
+
+
+def _less(loose: FloatArray, tight: FloatArray) -> FloatArray:
+    """The difference, zero where it is rounding."""
+    between = loose - tight
+    return np.where(np.abs(between) < ROUNDING * np.abs(loose), 0.0, between)
 
 
 def _cuts(facts: Mapping[str, Any]) -> list[tuple[str, dict[str, float]]]:

@@ -1,15 +1,13 @@
 """Covariance of scale factors: shared jets at nested working points, shared sources everywhere.
 
-A jet that passes a tight cut passes the loose one too, so that jets of one bin of pT fall into three kinds, tight,
-loose but not tight, and failing both, which fluctuate independently. With the derivatives of both scale factors by
-their own counts,
+Jets between neighbouring working points fluctuate independently. With the derivatives a and b of two scale factors by
+their numbers n, in bins m of mass,
 
-    cov = sum_m [ n_t a_t a_l + (n_l - n_t) b_t a_l + (N - n_l) b_t b_l ],
+    cov = sum_m n_m a_m b_m
 
-n_t and n_l the jets of a bin of mass that pass, a the derivatives by what passes and b by what fails. Sources are the
-same in all bins: their shifts multiply. The numbers of simulated jets at nested working points are taken to be
-correlated as those of data are. How scores of different taggers go together is not in the histograms: their jets count
-as independent, which they are not.
+is the part of the number of data, and the same holds for the numbers of simulated jets. Sources are the same in all
+bins: their shifts multiply. How scores of different taggers go together is not in the histograms: their jets count as
+independent, which they are not.
 """
 
 from __future__ import annotations
@@ -50,14 +48,10 @@ def statistical(estimates: Sequence[Estimate]) -> tuple[FloatArray, FloatArray]:
     of_data, of_template = np.zeros((n, n)), np.zeros((n, n))
     for i, first in enumerate(estimates):
         for j, second in enumerate(estimates[: i + 1]):
-            if _share_jets(first, second):
-                of_data[i, j] = of_data[j, i] = _shared(first, second)
-    sizes = np.sqrt(np.diagonal(of_data))
-    for i, first in enumerate(estimates):
-        for j, second in enumerate(estimates[: i + 1]):
-            if of_data[i, j]:
-                correlation = of_data[i, j] / (sizes[i] * sizes[j])
-                of_template[i, j] = of_template[j, i] = _shared_template(first, second, correlation)
+            if first.shares_jets(second):
+                of_data[i, j] = of_data[j, i] = np.sum(first.jets * first.slopes * second.slopes)
+                shared = [shift * second.template.get(name, 0.0) for name, shift in first.template.items()]
+                of_template[i, j] = of_template[j, i] = sum(shared)
     return of_data, of_template
 
 
@@ -85,28 +79,3 @@ def write_covariance(estimates: Sequence[Estimate], path: Path) -> int:
 
 def _quoted(estimate: Estimate) -> float:
     return sum(shift.size**2 for shift in estimate.point.shifts if shift.source != "template")
-
-
-def _share_jets(first: Estimate, second: Estimate) -> bool:
-    a, b = first.point, second.point
-    same = (a.quantity, a.tagger, a.pt, a.eta) == (b.quantity, b.tagger, b.pt, b.eta)
-    return same and len(first.passing) == len(second.passing)
-
-
-def _shared(first: Estimate, second: Estimate) -> float:
-    loose, tight = sorted((first, second), key=lambda each: each.cut)
-    both = tight.passing if loose.cut != tight.cut else loose.passing
-    between = np.maximum(loose.passing - both, 0.0)
-    parts = (
-        both @ (tight.of_pass * loose.of_pass),
-        between @ (tight.of_fail * loose.of_pass),
-        loose.failing @ (tight.of_fail * loose.of_fail),
-    )
-    return float(sum(parts))
-
-
-def _shared_template(first: Estimate, second: Estimate, correlation: float) -> float:
-    is_same_fit = first.cut == second.cut and len(first.template) == len(second.template)
-    if is_same_fit:
-        return float(first.template @ second.template)
-    return float(correlation * np.linalg.norm(first.template) * np.linalg.norm(second.template))

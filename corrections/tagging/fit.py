@@ -1,4 +1,7 @@
-"""Simultaneous fit of pass and fail with pyhf and Minuit, and what its uncertainty is made of.
+"""Simultaneous fit of all working points with pyhf, and what its uncertainty is made of.
+
+Plain numpy finds the minimum first, in a fraction of the time; the likelihood of pyhf then goes on from there, with
+steps of Newton's method, until its own gradient says that nothing is left to gain.
 
 A fitted value is, to first order, linear in the counts n of data and in the auxiliary measurements a of its sources of
 uncertainty. With C the covariance of all parameters and nu the expectation,
@@ -6,8 +9,8 @@ uncertainty. With C the covariance of all parameters and nu the expectation,
     d theta / d n_k = sum_b C_{theta b} (d nu_k / d b) / nu_k,      d theta / d a_s = C_{theta s} / sigma_s^2,
 
 so that the square of the uncertainty is sum_k n_k (d theta / d n_k)^2 + sum_s (sigma_s d theta / d a_s)^2, without
-anything counted twice (components as in Pinto et al., arXiv:2307.04007). Since both derivatives are kept, fits that
-share data or sources have a covariance.
+anything counted twice (components as in Pinto et al., arXiv:2307.04007). Since both derivatives are kept, scale factors
+that share data or sources have a covariance.
 """
 
 from __future__ import annotations
@@ -18,33 +21,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from corrections.tagging import cross_check
-from corrections.tagging.samples import FACTOR, FRACTION, free_groups
+from corrections.tagging.samples import FRACTION, TIGHTER, factor_limits, factor_of, states_of
 from corrections.tagging.workspace import workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from iminuit import Minuit
 
     from corrections.tagging.counts import FloatArray
+    from corrections.tagging.cross_check import Likelihood, Minimum
     from corrections.tagging.results import FitStatus
     from corrections.tagging.settings import FitSettings
     from corrections.tagging.templates import Templates
 
 TEMPLATE_STATISTICS = "staterror_"
-# Of the range, from its ends.
-NEAR_LIMIT = 1e-3
 # From zero: less tells nothing of a category, as where data have none of it.
 FEWEST_DEVIATIONS = 2.0
 # Of the yield of a category, in its uncertainties; where data have that much less of it, they have none.
 LARGEST_PULL = 4.0
-STEP = 1e-4
-TOLERANCE = 0.01
+# Of a parameter in its uncertainties, for gradients.
+STEP = 0.01
+# Of -2 log L from its minimum, as the gradient tells.
+TOLERANCE = 1e-6
+MOST_STEPS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class GroupFit:
-    """The scale factor of one group.
+class PointFit:
+    """The scale factor of one group at one working point.
 
     Attributes
     ----------
@@ -53,17 +58,17 @@ class GroupFit:
     shifts
         What each source does when its auxiliary measurement moves up by its uncertainty, template statistics included
         bin by bin.
-    of_pass, of_fail
-        d value / d n for the bins of mass, (n,).
+    slopes
+        d value / d n for the bins of mass of all regions, one after the other, (n_bins,).
     """
 
     group: str
+    working_point: str
     status: FitStatus
     value: float
     error: float
     shifts: Mapping[str, float]
-    of_pass: FloatArray
-    of_fail: FloatArray
+    slopes: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,45 +77,50 @@ class BinFit:
 
     Attributes
     ----------
+    points
+        For each group that was to be measured and each working point.
     names, values
-        Of the parameters, (n,).
+        Of the parameters, (n,), template statistics last.
     covariance
         (n, n).
     before, after
-        Expectation of pass and of fail by group, (2 arrays of (n_groups, n)); empty where there is no fit.
+        Expectation of each region by group, arrays of (n_groups, n); empty where there is no fit.
+    error_before, error_after
+        Uncertainty of the sum of groups in each region, arrays of (n,); before the fit scale factors have none.
     distance
         -2 log of the likelihood over that of a perfect model; constraints included.
-    bins
+    degrees
         Bins of data, less the free parameters.
     """
 
     templates: Templates
     status: FitStatus
-    groups: tuple[GroupFit, ...]
+    points: tuple[PointFit, ...]
     names: tuple[str, ...] = ()
     values: FloatArray | None = None
     covariance: FloatArray | None = None
     before: tuple[FloatArray, ...] = ()
     after: tuple[FloatArray, ...] = ()
+    error_before: tuple[FloatArray, ...] = ()
+    error_after: tuple[FloatArray, ...] = ()
     distance: float = np.nan
     degrees: int = 0
 
 
 def fit(templates: Templates, settings: FitSettings) -> BinFit:
-    """Fit one bin of pT at one working point; what cannot be fitted has nan and a status, nothing is raised."""
-    states = free_groups(templates, settings)
-    if (status := status_before(templates, states)) != "ok":
-        return _without(templates, status, states)
+    """Fit one bin of pT; what cannot be fitted has nan and a status, nothing is raised."""
+    if (status := status_before(templates, settings)) != "ok":
+        return _without(templates, settings, status)
+    likelihood = cross_check.likelihood(templates, settings)
+    found = cross_check.minimum(likelihood)
+    if not found.is_valid:
+        return _without(templates, settings, "not_converged")
     model = model_of(workspace(templates, settings))
-    observed = [templates.failing.data, templates.passing.data]
-    if list(model.config.channels) != ["fail", "pass"]:
-        message = f"channels are {model.config.channels}, expected fail before pass"
-        raise RuntimeError(message)
-    data = np.concatenate([*observed, model.config.auxdata])
-    minuit = minimised(model, data, _start(model, templates, settings))
-    if not minuit.valid or minuit.covariance is None:
-        return _without(templates, "not_converged", states)
-    return _result(templates, settings, model, minuit, data)
+    names = (*likelihood.names, *statistics_names(templates))
+    values = settled(model, observed(model, templates), names, found)
+    if values is None:
+        return _without(templates, settings, "not_converged")
+    return _result(templates, settings, likelihood, model, _Fitted(names, values, found.covariance))
 
 
 def model_of(content: Mapping[str, Any]) -> Any:
@@ -120,14 +130,23 @@ def model_of(content: Mapping[str, Any]) -> Any:
     return pyhf.Workspace(content, validate=False).model(validate=False)
 
 
-def minimised(model: Any, data: FloatArray, start: FloatArray | None = None) -> Minuit:
-    """-2 log L of a pyhf model at its minimum, with the covariance of all parameters."""
+def observed(model: Any, templates: Templates) -> FloatArray:
+    """Data in the order of a model of ours, auxiliary measurements last."""
+    by_name = {region.name: region.data for region in templates.regions}
+    return np.concatenate([*(by_name[name] for name in model.config.channels), model.config.auxdata])
+
+
+def minimised(model: Any, data: FloatArray) -> Minuit:
+    """-2 log L of a pyhf model at the minimum that Minuit finds from the start that pyhf suggests.
+
+    It takes long, and serves to check `fit`, which starts from a minimum.
+    """
     from iminuit import Minuit
 
     config = model.config
     minuit = Minuit(
         lambda parameters: -2 * float(model.logpdf(parameters, data)[0]),
-        np.asarray(config.suggested_init() if start is None else start, np.float64),
+        np.asarray(config.suggested_init(), np.float64),
         name=config.par_names,
     )
     minuit.errordef = Minuit.LEAST_SQUARES
@@ -135,31 +154,51 @@ def minimised(model: Any, data: FloatArray, start: FloatArray | None = None) -> 
     minuit.fixed = config.suggested_fixed()
     minuit.errors = _first_steps(config)
     minuit.strategy = 0
-    minuit.tol = TOLERANCE
-    minuit.migrad(ncall=200_000)
+    minuit.tol = 0.01
+    minuit.migrad(ncall=400_000)
     minuit.hesse()
-    if not minuit.valid:
-        minuit.strategy = 2
-        minuit.migrad(ncall=400_000)
-        minuit.hesse()
     return minuit
 
 
-def _start(model: Any, templates: Templates, settings: FitSettings) -> FloatArray:
-    """All parameters of a pyhf model at the minimum that plain numpy finds, which takes a tenth of the time."""
-    likelihood = cross_check.likelihood(templates, settings)
-    minuit = cross_check.minimise(likelihood)
-    point = np.array(minuit.values)
-    known = dict(zip(likelihood.names, point, strict=True))
-    statistical = likelihood.statistical_factors(
-        likelihood.expected(point), likelihood.data, np.ones(len(likelihood.data))
-    )
-    n = len(templates.passing.data)
-    for channel, values in (("pass", statistical[:n]), ("fail", statistical[n:])):
-        known |= {f"{TEMPLATE_STATISTICS}{channel}[{place}]": value for place, value in enumerate(values)}
-    start = np.array([known.get(name, 1.0) for name in model.config.par_names])
-    low, high = np.transpose(model.config.suggested_bounds())
-    return np.asarray(np.clip(start, low + 1e-3 * (high - low), high - 1e-3 * (high - low)))
+def settled(model: Any, data: FloatArray, names: Sequence[str], start: Minimum) -> FloatArray | None:
+    """Values of the parameters `names` at the minimum of pyhf's likelihood; None where it is not found from `start`.
+
+    The distance from the minimum is g C g / 4, g the gradient of -2 log L and C the covariance; the next point is
+    C g / 2 away.
+    """
+    places = np.array([model.config.par_names.index(name) for name in names])
+    is_open = np.diagonal(start.covariance) > 0
+    sizes = STEP * np.sqrt(np.where(is_open, np.diagonal(start.covariance), 0.0))
+    whole = np.asarray(model.config.suggested_init(), np.float64)
+
+    def statistic(values: FloatArray) -> float:
+        point = whole.copy()
+        point[places] = values
+        return -2 * float(model.logpdf(point, data)[0])
+
+    values = start.values.copy()
+    for _ in range(MOST_STEPS):
+        gradient = np.zeros(len(values))
+        for place in np.flatnonzero(is_open):
+            step = np.zeros(len(values))
+            step[place] = sizes[place]
+            gradient[place] = (statistic(values + step) - statistic(values - step)) / (2 * sizes[place])
+        move = -0.5 * start.covariance @ gradient
+        if not np.isfinite(move).all():
+            return None
+        if -0.5 * float(gradient @ move) < TOLERANCE:
+            return values
+        values = values + move
+    return None
+
+
+def statistics_names(templates: Templates) -> list[str]:
+    """Names of the factors of template statistics, region by region."""
+    return [
+        f"{TEMPLATE_STATISTICS}{region.name}[{place}]"
+        for region in templates.regions
+        for place in range(len(region.data))
+    ]
 
 
 def widths(model: Any) -> dict[str, float]:
@@ -184,52 +223,23 @@ def _first_steps(config: Any) -> FloatArray:
     return steps
 
 
-def status_before(templates: Templates, states: Mapping[str, FitStatus]) -> FitStatus:
-    """Whether there is anything to fit: "ok", or why not; `states` are those of `free_groups`."""
-    if templates.passing.data.sum() <= 0:
-        return "empty_pass"
-    if templates.failing.data.sum() <= 0:
-        return "empty_fail"
-    if not (templates.passing.yields.sum(axis=0).min() > 0 and templates.failing.yields.sum(axis=0).min() > 0):
-        return "no_simulation"
-    if len(templates.passing.data) < sum(state == "ok" for state in states.values()):
-        return "too_few_bins"
+def status_before(templates: Templates, settings: FitSettings) -> FitStatus:
+    """Whether there is anything to fit: "ok", or why not."""
+    if not templates.working_points:
+        return next(iter(templates.left_out.values()))
+    states = states_of(templates, settings)
     return "ok" if "ok" in states.values() else "absent"
 
 
-def _without(templates: Templates, status: FitStatus, states: Mapping[str, FitStatus]) -> BinFit:
-    groups = tuple(_unmeasured(group, state if state != "ok" else status, templates) for group, state in states.items())
-    return BinFit(templates, status, groups)
+def _without(templates: Templates, settings: FitSettings, status: FitStatus) -> BinFit:
+    states = states_of(templates, settings)
+    points = [_unmeasured(*which, state if state != "ok" else status, templates) for which, state in states.items()]
+    return BinFit(templates, status, tuple(points))
 
 
-def _unmeasured(group: str, status: FitStatus, templates: Templates) -> GroupFit:
-    nothing = np.zeros(len(templates.passing.data)), np.zeros(len(templates.failing.data))
-    return GroupFit(group, status, np.nan, np.nan, {}, *nothing)
-
-
-def _result(templates: Templates, settings: FitSettings, model: Any, minuit: Minuit, data: FloatArray) -> BinFit:
-    names = tuple(model.config.par_names)
-    values, covariance = np.array(minuit.values), np.array(minuit.covariance)
-    derivatives = _derivatives(model, values)
-    expected = model.expected_actualdata(values)
-    by_data = covariance @ derivatives / expected
-    groups = tuple(
-        _group(group, state, templates, settings, _Fitted(names, values, covariance, by_data, widths(model), minuit))
-        for group, state in free_groups(templates, settings).items()
-    )
-    start = np.array(model.config.suggested_init())
-    return BinFit(
-        templates=templates,
-        status="ok",
-        groups=groups,
-        names=names,
-        values=values,
-        covariance=covariance,
-        before=_by_group(model, start, templates),
-        after=_by_group(model, values, templates),
-        distance=_distance(model, minuit, data),
-        degrees=len(expected) - sum(not name.startswith(TEMPLATE_STATISTICS) for name in _unconstrained(model)),
-    )
+def _unmeasured(group: str, working_point: str, status: FitStatus, templates: Templates) -> PointFit:
+    n = sum(len(region.data) for region in templates.regions)
+    return PointFit(group, working_point, status, np.nan, np.nan, {}, np.zeros(n))
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,69 +247,116 @@ class _Fitted:
     names: tuple[str, ...]
     values: FloatArray
     covariance: FloatArray
-    by_data: FloatArray
-    widths: Mapping[str, float]
-    minuit: Minuit
 
 
-def _group(group: str, state: FitStatus, templates: Templates, settings: FitSettings, fitted: _Fitted) -> GroupFit:
-    name = FACTOR.format(group)
-    if state != "ok" or name not in fitted.names:
-        return _unmeasured(group, state if state != "ok" else "absent", templates)
+def _result(templates: Templates, settings: FitSettings, likelihood: Likelihood, model: Any, fitted: _Fitted) -> BinFit:
+    data, n_sources = likelihood.data, len(likelihood.sources)
+    expected, slopes = _expectation(likelihood, fitted.values)
+    by_data = fitted.covariance @ slopes / expected
+    widths = np.concatenate([np.zeros(len(likelihood.factors)), np.ones(n_sources), likelihood.errors])
+    points = [
+        _point(which, state, templates, settings, (fitted, by_data, widths))
+        for which, state in states_of(templates, settings).items()
+    ]
+    before = np.concatenate([np.ones(len(likelihood.factors)), np.zeros(n_sources), np.ones(len(data))])
+    start = dict(zip(model.config.par_names, model.config.suggested_init(), strict=True))
+    end = start | dict(zip(fitted.names, fitted.values, strict=True))
+    return BinFit(
+        templates=templates,
+        status="ok",
+        points=tuple(points),
+        names=fitted.names,
+        values=fitted.values,
+        covariance=fitted.covariance,
+        before=_by_group(model, start, templates),
+        after=_by_group(model, end, templates),
+        error_before=_errors(_expectation(likelihood, before)[1], np.diag(widths**2), templates),
+        error_after=_errors(slopes, fitted.covariance, templates),
+        distance=_distance(model, list(end.values()), observed(model, templates)),
+        degrees=len(data) - len(likelihood.factors),
+    )
+
+
+def _point(
+    which: tuple[str, str],
+    state: FitStatus,
+    templates: Templates,
+    settings: FitSettings,
+    result: tuple[_Fitted, FloatArray, FloatArray],
+) -> PointFit:
+    group, working_point = which
+    fitted, by_data, widths = result
+    if state != "ok":
+        return _unmeasured(group, working_point, state, templates)
+    name = factor_of(templates, settings, group, working_point)
+    if name is None or name not in fitted.names:
+        return _unmeasured(group, working_point, "absent", templates)
     place = fitted.names.index(name)
     value, error = float(fitted.values[place]), float(np.sqrt(fitted.covariance[place, place]))
-    low, high = fitted.minuit.limits[name]
-    if min(value - low, high - value) < NEAR_LIMIT * (high - low):
-        return _unmeasured(group, "at_limit", templates)
+    if (status := _quality(group, name, (value, error), templates, settings, fitted)) != "ok":
+        return _unmeasured(group, working_point, status, templates)
+    shifts = {
+        source: float(fitted.covariance[place, number] / width)
+        for number, (source, width) in enumerate(zip(fitted.names, widths, strict=True))
+        if width > 0
+    }
+    return PointFit(group, working_point, "ok", value, error, shifts, by_data[place])
+
+
+def _quality(
+    group: str,
+    name: str,
+    measured: tuple[float, float],
+    templates: Templates,
+    settings: FitSettings,
+    fitted: _Fitted,
+) -> FitStatus:
+    """Whether a fitted scale factor tells anything."""
+    (value, error), high = measured, factor_limits(templates, settings)[name]
     if (yield_name := FRACTION.format(group)) in fitted.names:
         pull = fitted.values[fitted.names.index(yield_name)]
         if pull < -LARGEST_PULL:
-            return _unmeasured(group, "absent", templates)
-    if not 0 < error <= settings.largest_error or value < FEWEST_DEVIATIONS * error:
-        return _unmeasured(group, "imprecise", templates)
-    shifts = {
-        source: float(fitted.covariance[place, fitted.names.index(source)] / width)
-        for source, width in fitted.widths.items()
-        if not fitted.minuit.fixed[source]
-    }
-    n_fail = len(templates.failing.data)
-    return GroupFit(group, "ok", value, error, shifts, fitted.by_data[place, n_fail:], fitted.by_data[place, :n_fail])
+            return "absent"
+    if min(value, high - value) < cross_check.NEAR_LIMIT * high:
+        return "at_limit"
+    is_precise = 0 < error <= settings.largest_error and value >= FEWEST_DEVIATIONS * error
+    return "ok" if is_precise else "imprecise"
 
 
-def _derivatives(model: Any, values: FloatArray) -> FloatArray:
-    """D expectation / d parameter by central differences, (n_parameters, n_bins)."""
-    found = []
-    for place in range(len(values)):
-        step = np.zeros(len(values))
-        step[place] = STEP
-        found.append(model.expected_actualdata(values + step) - model.expected_actualdata(values - step))
-    return np.asarray(found) / (2 * STEP)
+def _expectation(likelihood: Likelihood, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Of all bins, (n_bins,), and its derivatives by all parameters, template statistics last, (n, n_bins)."""
+    n = len(likelihood.names)
+    plain, statistical = likelihood.expected(values[:n]), values[n:]
+    return statistical * plain, np.concatenate([statistical * likelihood.derivatives(values[:n]), np.diag(plain)])
 
 
-def _unconstrained(model: Any) -> list[str]:
-    return [name for name in model.config.par_order if not model.config.param_set(name).constrained]
+def _errors(slopes: FloatArray, covariance: FloatArray, templates: Templates) -> tuple[FloatArray, ...]:
+    """Uncertainty of the expectation of each region."""
+    whole = np.sqrt(np.einsum("ib,ij,jb->b", slopes, covariance, slopes, optimize=True))
+    ends = np.cumsum([len(region.data) for region in templates.regions])
+    return tuple(np.split(whole, ends[:-1]))
 
 
-def _by_group(model: Any, values: FloatArray, templates: Templates) -> tuple[FloatArray, ...]:
-    """Expectation of pass and of fail, (n_groups, n) each."""
-    rates = np.asarray(model.main_model.expected_data(values, return_by_sample=True))
+def _by_group(model: Any, values: Mapping[str, float], templates: Templates) -> tuple[FloatArray, ...]:
+    """Expectation of each region, (n_groups, n)."""
+    rates = np.asarray(model.main_model.expected_data(list(values.values()), return_by_sample=True))
     parts = []
-    for channel in ("pass", "fail"):
-        inside = rates[:, model.config.channel_slices[channel]]
+    for region in templates.regions:
+        inside = rates[:, model.config.channel_slices[region.name]]
         rows = np.zeros((len(templates.groups), inside.shape[1]))
         for name, expected in zip(model.config.samples, inside, strict=True):
-            rows[templates.groups.index(name.removesuffix("_passing"))] += expected
+            rows[templates.groups.index(name.removesuffix(TIGHTER))] += expected
         parts.append(rows)
     return tuple(parts)
 
 
-def _distance(model: Any, minuit: Minuit, data: FloatArray) -> float:
+def _distance(model: Any, values: Sequence[float], data: FloatArray) -> float:
     """Of the minimum from the likelihood of a model that equals the data and all auxiliary measurements."""
     n = model.config.nmaindata
     observed = data[:n]
     log_main = observed * np.log(np.maximum(observed, 1e-300)) - observed - _log_factorial(observed)
     log_auxiliary = sum(-np.log(np.sqrt(2 * np.pi) * width) for width in widths(model).values())
-    return float(minuit.fval + 2 * (log_main.sum() + log_auxiliary))
+    return -2 * float(model.logpdf(values, data)[0]) + 2 * float(log_main.sum() + log_auxiliary)
 
 
 def _log_factorial(values: FloatArray) -> FloatArray:

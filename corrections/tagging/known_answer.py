@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,7 +55,7 @@ def with_known_answer(counts: Counts, answer: Answer, rng: np.random.Generator) 
     expected = np.maximum(counts.nominal.sum(axis=0), 0.0)
     for tagger, cuts in counts.working_points.items():
         places = [counts.place(tagger, name) for name in cuts]
-        cells = _cells(expected, places)
+        cells = np.maximum(counts.cells(tagger, expected, simulated=True), 0.0)
         weights = _weights(cells, counts, tagger, answer.get(tagger, {}))
         drawn = rng.poisson((cells * weights[..., None, None]).sum(axis=1))
         for number, place in enumerate(places):
@@ -93,13 +92,6 @@ def read_answer(folder: Path) -> Answer:
     if not all(isinstance(cuts, dict) for cuts in content.values()):
         raise InputError(f"{path} must have scale factors by tagger, working point and category")
     return content
-
-
-def _cells(expected: FloatArray, places: Sequence[tuple[int, int]]) -> FloatArray:
-    """Jets between neighbouring working points, (1 + n_points, category, pt, eta, mass): failing all, ..., tightest."""
-    passing = [expected[place][PASS] for place in places]
-    between = [np.maximum(loose - tight, 0.0) for loose, tight in pairwise(passing)]
-    return np.stack([expected[places[0]][FAIL], *between, passing[-1]])
 
 
 def _weights(cells: FloatArray, counts: Counts, tagger: str, answer: Mapping[str, Mapping[str, object]]) -> FloatArray:

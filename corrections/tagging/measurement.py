@@ -175,11 +175,11 @@ def measure(
             own = [estimate for one in fitted for estimate in estimates_of(one, eta)]
             groups = {name: members for name, members in settings.templates.groups.items() if name in settings.fit.free}
             answer = each.answer
-            windows += in_windows(counts, settings, [estimate.point for estimate in own])
+            windows += in_windows(counts, settings, [estimate.point for estimate in own], parallel_map)
         estimates += own
         efficiencies += efficiency_maps(counts, groups)
         found += pulls([estimate.point for estimate in own], answer, counts.pt)
-    again = [each for one in fits for each in measured_again(one, settings.fit)]
+    again = [each for own in parallel_map(partial(measured_again, settings=settings.fit), fits) for each in own]
     notes = [*_notes(inputs), *_fit_notes(fits)]
     return TaggerMeasurement(
         estimates=tuple(estimates),

@@ -31,10 +31,10 @@ BACKGROUND = "background_dijet"
 
 @dataclass(frozen=True, slots=True)
 class Yields:
-    """Jets of one bin; everything is (2,), what fails and what passes.
+    """Jets of one bin between neighbouring working points, (n_cells,), those that fail all of them first.
 
     `multijet` and `other` are simulated, with sums of squared weights in `multijet_variance` and `other_variance`, and
-    by source of uncertainty (2, 2), up and down first.
+    by source of uncertainty (2, n_cells), up and down first.
     """
 
     data: FloatArray
@@ -45,6 +45,22 @@ class Yields:
     other_variance: FloatArray
     varied: Mapping[str, tuple[FloatArray, FloatArray]]
 
+    def at(self, first: int) -> Yields:
+        """The same in two cells, what fails and what passes, which are the cells from `first` on."""
+
+        def split(values: FloatArray) -> FloatArray:
+            return np.stack([values[..., :first].sum(axis=-1), values[..., first:].sum(axis=-1)], axis=-1)
+
+        return Yields(
+            data=split(self.data),
+            data_variance=split(self.data_variance),
+            multijet=split(self.multijet),
+            multijet_variance=split(self.multijet_variance),
+            other=split(self.other),
+            other_variance=split(self.other_variance),
+            varied={source: (split(multijet), split(other)) for source, (multijet, other) in self.varied.items()},
+        )
+
 
 def mistag_rates(counts: Counts, settings: MistagSettings) -> list[Estimate]:
     """Scale factors of all taggers and working points in bins of |eta| and pT."""
@@ -52,8 +68,8 @@ def mistag_rates(counts: Counts, settings: MistagSettings) -> list[Estimate]:
     pts = merged_edges(counts.pt, settings.pt, "mistag.pt")
     found = []
     for tagger, cuts in counts.working_points.items():
-        for (working_point, cut), eta, pt in product(cuts.items(), etas, pts):
-            yields = yields_in(counts, (tagger, working_point), pt, eta, settings)
+        for (first, working_point), eta, pt in product(enumerate(cuts, start=1), etas, pts):
+            yields = yields_in(counts, tagger, pt, eta, settings)
             empty = TaggerPoint(
                 quantity="mistag",
                 tagger=tagger,
@@ -62,71 +78,87 @@ def mistag_rates(counts: Counts, settings: MistagSettings) -> list[Estimate]:
                 pt=Interval(float(counts.pt[pt[0]]), float(counts.pt[pt[1]])),
                 eta=Interval(float(counts.eta[eta[0]]), float(counts.eta[eta[1]])),
             )
-            found.append(mistag(yields, empty, cut, settings.background))
+            found.append(mistag(yields, empty, first, settings.background))
     return found
 
 
 def yields_in(
-    counts: Counts, which: tuple[str, str], pt: tuple[int, int], eta: tuple[int, int], settings: MistagSettings
+    counts: Counts, tagger: str, pt: tuple[int, int], eta: tuple[int, int], settings: MistagSettings
 ) -> Yields:
     """Sums over mass and over the bins [first, last) of pT and |eta|."""
-    place = counts.place(*which)
-    inside = (slice(*pt), slice(*eta), slice(None))
+    inside = (..., slice(*pt), slice(*eta), slice(None))
     is_multijet = np.array([name in settings.multijet for name in counts.categories])
 
     def of_data(values: FloatArray) -> FloatArray:
-        return np.asarray(values[(*place, slice(None), *inside)].sum(axis=(1, 2, 3)))
+        return np.asarray(counts.cells(tagger, values, simulated=False)[inside].sum(axis=(1, 2, 3)))
 
     def split(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Multijets and the others, (2,) each, of (process, tagger, ...)."""
-        sums = values[(slice(None), *place)][(..., *inside)].sum(axis=(0, 3, 4, 5))
-        return sums[:, is_multijet].sum(axis=1), sums[:, ~is_multijet].sum(axis=1)
+        """Multijets and the others, (..., n_cells) each, of (..., process, tagger, ...)."""
+        sums = counts.cells(tagger, values, simulated=True)[inside].sum(axis=(-3, -2, -1)).sum(axis=-3)
+        return sums[..., is_multijet].sum(axis=-1), sums[..., ~is_multijet].sum(axis=-1)
 
     multijet, other = split(counts.nominal)
     multijet_variance, other_variance = split(counts.variance)
-    varied = {}
-    for source, values in counts.varied.items():
-        sides = [split(side) for side in values]
-        varied[source] = np.array([side[0] for side in sides]), np.array([side[1] for side in sides])
     return Yields(
-        of_data(counts.data), of_data(counts.data_variance), multijet, multijet_variance, other, other_variance, varied
+        data=of_data(counts.data),
+        data_variance=of_data(counts.data_variance),
+        multijet=multijet,
+        multijet_variance=multijet_variance,
+        other=other,
+        other_variance=other_variance,
+        varied={source: split(values) for source, values in counts.varied.items()},
     )
 
 
-def mistag(yields: Yields, empty: TaggerPoint, cut: float, background: float) -> Estimate:
-    """The scale factor of one bin; `empty` says which, `background` is the relative uncertainty of the others."""
-    multijet = yields.multijet
+def mistag(yields: Yields, empty: TaggerPoint, first: int, background: float) -> Estimate:
+    """The scale factor of one bin; jets pass from the cell `first` on.
+
+    `empty` says which bin, `background` is the relative uncertainty of the others.
+    """
+    two = yields.at(first)
+    multijet = two.multijet
     efficiency = float(multijet[PASS] / multijet.sum()) if multijet.sum() > 0 else np.nan
     error = efficiency_error(
-        float(multijet[PASS]), float(multijet[FAIL]), *yields.multijet_variance[[PASS, FAIL]].tolist()
+        float(multijet[PASS]), float(multijet[FAIL]), *two.multijet_variance[[PASS, FAIL]].tolist()
     )
     known = {"efficiency": efficiency, "efficiency_error": error}
-    status = _status(yields)
+    status = _status(two)
     if status != "ok":
-        return Estimate(_with(empty, status=status, **known), cut)
-    value = _ratio(yields.data, yields.other, multijet)
-    subtracted = yields.data - yields.other
-    slopes = np.zeros(2)
-    slopes[PASS], slopes[FAIL] = subtracted[FAIL], -subtracted[PASS]
-    slopes /= subtracted.sum() ** 2 * efficiency
-    stat = sqrt(float(slopes**2 @ yields.data_variance))
-    template = np.array([value * error / efficiency, sqrt(float(slopes**2 @ yields.other_variance))])
-    shifts = _shifts(yields, value, background)
-    shifts.append(Shift(TEMPLATE, float(np.hypot(*template)), -float(np.hypot(*template))))
+        return Estimate(_with(empty, status=status, **known))
+    value = _ratio(two.data, two.other, multijet)
+    passes = np.arange(len(yields.data)) >= first
+    slopes = _slopes(two.data - two.other, passes) / efficiency
+    of_multijet = -value / efficiency * _slopes(multijet, passes)
+    template = {
+        **_by_cell("multijet", of_multijet, yields.multijet_variance),
+        **_by_cell("other", -slopes, yields.other_variance),
+    }
+    shifts = _shifts(two, value, background)
+    size = float(np.linalg.norm(list(template.values())))
     return Estimate(
-        point=_with(empty, value=value, stat=stat, shifts=tuple(shifts), **known),
-        cut=cut,
+        point=_with(
+            empty,
+            value=value,
+            stat=sqrt(float(slopes**2 @ yields.data_variance)),
+            shifts=(*shifts, Shift(TEMPLATE, size, -size)),
+            **known,
+        ),
         by_parameter={
-            BACKGROUND if each.source == "background" else each.source: 0.5 * (each.up - each.down)
-            for each in shifts
-            if each.source != TEMPLATE
+            BACKGROUND if each.source == "background" else each.source: 0.5 * (each.up - each.down) for each in shifts
         },
         template=template,
-        of_pass=slopes[[PASS]],
-        of_fail=slopes[[FAIL]],
-        passing=yields.data_variance[[PASS]],
-        failing=yields.data_variance[[FAIL]],
+        slopes=slopes[:, np.newaxis],
+        jets=yields.data_variance[:, np.newaxis],
     )
+
+
+def _slopes(jets: FloatArray, passes: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> FloatArray:
+    """Derivatives of the share of jets that pass, of (fail, pass), by the number of each cell, (n_cells,)."""
+    return np.asarray(np.where(passes, jets[FAIL], -jets[PASS]) / jets.sum() ** 2)
+
+
+def _by_cell(name: str, slopes: FloatArray, variances: FloatArray) -> dict[str, float]:
+    return {f"{name}_{cell}": float(shift) for cell, shift in enumerate(slopes * np.sqrt(np.maximum(variances, 0.0)))}
 
 
 def _status(yields: Yields) -> FitStatus:

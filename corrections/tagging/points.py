@@ -11,16 +11,17 @@ from corrections.results import Shift
 from corrections.tagging.results import TEMPLATE, Estimate, TaggerPoint, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from corrections.results import Interval
-    from corrections.tagging.fit import BinFit, GroupFit
+    from corrections.tagging.counts import FloatArray
+    from corrections.tagging.fit import BinFit, PointFit
     from corrections.tagging.templates import Templates
 
 
 def estimates_of(fitted: BinFit, eta: Interval) -> list[Estimate]:
-    """The scale factor of each group that was to be measured; `eta` is the range of all jets."""
-    return [_estimate(fitted.templates, group, eta) for group in fitted.groups]
+    """The scale factors of each group that was to be measured; `eta` is the range of all jets."""
+    return [_estimate(fitted.templates, each, eta) for each in fitted.points]
 
 
 def shifts_by_source(by_parameter: Mapping[str, float]) -> tuple[Shift, ...]:
@@ -35,43 +36,40 @@ def shifts_by_source(by_parameter: Mapping[str, float]) -> tuple[Shift, ...]:
     return tuple(Shift(source, up, -up) for source, up in shifts.items())
 
 
-def _estimate(templates: Templates, group: GroupFit, eta: Interval) -> Estimate:
-    place = templates.groups.index(group.group)
-    passed, failed = float(templates.passed[place]), float(templates.failed[place])
-    variances = float(templates.variance_passed[place]), float(templates.variance_failed[place])
-    passing, failing = templates.passing, templates.failing
-    stat = sqrt(float(passing.data @ group.of_pass**2 + failing.data @ group.of_fail**2))
+def _estimate(templates: Templates, fitted: PointFit, eta: Interval) -> Estimate:
+    place, name = templates.groups.index(fitted.group), fitted.working_point
+    passed, failed = (float(each[place]) for each in templates.passed(name))
+    variances = [float(each[place]) for each in templates.variance(name)]
+    slopes = _by_cell(templates, fitted.slopes)
+    stat = sqrt(float(np.sum(templates.jets * slopes**2)))
     point = TaggerPoint(
         quantity="scale_factor",
         tagger=templates.tagger,
-        working_point=templates.working_point,
-        category=group.group,
+        working_point=name,
+        category=fitted.group,
         pt=templates.pt,
         eta=eta,
-        value=group.value,
-        stat=stat if group.status == "ok" else np.nan,
-        shifts=shifts_by_source(group.shifts),
-        efficiency=float(templates.efficiency[place]),
+        value=fitted.value,
+        stat=stat if fitted.status == "ok" else np.nan,
+        shifts=shifts_by_source(fitted.shifts),
+        efficiency=float(templates.efficiency(name)[place]),
         efficiency_error=efficiency_error(passed, failed, *variances),
-        status=group.status,
+        status=fitted.status,
     )
-    return Estimate(
-        point=point,
-        cut=templates.cut,
-        by_parameter=_without_templates(group.shifts.items()),
-        template=np.array([shift for name, shift in group.shifts.items() if source_of(name) == TEMPLATE]),
-        of_pass=group.of_pass[passing.index],
-        of_fail=group.of_fail[failing.index],
-        passing=passing.fine_data,
-        failing=failing.fine_data,
-    )
+    of_template = {name: shift for name, shift in fitted.shifts.items() if source_of(name) == TEMPLATE}
+    others = {name: shift for name, shift in fitted.shifts.items() if name not in of_template}
+    return Estimate(point, others, of_template, slopes, templates.jets)
+
+
+def _by_cell(templates: Templates, slopes: FloatArray) -> FloatArray:
+    """Derivatives by joined bins of regions as those by the jets of cells in fine bins, (n_cells, n_fine)."""
+    ends = np.cumsum([len(region.data) for region in templates.regions])
+    by_region = np.split(slopes, ends[:-1])
+    fine = [own[region.index] for own, region in zip(by_region, templates.regions, strict=True)]
+    return np.stack([fine[place] for place in templates.region_of])
 
 
 def efficiency_error(passed: float, failed: float, variance_passed: float, variance_failed: float) -> float:
     """Uncertainty of passed / (passed + failed) from sums of squared weights, which fluctuate independently."""
     total = passed + failed
     return sqrt(failed**2 * variance_passed + passed**2 * variance_failed) / total**2 if total > 0 else np.nan
-
-
-def _without_templates(shifts: Iterable[tuple[str, float]]) -> dict[str, float]:
-    return {name: shift for name, shift in shifts if source_of(name) != TEMPLATE}

@@ -98,23 +98,27 @@ class Estimate:
     ----------
     by_parameter
         Shift by a source of uncertainty at its upper side, by the name of its parameter; estimates that know the same
-        name share it. Template statistics are not among them.
+        name share it.
     template
-        Shifts by the template statistics of bins of mass, (n,).
-    of_pass, of_fail
-        d value / d n for jets of data that pass and that fail, in fine bins of mass, (n_fine,).
-    passing, failing
-        Variance of data there, (n_fine,).
+        Shifts by the numbers of simulated jets, by names that estimates of the same jets share.
+    slopes
+        d value / d n for jets of data between neighbouring working points, those that fail all of them first, in fine
+        bins of mass, (n_cells, n_fine).
+    jets
+        Variance of data there.
     """
 
     point: TaggerPoint
-    cut: float
     by_parameter: Mapping[str, float] = field(default_factory=dict)
-    template: FloatArray = field(default_factory=lambda: np.zeros(0))
-    of_pass: FloatArray = field(default_factory=lambda: np.zeros(0))
-    of_fail: FloatArray = field(default_factory=lambda: np.zeros(0))
-    passing: FloatArray = field(default_factory=lambda: np.zeros(0))
-    failing: FloatArray = field(default_factory=lambda: np.zeros(0))
+    template: Mapping[str, float] = field(default_factory=dict)
+    slopes: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    jets: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def shares_jets(self, other: Estimate) -> bool:
+        """Whether both were made from the same jets: of one tagger, in one bin."""
+        a, b = self.point, other.point
+        same = (a.quantity, a.tagger, a.pt, a.eta) == (b.quantity, b.tagger, b.pt, b.eta)
+        return same and self.jets.shape == other.jets.shape
 
 
 def source_of(parameter: str) -> str:

@@ -1,8 +1,13 @@
-"""The model of a pass/fail fit: samples whose yields scale with parameters.
+"""The model of a fit of all working points: samples whose yields scale with parameters.
 
-A group passes with the yield SF p and fails with f + p - SF p, p and f its simulated yields, so that the number of its
-jets stays. What fails is written as two samples that are linear in the scale factor: f (1 + p/f), and -f (p/f) times
-SF, with the shape of what fails. The ratio p/f is that of jets of any mass, as it is in event weights.
+With e_k the simulated share of a group that passes the working point k and SF_k its scale factor, the jets N between
+the working points k and k + 1 become
+
+    N (SF_k e_k - SF_{k+1} e_{k+1}) / (e_k - e_{k+1}),
+
+where what fails all of them has SF_0 = e_0 = 1 and behind the tightest one nothing is left; the number of jets stays.
+HistFactory takes this as two samples of one shape, N a times SF_k and -N b times SF_{k+1}, with a - b = 1. Efficiencies
+are those of jets of any mass, as they are in event weights.
 """
 
 from __future__ import annotations
@@ -12,21 +17,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from corrections.tagging.templates import stacked
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from corrections.tagging.counts import FloatArray
     from corrections.tagging.results import FitStatus
     from corrections.tagging.settings import FitSettings
-    from corrections.tagging.templates import Region, Templates
+    from corrections.tagging.templates import Templates
 
 NORM = "norm"
 LUMI = "lumi"
 FACTOR = "sf_{}"
 FRACTION = "fraction_{}"
 BACKGROUND = "background_{}"
+# Of the sample that tighter working points take from a region.
+TIGHTER = "_tighter"
 # A scale of mass or its resolution need not be the same for jets of another kind.
 BY_GROUP = ("jms", "jmr")
 # What moves yields and shapes less than this, relative, is left out.
@@ -62,76 +67,128 @@ class Sample:
     sources: Mapping[str, Variation]
 
 
-def free_groups(templates: Templates, settings: FitSettings) -> dict[str, FitStatus]:
-    """For each group to be measured "ok", or why it cannot be: "absent" from what passes, or it "always_passes"."""
-    states: dict[str, FitStatus] = {}
+def states_of(templates: Templates, settings: FitSettings) -> dict[tuple[str, str], FitStatus]:
+    """For each group to be measured and each working point "ok", or why not.
+
+    The group may be "absent" from what passes, or it "always_passes"; working points that were left out have the
+    status that the templates say.
+    """
+    states: dict[tuple[str, str], FitStatus] = {}
     for place, group in enumerate(templates.groups):
         if group in settings.free:
-            is_there = templates.passing.yields[place].sum() > 0 and templates.passed[place] > 0
-            can_fail = templates.failing.yields[place].sum() > 0 and templates.failed[place] > 0
-            states[group] = "ok" if is_there and can_fail else "always_passes" if is_there else "absent"
+            for name in templates.cuts:
+                states[group, name] = templates.left_out.get(name) or _state(templates, place, name)
     return states
 
 
 def samples_of(templates: Templates, settings: FitSettings) -> list[Sample]:
-    """All samples of both channels; groups without any yield in a channel are left out."""
-    free = [group for group, state in free_groups(templates, settings).items() if state == "ok"]
+    """All samples of all channels; groups without any yield in a channel are left out."""
+    states = states_of(templates, settings)
     found = []
-    for channel, region in stacked(templates):
+    for number, region in enumerate(templates.regions):
         for place, group in enumerate(templates.groups):
             if region.yields[place].sum() > 0:
-                maker = _free if group in free else _fixed
-                found += maker(templates, settings, channel, region, place)
+                is_free = any(states.get((group, name)) == "ok" for name in templates.working_points)
+                maker = _free if is_free else _fixed
+                found += maker(templates, settings, number, place)
     return found
 
 
-def parameter_limit(templates: Templates, group: str) -> float:
-    """The scale factor at which all jets of a group would pass, or 10 if that is less."""
-    place = templates.groups.index(group)
-    return min(LARGEST_FACTOR, 1 + float(templates.failed[place] / templates.passed[place]))
+def factor_of(templates: Templates, settings: FitSettings, group: str, working_point: str) -> str | None:
+    """Name of the scale factor of a group at a working point of the fit, None where that is not measured.
+
+    Where no simulated jet lies between a working point and the next one, both have the same.
+    """
+    states, place = states_of(templates, settings), templates.groups.index(group)
+    names = templates.working_points
+    number = names.index(working_point)
+    while number + 1 < len(names) and not templates.regions[number + 1].totals[place] > 0:
+        number += 1
+    if states.get((group, names[number])) != "ok":
+        return None
+    return FACTOR.format(group) if len(names) == 1 else f"{FACTOR.format(group)}_{names[number]}"
 
 
-def _free(templates: Templates, settings: FitSettings, channel: str, region: Region, place: int) -> list[Sample]:
-    group = templates.groups[place]
-    factor, common = FACTOR.format(group), _common(templates)
+def factor_limits(templates: Templates, settings: FitSettings) -> dict[str, float]:
+    """For each scale factor the value at which all jets of the group would pass, or 10 if that is less."""
+    found = {}
+    for place, group in enumerate(templates.groups):
+        for number, name in enumerate(templates.working_points, start=1):
+            factor = factor_of(templates, settings, group, name)
+            if factor is not None:
+                totals = np.array([region.totals[place] for region in templates.regions])
+                found[factor] = min(LARGEST_FACTOR, float(totals.sum() / totals[number:].sum()))
+    return found
+
+
+def _state(templates: Templates, place: int, working_point: str) -> FitStatus:
+    first = 1 + templates.working_points.index(working_point)
+    seen = [float(region.yields[place].sum()) for region in templates.regions]
+    totals = [float(region.totals[place]) for region in templates.regions]
+    if not (sum(seen[first:]) > 0 and sum(totals[first:]) > 0):
+        return "absent"
+    return "ok" if sum(seen[:first]) > 0 and sum(totals[:first]) > 0 else "always_passes"
+
+
+def _free(templates: Templates, settings: FitSettings, number: int, place: int) -> list[Sample]:
+    """A group whose scale factors are measured, in the region `number`."""
+    region, group, common = templates.regions[number], templates.groups[place], _common(templates)
+    names = templates.working_points
+    own = factor_of(templates, settings, group, names[number - 1]) if number else None
+    next_one = factor_of(templates, settings, group, names[number]) if number < len(names) else None
     nominal, errors = region.yields[place], region.errors[place]
     plain = {source: each[:, place] for source, each in region.varied.items()}
-    if channel == "pass":
+    above = templates.regions[number + 1 :]
+    ratio = _ratio(sum(float(each.totals[place]) for each in above), float(region.totals[place]), 0.0)
+    factors = (() if own is None else (own,)) + common
+    if own == next_one or ratio == 0:
         sources = _sources(templates, settings, place, nominal, plain)
-        return [Sample(group, channel, nominal, errors, (factor, *common), sources)]
-    ratio = templates.passed[place] / templates.failed[place]
+        return [Sample(group, region.name, nominal, errors, factors, sources)]
     ratios = {
-        source: _ratio(templates.passed_varied[source][:, place], templates.failed_varied[source][:, place], ratio)
+        source: np.array(
+            [
+                _ratio(sum(float(each.totals_varied[source][side, place]) for each in above), float(jets), ratio)
+                for side, jets in enumerate(region.totals_varied[source][:, place])
+            ]
+        )[:, np.newaxis]
         for source in plain
     }
-    kept = {source: each * (1 + ratios[source][:, np.newaxis]) for source, each in plain.items()}
-    taken = {source: -each * ratios[source][:, np.newaxis] for source, each in plain.items()}
+    kept = {source: each * (1 + ratios[source]) for source, each in plain.items()}
+    taken = {source: -each * ratios[source] for source, each in plain.items()}
     all_jets, passing = nominal * (1 + ratio), -nominal * ratio
-    # the sum of both has the uncertainty of what fails; their common template counts once
+    # the sum of both has the uncertainty of the region; their common template counts once
     return [
-        Sample(group, channel, all_jets, errors, common, _sources(templates, settings, place, all_jets, kept)),
+        Sample(group, region.name, all_jets, errors, factors, _sources(templates, settings, place, all_jets, kept)),
         Sample(
-            f"{group}_passing",
-            channel,
+            f"{group}{TIGHTER}",
+            region.name,
             passing,
             np.zeros_like(errors),
-            (factor, *common),
+            (() if next_one is None else (next_one,)) + common,
             _sources(templates, settings, place, passing, taken),
         ),
     ]
 
 
-def _fixed(templates: Templates, settings: FitSettings, channel: str, region: Region, place: int) -> list[Sample]:
-    """A group whose rate of passing is that of simulation within an uncertainty; what passes more fails less."""
+def _fixed(templates: Templates, settings: FitSettings, number: int, place: int) -> list[Sample]:
+    """A group whose rates of passing are those of simulation within an uncertainty; what passes more fails less.
+
+    Of jets that pass one working point the share that passes the next one is uncertain for itself.
+    """
+    region, group = templates.regions[number], templates.groups[place]
     nominal, errors = region.yields[place], region.errors[place]
     plain = {source: each[:, place] for source, each in region.varied.items()}
     sources = dict(_sources(templates, settings, place, nominal, plain))
-    passed, failed = templates.passed[place], templates.failed[place]
-    if settings.background and passed > 0 and failed > 0:
-        change = settings.background if channel == "pass" else -settings.background * passed / failed
-        change = float(np.clip(change, -0.9, 0.9))
-        sources[BACKGROUND.format(templates.groups[place])] = _rate(nominal, 1 + change, 1 - change)
-    return [Sample(templates.groups[place], channel, nominal, errors, _common(templates), sources)]
+    totals = [float(each.totals[place]) for each in templates.regions]
+    names = templates.working_points
+    for first, name in enumerate(names, start=1):
+        passed, failed = sum(totals[first:]), totals[first - 1]
+        if settings.background and number >= first - 1 and passed > 0 and failed > 0:
+            change = settings.background if number >= first else -settings.background * passed / failed
+            change = float(np.clip(change, -0.9, 0.9))
+            parameter = BACKGROUND.format(group if len(names) == 1 else f"{group}_{name}")
+            sources[parameter] = _rate(nominal, 1 + change, 1 - change)
+    return [Sample(group, region.name, nominal, errors, _common(templates), sources)]
 
 
 def _common(templates: Templates) -> tuple[str, ...]:
@@ -171,5 +228,5 @@ def _rate(nominal: FloatArray, up: float, down: float) -> Variation:
     return Variation(np.tile(nominal, (2, 1)), np.array([up, down]))
 
 
-def _ratio(passed: FloatArray, failed: FloatArray, nominal: float) -> FloatArray:
-    return np.asarray(np.divide(passed, failed, out=np.full(2, nominal), where=failed > 0))
+def _ratio(above: float, own: float, otherwise: float) -> float:
+    return above / own if own > 0 else otherwise

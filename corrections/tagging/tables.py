@@ -24,7 +24,8 @@ POINTS, FITS, KNOWN, CLOSURE = "tagger_sf.csv", "fits.csv", "known_answer.csv", 
 WINDOWS = "mass_windows.csv"
 _POINT = ("quantity", "tagger", "working_point", "category", "pt_low", "pt_high", "eta_low", "eta_high")
 _KNOWN = ("tagger", "working_point", "category", "pt_low", "pt_high", "eta_low", "eta_high")
-_FIT = ("tagger", "working_point", "pt_low", "pt_high", "status", "distance", "degrees", "p_value", "negative_bins")
+_FIT = ("tagger", "working_points", "left_out", "pt_low", "pt_high", "status")
+_FIT_QUALITY = ("distance", "degrees", "p_value", "negative_bins")
 
 
 def write_points(points: Sequence[TaggerPoint], path: Path) -> None:
@@ -46,9 +47,9 @@ def write_fits(fits: Sequence[BinFit], path: Path) -> None:
     rows = []
     for each in fits:
         of = each.templates
-        place = (of.tagger, of.working_point, of.pt.low, of.pt.high)
+        place = (of.tagger, " ".join(of.working_points), " ".join(of.left_out), of.pt.low, of.pt.high)
         rows.append([*place, each.status, each.distance, each.degrees, p_value_of(each), of.negative_bins])
-    _write(path, _FIT, rows)
+    _write(path, (*_FIT, *_FIT_QUALITY), rows)
 
 
 def write_known(pulls: Sequence[KnownPull], path: Path) -> None:
@@ -59,8 +60,8 @@ def write_known(pulls: Sequence[KnownPull], path: Path) -> None:
 
 def write_closure(again: Sequence[Again], path: Path) -> None:
     """Scale factors after they were applied."""
-    rows = [[each.name, each.group, each.value, each.error, each.distance] for each in again]
-    _write(path, ("fit", "category", "value", "uncertainty", "distance"), rows)
+    rows = [[each.name, each.working_point, each.group, each.value, each.error, each.distance] for each in again]
+    _write(path, ("fit", "working_point", "category", "value", "uncertainty", "distance"), rows)
 
 
 def write_windows(windows: Sequence[InWindow], path: Path) -> None:
@@ -83,9 +84,9 @@ def known_lines(pulls: Sequence[KnownPull]) -> list[str]:
 
 
 def write_workspaces(fits: Sequence[BinFit], settings: FitSettings, folder: Path) -> None:
-    """A pyhf workspace for each fit, so that anybody can run it again."""
+    """A pyhf workspace for each fit that could be tried, so that anybody can run it again."""
     folder.mkdir(parents=True, exist_ok=True)
-    for each in fits:
+    for each in (fitted for fitted in fits if fitted.templates.working_points):
         content = json.dumps(workspace(each.templates, settings), indent=1)
         (folder / f"{each.templates.name}.json").write_text(f"{content}\n", encoding="utf-8")
 

@@ -1,7 +1,9 @@
-"""Mass templates of pass and fail: what one fit of scale factors takes.
+"""Mass templates of the jets between neighbouring working points: what one fit of scale factors takes.
 
-A template that is negative in a bin, as weights of either sign allow, counts as zero there and keeps its sum; how many
-bins that were is told.
+Jets of one bin of pT fall into cells, those that fail all working points, those that pass the loosest and not the next,
+and so on to those that pass the tightest. A cell that cannot be fitted by itself joins its neighbour, and the working
+point between both is left out. A template that is negative in a bin, as weights of either sign allow, counts as zero
+there and keeps its sum; how many bins that were is told.
 """
 
 from __future__ import annotations
@@ -12,43 +14,50 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from corrections.results import Interval
-from corrections.tagging.counts import FAIL, PASS, merged_edges
+from corrections.tagging.counts import merged_edges
 from processors.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
     from corrections.tagging.counts import Counts, FloatArray
+    from corrections.tagging.results import FitStatus
     from corrections.tagging.settings import FitSettings, TemplateSettings
+
+    IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Jets that pass, or that fail, in bins of mass.
+    """Jets of one cell, or of several that were joined, in bins of mass.
 
     Attributes
     ----------
+    name
+        That of its channel in workspaces.
     edges
         (n + 1,) GeV.
     index
         For each bin of the histogram in the range its bin here, (n_fine,).
-    fine_data
-        Data in those, (n_fine,).
     data
         (n,).
     yields, errors
         Simulation of each group and its statistical uncertainty, (n_groups, n).
     varied
         Simulation by source of uncertainty, (2, n_groups, n) for up and down.
+    totals, totals_varied
+        Simulation of any mass in each group, (n_groups,), and by source (2, n_groups).
     """
 
+    name: str
     edges: FloatArray
-    index: np.ndarray[tuple[int], np.dtype[np.int64]]
-    fine_data: FloatArray
+    index: IntArray
     data: FloatArray
     yields: FloatArray
     errors: FloatArray
     varied: Mapping[str, FloatArray]
+    totals: FloatArray
+    totals_varied: Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +66,20 @@ class Templates:
 
     Attributes
     ----------
+    cuts
+        Of all working points by name, loosest first.
+    left_out
+        Working points that the fit cannot tell from their neighbours, and why.
     groups
         Names of the categories of the fit.
-    passed, failed
-        Simulation of any mass in each group, (n_groups,), which make its efficiency.
-    passed_varied, failed_varied
-        The same by source, (2, n_groups).
-    variance_passed, variance_failed
-        Sums of squared weights of `passed` and `failed`.
+    regions
+        What fails all working points of the fit first, what passes the tightest last.
+    region_of
+        For each cell between working points its place in `regions`, (n_cells,).
+    jets
+        Data in cells and bins of the histogram in the range of mass, (n_cells, n_fine).
+    totals, variances
+        Simulation of any mass, and its sum of squared weights, in cells, (n_cells, n_groups).
     weight
         Mean weight of data. Everything is divided by it, so that data fluctuate as counts do; 1 for unweighted data.
     negative_bins
@@ -74,18 +89,15 @@ class Templates:
     """
 
     tagger: str
-    working_point: str
-    cut: float
+    cuts: Mapping[str, float]
+    left_out: Mapping[str, FitStatus]
     pt: Interval
     groups: tuple[str, ...]
-    passing: Region
-    failing: Region
-    passed: FloatArray
-    failed: FloatArray
-    passed_varied: Mapping[str, FloatArray]
-    failed_varied: Mapping[str, FloatArray]
-    variance_passed: FloatArray
-    variance_failed: FloatArray
+    regions: tuple[Region, ...]
+    region_of: IntArray
+    jets: FloatArray
+    totals: FloatArray
+    variances: FloatArray
     weight: float = 1.0
     negative_bins: int = 0
     is_absolute: bool = True
@@ -93,23 +105,36 @@ class Templates:
     @property
     def name(self) -> str:
         """What messages and files call it."""
-        return f"{self.tagger}_{self.working_point}_pt{self.pt.low:g}to{self.pt.high:g}"
+        return f"{self.tagger}_pt{self.pt.low:g}to{self.pt.high:g}"
+
+    @property
+    def working_points(self) -> tuple[str, ...]:
+        """Those of the fit, loosest first; what passes them begins with the regions 1, 2, ..."""
+        return tuple(name for name in self.cuts if name not in self.left_out)
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Sources of uncertainty that vary the templates."""
-        return tuple(self.passing.varied)
+        return tuple(self.regions[0].varied)
 
-    @property
-    def efficiency(self) -> FloatArray:
+    def passed(self, working_point: str) -> tuple[FloatArray, FloatArray]:
+        """Simulated jets of any mass that pass and that fail, (n_groups,) each."""
+        return _split(self.totals, self.cuts, working_point)
+
+    def variance(self, working_point: str) -> tuple[FloatArray, FloatArray]:
+        """Sums of squared weights of these."""
+        return _split(self.variances, self.cuts, working_point)
+
+    def efficiency(self, working_point: str) -> FloatArray:
         """Simulated share of jets that pass in each group, (n_groups,); nan for a group without jets."""
-        total = self.passed + self.failed
-        return np.asarray(np.divide(self.passed, total, out=np.full(len(total), np.nan), where=total > 0))
+        passed, failed = self.passed(working_point)
+        total = passed + failed
+        return np.asarray(np.divide(passed, total, out=np.full(len(total), np.nan), where=total > 0))
 
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
-    """Jets of one bin of pT at one working point, (..., result, group, mass) in simulation, (result, mass) in data."""
+    """Jets of one bin of pT in cells: (n_cells, mass) in data, (n_cells, group, mass) in simulation."""
 
     data: FloatArray
     data_variance: FloatArray
@@ -119,78 +144,116 @@ class _Cells:
 
 
 def all_templates(counts: Counts, settings: TemplateSettings, fit: FitSettings) -> list[Templates]:
-    """Templates of every tagger, working point and bin of pT."""
-    found = []
-    for tagger, cuts in counts.working_points.items():
-        for working_point in cuts:
-            for low, high in merged_edges(counts.pt, settings.pt, "templates.pt"):
-                found.append(_templates(counts, (tagger, working_point), (low, high), settings, fit))
-    return found
+    """Templates of every tagger and bin of pT."""
+    return [
+        _templates(counts, tagger, pt, settings, fit)
+        for tagger, cuts in counts.working_points.items()
+        if cuts
+        for pt in merged_edges(counts.pt, settings.pt, "templates.pt")
+    ]
+
+
+def region_names(working_points: Sequence[str]) -> tuple[str, ...]:
+    """Channels of a fit: fail and pass, or the working point that is the tightest one passed."""
+    return ("fail", "pass") if len(working_points) == 1 else ("fail", *(f"pass_{name}" for name in working_points))
 
 
 def _templates(
-    counts: Counts, which: tuple[str, str], pt: tuple[int, int], settings: TemplateSettings, fit: FitSettings
+    counts: Counts, tagger: str, pt: tuple[int, int], settings: TemplateSettings, fit: FitSettings
 ) -> Templates:
-    cells = _cells(counts, which, pt, settings, fit)
-    first, last = mass_range(counts.mass, settings.mass, "templates.mass")
+    cells = _cells(counts, tagger, pt, settings, fit)
+    inside = slice(*mass_range(counts.mass, settings.mass, "templates.mass"))
+    edges = counts.mass[inside.start : inside.stop + 1]
     weight = _mean_weight(cells)
-    regions, n_negative = [], 0
-    for result in (PASS, FAIL):
-        region, n = _region(cells, result, (first, last), counts.mass, weight, settings)
-        regions.append(region)
-        n_negative += n
-    totals = np.maximum(cells.nominal.sum(axis=-1), 0.0)
-    varied = {source: np.maximum(each.sum(axis=-1), 0.0) for source, each in cells.varied.items()}
-    variances = cells.variance.sum(axis=-1)
-    tagger, working_point = which
+    cuts = counts.working_points[tagger]
+    left_out: dict[str, FitStatus] = {}
+    while True:
+        kept = [name for name in cuts if name not in left_out]
+        region_of = _region_of(cuts, kept)
+        made = [
+            _region(_joined_cells(cells, region_of == place), name, inside, edges, weight, settings)
+            for place, name in enumerate(region_names(kept) if kept else ("fail",))
+        ]
+        regions = tuple(region for region, _ in made)
+        hopeless = _hopeless(regions, kept, len(fit.free))
+        if hopeless is None:
+            break
+        left_out[hopeless[0]] = hopeless[1]
     return Templates(
         tagger=tagger,
-        working_point=working_point,
-        cut=counts.working_points[tagger][working_point],
+        cuts=cuts,
+        left_out=left_out,
         pt=Interval(float(counts.pt[pt[0]]), float(counts.pt[pt[1]])),
         groups=tuple(settings.groups),
-        passing=regions[0],
-        failing=regions[1],
-        passed=totals[PASS],
-        failed=totals[FAIL],
-        passed_varied={source: each[:, PASS] for source, each in varied.items()},
-        failed_varied={source: each[:, FAIL] for source, each in varied.items()},
-        variance_passed=variances[PASS],
-        variance_failed=variances[FAIL],
+        regions=regions,
+        region_of=region_of,
+        jets=cells.data[:, inside] / weight,
+        totals=np.maximum(cells.nominal.sum(axis=-1), 0.0) / weight,
+        variances=cells.variance.sum(axis=-1) / weight**2,
         weight=weight,
-        negative_bins=n_negative,
+        negative_bins=sum(n for _, n in made),
         is_absolute=counts.is_absolute,
     )
 
 
-def _cells(
-    counts: Counts, which: tuple[str, str], pt: tuple[int, int], settings: TemplateSettings, fit: FitSettings
-) -> _Cells:
+def _hopeless(regions: Sequence[Region], kept: Sequence[str], n_free: int) -> tuple[str, FitStatus] | None:
+    """A working point that cannot stay, and why; None where all can. A region that is left joins the one below it."""
+    if not kept:
+        return None
+    if regions[-1].data.sum() <= 0:
+        return kept[-1], "empty_pass"
+    if regions[0].data.sum() <= 0:
+        return kept[0], "empty_fail"
+    for place in range(len(kept), -1, -1):
+        name = kept[max(place, 1) - 1]
+        if not regions[place].yields.sum(axis=0).min() > 0:
+            return name, "no_simulation"
+        n_there = int(np.count_nonzero(regions[place].yields.sum(axis=1) > 0))
+        if place and len(regions[place].data) < min(n_free, n_there):
+            return name, "too_few_bins"
+    return None
+
+
+def _region_of(cuts: Mapping[str, float], kept: Sequence[str]) -> IntArray:
+    is_first = [name in kept for name in cuts]
+    return np.concatenate([[0], np.cumsum(is_first)]).astype(np.int64)
+
+
+def _cells(counts: Counts, tagger: str, pt: tuple[int, int], settings: TemplateSettings, fit: FitSettings) -> _Cells:
     """Sums over |eta|, bins of pT that are joined, processes, and categories of a group; sources of the processes."""
-    place, pts = counts.place(*which), slice(*pt)
-    data, data_variance = (
-        each[(*place, slice(None), pts)].sum(axis=(1, 2)) for each in (counts.data, counts.data_variance)
-    )
+    pts = slice(*pt)
+    members = [[counts.categories.index(name) for name in names] for names in settings.groups.values()]
 
-    def grouped(values: FloatArray, axis: int) -> FloatArray:
-        """Sum over |eta| and pT, and from categories (along `axis`) to groups."""
-        summed = values.sum(axis=(-3, -2))
-        names = [[counts.categories.index(name) for name in members] for members in settings.groups.values()]
-        return np.stack([summed.take(members, axis=axis).sum(axis=axis) for members in names], axis=axis)
+    def of_data(values: FloatArray) -> FloatArray:
+        return np.asarray(counts.cells(tagger, values, simulated=False)[:, pts].sum(axis=(1, 2)))
 
-    by_process = grouped(counts.nominal[(slice(None), *place)][..., pts, :, :], 2)
+    def grouped(values: FloatArray) -> FloatArray:
+        """Sum over |eta| and pT, and from categories to groups, (..., n_cells, n_groups, mass)."""
+        summed = counts.cells(tagger, values, simulated=True)[..., pts, :, :].sum(axis=(-3, -2))
+        return np.stack([summed[..., each, :].sum(axis=-2) for each in members], axis=-2)
+
+    by_process = grouped(counts.nominal)
     nominal = by_process.sum(axis=0)
-    varied = {
-        source: grouped(values[(slice(None), slice(None), *place)][..., pts, :, :], 3).sum(axis=1)
-        for source, values in counts.varied.items()
-    }
+    varied = {source: grouped(values).sum(axis=1) for source, values in counts.varied.items()}
     if counts.is_absolute and fit.cross_section and len(counts.processes) > 1:
         for process, own in zip(counts.processes, by_process, strict=True):
             if own.any():
                 shift = fit.cross_section * own
                 varied[f"xsec_{process}"] = np.stack([nominal + shift, nominal - shift])
-    variance = grouped(counts.variance[(slice(None), *place)][..., pts, :, :], 2).sum(axis=0)
+    variance = grouped(counts.variance).sum(axis=0)
+    data, data_variance = np.maximum(of_data(counts.data), 0.0), of_data(counts.data_variance)
     return _Cells(data, data_variance, nominal, variance, varied)
+
+
+def _joined_cells(cells: _Cells, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> _Cells:
+    """The sum of some cells, without their axis."""
+    return _Cells(
+        data=cells.data[chosen].sum(axis=0),
+        data_variance=cells.data_variance[chosen].sum(axis=0),
+        nominal=cells.nominal[chosen].sum(axis=0),
+        variance=cells.variance[chosen].sum(axis=0),
+        varied={source: each[:, chosen].sum(axis=1) for source, each in cells.varied.items()},
+    )
 
 
 def _mean_weight(cells: _Cells) -> float:
@@ -214,17 +277,11 @@ def mass_range(edges: FloatArray, wanted: tuple[float, float], name: str) -> tup
 
 
 def _region(
-    cells: _Cells,
-    result: int,
-    mass: tuple[int, int],
-    edges: FloatArray,
-    weight: float,
-    settings: TemplateSettings,
+    cells: _Cells, name: str, inside: slice, edges: FloatArray, weight: float, settings: TemplateSettings
 ) -> tuple[Region, int]:
-    """Joined bins of one result, and in how many of them simulation was negative."""
-    inside = slice(*mass)
-    nominal = cells.nominal[result, :, inside] / weight
-    variance = cells.variance[result, :, inside] / weight**2
+    """Joined bins of one region, and in how many of them simulation was negative."""
+    nominal = cells.nominal[:, inside] / weight
+    variance = cells.variance[:, inside] / weight**2
     starts = joined(nominal.sum(axis=0), variance.sum(axis=0), settings.min_effective, settings.min_expected)
     index = np.searchsorted(starts, np.arange(nominal.shape[-1]), side="right") - 1
 
@@ -232,18 +289,17 @@ def _region(
         return np.add.reduceat(values, starts, axis=-1)
 
     yields, n_negative = without_negative(join(nominal))
-    varied = {
-        source: np.maximum(join(each[:, result, :, inside] / weight), 0.0) for source, each in cells.varied.items()
-    }
-    fine = cells.data[result, inside] / weight
+    varied = {source: np.maximum(join(each[..., inside] / weight), 0.0) for source, each in cells.varied.items()}
     region = Region(
-        edges=np.append(edges[mass[0] : mass[1]][starts], edges[mass[1]]),
+        name=name,
+        edges=np.append(edges[:-1][starts], edges[-1]),
         index=index,
-        fine_data=fine,
-        data=join(fine),
+        data=join(cells.data[inside] / weight),
         yields=yields,
         errors=np.sqrt(join(variance)),
         varied=varied,
+        totals=np.maximum(cells.nominal.sum(axis=-1), 0.0) / weight,
+        totals_varied={source: np.maximum(each.sum(axis=-1), 0.0) / weight for source, each in cells.varied.items()},
     )
     return region, n_negative
 
@@ -277,7 +333,6 @@ def without_negative(yields: FloatArray) -> tuple[FloatArray, int]:
     return kept * scale[:, np.newaxis], int(is_negative.sum())
 
 
-def stacked(templates: Templates) -> Iterator[tuple[str, Region]]:
-    """Both regions with the names that workspaces have for them."""
-    yield "pass", templates.passing
-    yield "fail", templates.failing
+def _split(by_cell: FloatArray, cuts: Mapping[str, float], working_point: str) -> tuple[FloatArray, FloatArray]:
+    first = 1 + list(cuts).index(working_point)
+    return by_cell[first:].sum(axis=0), by_cell[:first].sum(axis=0)

@@ -7,21 +7,24 @@ that of a tagger without such knowledge should.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corrections.tagging import cross_check
+from corrections.tagging.cross_check import NEAR_LIMIT
 from corrections.tagging.fit import status_before
-from corrections.tagging.samples import FACTOR, free_groups
+from corrections.tagging.samples import factor_limits, factor_of, states_of
 from corrections.tagging.templates import all_templates
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from corrections.results import Interval
     from corrections.tagging.counts import Counts
     from corrections.tagging.results import TaggerPoint
-    from corrections.tagging.settings import TaggerMeasurementSettings
+    from corrections.tagging.settings import FitSettings, TaggerMeasurementSettings
     from corrections.tagging.templates import Templates
 
 
@@ -39,33 +42,44 @@ class InWindow:
     published: float
 
 
-def in_windows(counts: Counts, settings: TaggerMeasurementSettings, points: Sequence[TaggerPoint]) -> list[InWindow]:
-    """Scale factors in each of `settings.windows`, by the likelihood without pyhf."""
+def in_windows(
+    counts: Counts,
+    settings: TaggerMeasurementSettings,
+    points: Sequence[TaggerPoint],
+    parallel_map: Callable[..., Iterable[Any]] = map,
+) -> list[InWindow]:
+    """Scale factors in each of `settings.windows`, by the likelihood without pyhf.
+
+    `parallel_map` applies the fit to all templates, in their order.
+    """
     published = {(p.tagger, p.working_point, p.category, p.pt): p.value for p in points}
+    tasks = [
+        (window, templates)
+        for window in settings.windows
+        for templates in all_templates(counts, replace(settings.templates, mass=window), settings.fit)
+    ]
+    fits = parallel_map(partial(_fitted, settings=settings.fit), [templates for _, templates in tasks])
     found = []
-    for window in settings.windows:
-        chosen = replace(settings.templates, mass=window)
-        for templates in all_templates(counts, chosen, settings.fit):
-            values = _fitted(templates, settings)
-            for group in (name for name in templates.groups if name in settings.fit.free):
-                place = (templates.tagger, templates.working_point, group, templates.pt)
-                value, error = values.get(group, (nan, nan))
-                found.append(InWindow(window, *place, value, error, published.get(place, nan)))
+    for (window, templates), values in zip(tasks, fits, strict=True):
+        for group, working_point in product(settings.fit.free, templates.cuts):
+            place = (templates.tagger, working_point, group, templates.pt)
+            value, error = values.get((group, working_point), (nan, nan))
+            found.append(InWindow(window, *place, value, error, published.get(place, nan)))
     return found
 
 
-def _fitted(templates: Templates, settings: TaggerMeasurementSettings) -> Mapping[str, tuple[float, float]]:
+def _fitted(templates: Templates, settings: FitSettings) -> Mapping[tuple[str, str], tuple[float, float]]:
     """What can be told of in this range; a group that hardly is in it has an uncertainty that is too large."""
-    states = free_groups(templates, settings.fit)
-    if status_before(templates, states) != "ok":
+    if status_before(templates, settings) != "ok":
         return {}
-    minuit = cross_check.minimise(cross_check.likelihood(templates, settings.fit))
-    if not minuit.valid:
+    minimum = cross_check.minimum(cross_check.likelihood(templates, settings))
+    if not minimum.is_valid:
         return {}
-    found = cross_check.factors_of(minuit, [group for group, state in states.items() if state == "ok"])
-    ends = {group: minuit.limits[FACTOR.format(group)] for group in found}
-    return {
-        group: (value, error)
-        for group, (value, error) in found.items()
-        if error <= settings.fit.largest_error and ends[group][0] + 1e-3 < value < ends[group][1] - 1e-3
-    }
+    limits, found = factor_limits(templates, settings), {}
+    for (group, working_point), state in states_of(templates, settings).items():
+        name = factor_of(templates, settings, group, working_point) if state == "ok" else None
+        if name in minimum.names:
+            value, error = minimum.value(str(name))
+            if error <= settings.largest_error and NEAR_LIMIT < value < limits[str(name)] - NEAR_LIMIT:
+                found[group, working_point] = value, error
+    return found

@@ -1,4 +1,4 @@
-"""Workspaces of pass/fail fits as JSON of HistFactory, which pyhf and others read."""
+"""Workspaces of the fits as JSON of HistFactory, which pyhf and others read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from corrections.tagging.samples import FACTOR, NORM, parameter_limit, samples_of
-from corrections.tagging.templates import stacked
+from corrections.tagging.samples import LARGEST_FACTOR, NORM, factor_limits, samples_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,14 +20,16 @@ MEASUREMENT = "scale_factors"
 
 
 def workspace(templates: Templates, settings: FitSettings) -> dict[str, Any]:
-    """The simultaneous fit of what passes and what fails.
+    """The simultaneous fit of all working points.
 
-    Parameters are `sf_<group>` for each measured group, `norm` for the common yield where simulation is not normalised
-    to luminosity, and one for each source of uncertainty. The first measured group is the parameter of interest, which
-    the format wants; the fit treats all of them alike. Channels are sorted by name, as pyhf does: fail, then pass.
+    Parameters are `sf_<group>_<working point>`, or `sf_<group>` where there is one working point, `norm` for the common
+    yield where simulation is not normalised to luminosity, and one for each source of uncertainty. The first scale
+    factor is the parameter of interest, which the format wants; the fit treats all of them alike. Channels are sorted
+    by name, as pyhf does.
     """
     samples = samples_of(templates, settings)
-    regions = dict(stacked(templates))
+    regions = {region.name: region for region in templates.regions}
+    limits = factor_limits(templates, settings)
     factors = sorted({name for each in samples for name in each.factors})
     return {
         "version": VERSION,
@@ -42,7 +43,7 @@ def workspace(templates: Templates, settings: FitSettings) -> dict[str, Any]:
                 "name": MEASUREMENT,
                 "config": {
                     "poi": next((name for name in factors if name != NORM), ""),
-                    "parameters": [_parameter(name, templates) for name in factors],
+                    "parameters": [_parameter(name, limits) for name in factors],
                 },
             }
         ],
@@ -61,10 +62,8 @@ def _sample(sample: Sample) -> dict[str, Any]:
     return {"name": sample.name, "data": _plain(sample.nominal), "modifiers": [*modifiers, statistics]}
 
 
-def _parameter(name: str, templates: Templates) -> Mapping[str, Any]:
-    limits = {FACTOR.format(group): group for group in templates.groups}
-    limit = parameter_limit(templates, limits[name]) if name in limits else 10.0
-    return {"name": name, "bounds": [[0.0, limit]], "inits": [1.0]}
+def _parameter(name: str, limits: Mapping[str, float]) -> Mapping[str, Any]:
+    return {"name": name, "bounds": [[0.0, limits.get(name, LARGEST_FACTOR)]], "inits": [1.0]}
 
 
 def _plain(values: Sequence[float] | np.ndarray[Any, Any]) -> list[float]:
