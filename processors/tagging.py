@@ -284,7 +284,15 @@ def facts_of(job: Job, outcome: Outcome, settings: TaggingSettings, notes: Seque
         "settings": as_plain(settings),
         "taggers": {name: dict(tagger.working_points) for name, tagger in load_taggers(settings).items()},
         "datasets": [
-            {"name": d.name, "is_mc": d.is_mc, "process": d.process, "normalisation": factors[d.name], "lumi": d.lumi}
+            {
+                "name": d.name,
+                "is_mc": d.is_mc,
+                "process": d.process,
+                "role": d.role,
+                "xsec": d.xsec,
+                "lumi": d.lumi,
+                "normalisation": factors[d.name],
+            }
             for d in job.datasets
         ],
         "events": outcome.events,

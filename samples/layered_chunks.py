@@ -110,7 +110,21 @@ class StoredTables:
         """Yield the chunks; of dijets without those where a shower outdoes the hard scattering."""
         for task in self.tasks:
             table = table_from_arrays(self.folder.load_arrays(task)).first(task.n_events)
-            yield table.select(_is_ordinary(table, self.settings)) if self.settings.process == "dijet" else table
+            yield table.select(_is_ordinary(table, self.settings)) if self._leaves_out else table
+
+    @property
+    def _leaves_out(self) -> bool:
+        return self.settings.process == "dijet"
+
+    def weights(self) -> tuple[float, float]:
+        """Sum of the weights that are not left out, and of all."""
+        kept = whole = 0.0
+        for task in self.tasks:
+            table = table_from_arrays(self.folder.load_arrays(task)).first(task.n_events)
+            weight = table.values["genWeight"]
+            whole += float(weight.sum())
+            kept += float(weight[_is_ordinary(table, self.settings)].sum()) if self._leaves_out else float(weight.sum())
+        return kept, whole
 
 
 def truth_of(table: EventTable) -> TruthEvents:

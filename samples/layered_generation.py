@@ -6,6 +6,9 @@ import shutil
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from samples.cross_section import cross_section
 from samples.durable import ChunkFolder, ChunkTask
 from samples.errors import SampleError
 from samples.layered import LayeredSettings
@@ -95,9 +98,24 @@ def generate_layered(
     run_jobs(jobs, workers, quiet=quiet)
     tables = {stream: StoredTables(folder, _tasks(stream, size), generators[stream]) for stream, size in sizes.items()}
     options = layered_options(request.process, files)
-    sample = write_layered_sample(output, seed=request.seed, streams=tables, options=options, facts=facts)
+    sections = _sections(tables, generators)
+    sample = write_layered_sample(
+        output, seed=request.seed, streams=tables, options=options, facts=facts, sections=sections
+    )
     shutil.rmtree(folder.path)
     return sample
+
+
+def _sections(
+    tables: Mapping[Stream, StoredTables], generators: Mapping[Stream, ProcessSettings]
+) -> dict[Stream, float]:
+    """Cross section of what is not left out, in pb; streams of one generator have the same."""
+    found: dict[Stream, float] = {}
+    for settings in dict.fromkeys(generators.values()):
+        own = [stream for stream, each in generators.items() if each == settings]
+        kept, whole = np.sum([tables[stream].weights() for stream in own], axis=0)
+        found |= dict.fromkeys(own, float(cross_section(settings) * kept / whole))
+    return found
 
 
 def _facts(generators: Mapping[Stream, ProcessSettings], detectors: Mapping[Stream, LayeredSettings]) -> dict[str, Any]:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 MUON_MENU = TriggerMenu(thresholds=(25.0,), stem="HLT_Mu")
 BASKET_EVENTS = 10_000
+_PB_PER_FB = 1000.0
+_DATASETS = {Stream.SIMULATION: "simulation", Stream.DATA: "data", Stream.ALTERNATIVE: "simulation_alternative"}
 _SIMULATION_RUN, _ALTERNATIVE_RUN, _FIRST_DATA_RUN, _CHUNKS_PER_RUN = 1, 1, 380_001, 20
 
 
@@ -72,10 +74,11 @@ def write_layered_sample(
     streams: Mapping[Stream, Iterable[EventTable]],
     options: LayeredOptions,
     facts: Mapping[str, Any],
+    sections: Mapping[Stream, float] | None = None,
 ) -> GeneratedSample:
     """Write the ROOT files, data_truth.root, injected.json and, last, fileset.json into `folder`.
 
-    `streams` are read twice, a chunk at a time.
+    `streams` are read twice, a chunk at a time. `sections` are their cross sections in pb, where these are known.
     """
     folder.mkdir(parents=True, exist_ok=True)
     options, k = _with_triggers(chain(streams[Stream.SIMULATION], streams[Stream.DATA]), options)
@@ -87,6 +90,7 @@ def write_layered_sample(
     }
     if Stream.ALTERNATIVE in streams:
         counts["simulation_alternative"] = _write_simulation(folder, Stream.ALTERNATIVE, streams, options, known)
+    of_datasets = {_DATASETS[stream]: value for stream, value in (sections or {}).items()}
     content = {
         "process": options.process,
         "seed": seed,
@@ -96,19 +100,35 @@ def write_layered_sample(
         "k": k,
         "share_above_one": counts["data"].share_above_one,
         "counts": {name: asdict(value) for name, value in counts.items()},
+        "xsec": {name: value for name, value in of_datasets.items() if name != "data"},
     }
     injected = write_json(folder / "injected.json", content)
-    fileset = write_json(folder / "fileset.json", _fileset(counts, options))
+    fileset = write_json(folder / "fileset.json", _fileset(counts, options, of_datasets, k))
     return GeneratedSample(folder, fileset, injected, counts, k)
 
 
-def _fileset(counts: Mapping[str, SampleCounts], options: LayeredOptions) -> dict[str, Any]:
+def luminosity(counts: SampleCounts, section: float, k: float, *, weighted: bool) -> float:
+    """Luminosity of data in 1/fb; `section` in pb.
+
+    The weights of what was generated stand for the cross section, and triggers record the share `k` of them.
+    """
+    return (1.0 if weighted else k) * counts.sum_of_weights / section / _PB_PER_FB
+
+
+def _fileset(
+    counts: Mapping[str, SampleCounts], options: LayeredOptions, sections: Mapping[str, float], k: float
+) -> dict[str, Any]:
     settings = options.files.skim_settings
     skims = {name: describe_skim(count, settings) for name, count in counts.items()} if options.files.skim else None
     fileset = describe_fileset(counts, options.process, options.menu, skims)
     for name, dataset in fileset.items():
         metadata = dataset["metadata"]
         metadata["schema"] = "pfnano"
+        if name in sections and name != "data":
+            metadata["xsec"] = sections[name]
+        elif name in sections:
+            weighted = options.files.weighted_data
+            metadata["lumi"] = luminosity(counts[name], sections[name], k, weighted=weighted)
         if name == "data" and options.files.weighted_data:
             del metadata["triggers"]
             metadata["weight"] = WEIGHT
@@ -176,7 +196,7 @@ def _write_simulation(
     options: LayeredOptions,
     known: Mapping[Stream, ResponseCounts],
 ) -> SampleCounts:
-    name = "simulation" if stream is Stream.SIMULATION else "simulation_alternative"
+    name = _DATASETS[stream]
     counts, sums = SampleCounts(), GeneratorSums()
     with _file(folder / f"{name}.root", options) as file:
         for chunk, table in enumerate(streams[stream]):

@@ -138,10 +138,17 @@ def make_facts(
 ) -> dict[str, Any]:
     """What tagging.json says: histograms are at 1/fb, so that a normalisation of 1e-3 pb makes expectations."""
     simulation = [
-        {"name": name, "is_mc": True, "process": name, "normalisation": 1e-3 if lumi else 1.0, "lumi": None}
+        {
+            "name": name,
+            "is_mc": True,
+            "process": name,
+            "xsec": 1.0 if lumi else None,
+            "normalisation": 1e-3 if lumi else 1.0,
+            "lumi": None,
+        }
         for name in toys
     ]
-    data = {"name": "data", "is_mc": False, "process": None, "normalisation": 1.0, "lumi": lumi}
+    data = {"name": "data", "is_mc": False, "process": None, "xsec": None, "normalisation": 1.0, "lumi": lumi}
     return {
         "taggers": dict.fromkeys(taggers, CUTS),
         "datasets": [*simulation, data],

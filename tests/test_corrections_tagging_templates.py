@@ -47,6 +47,57 @@ def test_without_luminosity_all_simulation_is_scaled_to_data() -> None:
     assert counts.nominal.sum() == pytest.approx(counts.data.sum())
 
 
+def test_a_cross_section_over_as_many_weights_still_is_one() -> None:
+    facts = make_facts(TOYS)
+    for each in facts["datasets"]:
+        each["normalisation"] = 1.0
+
+    counts = counts_of(make_passing(TOYS, np.random.default_rng(1)), facts, lumi=1e-3)
+
+    assert counts.is_absolute
+
+
+def test_simulation_of_which_some_has_a_cross_section_is_refused() -> None:
+    facts = make_facts(TOYS)
+    facts["datasets"][1]["xsec"] = None
+
+    with pytest.raises(InputError, match=r"no cross section .* for wjets, which other simulation has"):
+        counts_of(make_passing(TOYS, np.random.default_rng(1)), facts)
+
+
+def test_data_of_one_process_add_up_and_those_of_several_are_of_one_luminosity() -> None:
+    passing = make_passing({**TOYS, "more": w_and_jets()}, np.random.default_rng(1))
+    facts = make_facts({**TOYS, "more": w_and_jets()})
+    facts["datasets"][2] |= {"is_mc": False, "xsec": None, "lumi": 2.0, "process": None}
+    simulated = counts_of(passing, facts).nominal.sum()
+
+    facts["datasets"][2]["lumi"] = 5.0
+    assert counts_of(passing, facts).nominal.sum() == pytest.approx(2 * simulated)
+    facts["datasets"][2]["process"] = "wjets"
+    with pytest.raises(InputError, match="of one luminosity, got 5/fb of wjets, 1/fb of None"):
+        counts_of(passing, facts)
+
+
+def test_alternative_simulation_is_a_variation_and_adds_nothing() -> None:
+    toys = {**TOYS, "other": top_pairs()}
+    passing = make_passing(toys, np.random.default_rng(1))
+    facts = make_facts(toys)
+    facts["datasets"][2] |= {"role": "alternative", "process": "ttbar", "normalisation": 1.1e-3}
+
+    counts = counts_of(passing, facts)
+
+    assert counts.processes == ("ttbar", "wjets")
+    assert counts.sources[-1] == "generator"
+    up, down = counts.varied["generator"]
+    assert up.sum(axis=tuple(range(1, 8))) / counts.nominal.sum(axis=tuple(range(1, 8))) == pytest.approx(
+        [1.1, 1], rel=0.01
+    )
+    assert up + down == pytest.approx(2 * counts.nominal)
+    facts["datasets"][2]["xsec"] = None
+    with pytest.raises(InputError, match=r"no cross section .* for other"):
+        counts_of(passing, facts)
+
+
 def test_efficiencies_are_those_of_all_masses(templates: list[Templates]) -> None:
     for each, (place, working_point) in product(templates, enumerate(("loose", "tight"))):
         for group, efficiency in zip(each.groups, each.efficiency(working_point), strict=True):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import awkward as ak
@@ -9,6 +10,8 @@ import pytest
 import uproot
 
 from samples.absolute_calibration import UNCALIBRATED, AbsoluteCalibration, OffsetShape, calibration_of, offset_shape
+from samples.counts import SampleCounts
+from samples.cross_section import cross_section
 from samples.durable import ChunkFolder, ChunkTask
 from samples.errors import SampleError
 from samples.generate import generate
@@ -17,6 +20,7 @@ from samples.known_response import ResponseCounts, gaussian_core, half_width, is
 from samples.layered import stored_index
 from samples.layered_chunks import LayeredJob
 from samples.layered_generation import LayeredRequest, _facts
+from samples.layered_sample import luminosity
 from samples.particles import GeneratedParticles, PileupPool, as_particles, charge_of, kind_of, overlay, pileup_pool
 from samples.processes import ProcessSettings
 from samples.showers import BARYON, ELECTRON, MESON, MUON, PHOTON
@@ -295,6 +299,24 @@ def test_pythia_gets_the_range_and_the_process_asked_for() -> None:
     assert not any("bias2" in line for line in lines)
 
 
+def test_a_flattened_spectrum_has_the_cross_section_of_a_falling_one() -> None:
+    flat = ProcessSettings("wjets", (200.0, 0.0))
+
+    sections = [cross_section(settings, trials=2000) for settings in (flat, replace(flat, bias_power=0.0))]
+
+    # each to about 1 %; Pythia 8 alone gives 14.4 pb
+    assert sections[0] == pytest.approx(sections[1], rel=0.05)
+    assert sections[0] == pytest.approx(14.4, rel=0.05)
+
+
+def test_the_luminosity_of_data_is_what_their_weights_stand_for() -> None:
+    counts = SampleCounts(generated=100, sum_of_weights=50.0)
+
+    # 50 of weight at 2 pb are 25 / pb, of which triggers record a tenth
+    assert luminosity(counts, 2.0, 0.1, weighted=False) == pytest.approx(2.5e-3)
+    assert luminosity(counts, 2.0, 0.1, weighted=True) == pytest.approx(25e-3)
+
+
 @pytest.fixture(name="sample", scope="module")
 def _sample(tmp_path_factory: pytest.TempPathFactory) -> GeneratedSample:
     """A few dijets without pile-up, whose pool would take longest."""
@@ -372,6 +394,17 @@ def test_the_fileset_names_pfnano_and_its_triggers(sample: GeneratedSample) -> N
     assert [each["metadata"]["schema"] for each in fileset.values()] == ["pfnano", "pfnano"]
     names = {trigger["path"] for trigger in fileset["data"]["metadata"]["triggers"]}
     assert names <= set(read(sample, "data").fields)
+
+
+@pytest.mark.slow
+def test_the_fileset_tells_cross_section_and_luminosity(sample: GeneratedSample) -> None:
+    fileset = json.loads(sample.fileset.read_text())
+
+    section, lumi = fileset["simulation"]["metadata"]["xsec"], fileset["data"]["metadata"]["lumi"]
+    expected = sample.k * sample.counts["data"].sum_of_weights
+    assert lumi * 1000 * section == pytest.approx(expected)
+    assert section < cross_section(ProcessSettings("dijet", (60.0, 0.0)), trials=2000)
+    assert json.loads(sample.injected.read_text())["xsec"] == {"simulation": section}
 
 
 @pytest.mark.slow

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 PB_PER_FB = 1000.0
+# The source of uncertainty that alternative simulation tells of.
+GENERATOR = "generator"
 ROUNDING = 1e-10
+# Of luminosities that should be the same.
+LUMI_TOLERANCE = 0.02
 FAIL, PASS = RESULTS.index("fail"), RESULTS.index("pass")
 
 
@@ -106,56 +110,100 @@ def read_counts(folder: Path, lumi: float | None = None) -> tuple[Counts, dict[s
 
 
 def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | None = None) -> Counts:
-    """Counts of the histogram `passing`; `facts` is the content of tagging.json, `lumi` in 1/fb replaces its own."""
+    """Counts of the histogram `passing`; `facts` is the content of tagging.json, `lumi` in 1/fb replaces its own.
+
+    Simulation with the role "alternative" is a variation, `generator`, of the processes that it is of; the other side
+    is its mirror image.
+    """
     datasets = {str(each["name"]): each for each in facts["datasets"]}
-    simulated = [name for name, each in datasets.items() if each["is_mc"]]
+    simulated = [name for name, each in datasets.items() if each["is_mc"] and each.get("role") != "alternative"]
+    others = [name for name, each in datasets.items() if each["is_mc"] and name not in simulated]
     measured = [name for name, each in datasets.items() if not each["is_mc"]]
     if not simulated or not measured:
         raise InputError(f"expected data and simulation, got the datasets {', '.join(datasets) or 'none'}")
     view: Any = passing.view(flow=True)
-    places = list(passing.axes["dataset"])
-    variations = list(passing.axes["variation"])
+    places, variations = list(passing.axes["dataset"]), list(passing.axes["variation"])
     nominal = variations.index(NOMINAL)
-    data = sum(view[places.index(name), nominal].value.sum(axis=3) for name in measured)
-    data_variance = sum(view[places.index(name), nominal].variance.sum(axis=3) for name in measured)
+    data, data_variance = (
+        np.sum([view[places.index(name), nominal][kind].sum(axis=3) for name in measured], axis=0)
+        for kind in ("value", "variance")
+    )
     categories = [name for name in passing.axes["category"] if name != UNLABELLED]
     kept = [list(passing.axes["category"]).index(name) for name in categories]
-    processes = tuple(dict.fromkeys(str(datasets[name]["process"] or name) for name in simulated))
+    processes = tuple(dict.fromkeys(_process(datasets[name]) for name in simulated))
     factors, is_absolute = _factors(datasets, simulated, measured, lumi)
-    shape = (len(processes), len(variations), *view.shape[2:5], len(kept), *view.shape[6:])
-    values, variances = np.zeros(shape), np.zeros(shape)
-    for name in simulated:
-        process = processes.index(str(datasets[name]["process"] or name))
-        own = view[places.index(name)]
-        values[process] += factors[name] * own.value[..., kept, :, :, :]
-        variances[process] += factors[name] ** 2 * own.variance[..., kept, :, :, :]
+
+    def by_process(names: Sequence[str], kind: str) -> FloatArray:
+        """Sum over datasets, (process, variation, tagger, ...)."""
+        found = np.zeros((len(processes), len(variations), *view.shape[2:5], len(kept), *view.shape[6:]))
+        for name in names:
+            own = view[places.index(name)][kind][..., kept, :, :, :]
+            found[processes.index(_process(datasets[name]))] += factors[name] ** (1 + (kind == "variance")) * own
+        return found
+
+    values, variances = by_process(simulated, "value"), by_process(simulated, "variance")
     if not is_absolute:
-        scale = _scale_to(np.asarray(data), values[:, nominal].sum(axis=(0, 4)))
+        scale = _scale_to(data, values[:, nominal].sum(axis=(0, 4)))
         values, variances = scale * values, scale**2 * variances
-    sources = tuple(
-        each.removesuffix("_up")
-        for each in variations
-        if each.endswith("_up") and f"{each.removesuffix('_up')}_down" in variations
-    )
+    varied = {
+        source: np.stack([values[:, variations.index(f"{source}_{side}")] for side in ("up", "down")])
+        for source in _sources(variations)
+    }
+    others = [name for name in others if _process(datasets[name]) in processes]
+    if others:
+        factors |= _other_factors(datasets, others, factors, is_absolute=is_absolute)
+        other = by_process(others, "value")[:, nominal]
+        varied[GENERATOR] = _mirrored(values[:, nominal], other, is_absolute=is_absolute)
     return Counts(
         working_points={name: dict(sorted(cuts.items(), key=lambda item: item[1])) for name, cuts in _cuts(facts)},
         names=tuple(passing.axes["working_point"]),
-        sources=sources,
+        sources=tuple(varied),
         processes=processes,
         categories=tuple(categories),
         pt=np.asarray(passing.axes["pt"].edges),
         eta=np.asarray(passing.axes["eta"].edges),
         mass=np.asarray(passing.axes["mass"].edges),
-        data=np.asarray(data),
-        data_variance=np.asarray(data_variance),
+        data=data,
+        data_variance=data_variance,
         nominal=values[:, nominal],
         variance=variances[:, nominal],
-        varied={
-            source: np.stack([values[:, variations.index(f"{source}_{side}")] for side in ("up", "down")])
-            for source in sources
-        },
+        varied=varied,
         is_absolute=is_absolute,
     )
+
+
+def _process(dataset: Mapping[str, Any]) -> str:
+    return str(dataset["process"] or dataset["name"])
+
+
+def _sources(variations: Sequence[str]) -> list[str]:
+    names = [each.removesuffix("_up") for each in variations if each.endswith("_up")]
+    return [name for name in names if f"{name}_down" in variations]
+
+
+def _other_factors(
+    datasets: Mapping[str, Mapping[str, Any]], others: Sequence[str], factors: Mapping[str, float], *, is_absolute: bool
+) -> dict[str, float]:
+    """Factors on the weights of alternative simulation, whose luminosity is that of the nominal one."""
+    lacking = [name for name in others if is_absolute and datasets[name]["xsec"] is None]
+    if lacking:
+        raise InputError(f"no cross section (metadata xsec) for {', '.join(lacking)}, which other simulation has")
+    name, factor = next(iter(factors.items()))
+    common = factor / float(datasets[name]["normalisation"]) if is_absolute else 1.0
+    return {other: common * float(datasets[other]["normalisation"]) for other in others}
+
+
+def _mirrored(nominal: FloatArray, other: FloatArray, *, is_absolute: bool) -> FloatArray:
+    """Processes of another simulation in place of the nominal ones, and their mirror images, (2, process, ...).
+
+    Without cross sections a process keeps its yield.
+    """
+    up = nominal.copy()
+    for place, (of_nominal, of_other) in enumerate(zip(nominal, other, strict=True)):
+        if of_other.any():
+            scale = 1.0 if is_absolute else float(of_nominal.sum() / of_other.sum())
+            up[place] = scale * of_other
+    return np.stack([up, 2 * nominal - up])
 
 
 def merged_edges(own: FloatArray, wanted: Sequence[float], name: str) -> list[tuple[int, int]]:
@@ -182,20 +230,35 @@ def _cuts(facts: Mapping[str, Any]) -> list[tuple[str, dict[str, float]]]:
 def _factors(
     datasets: Mapping[str, Mapping[str, Any]], simulated: Sequence[str], measured: Sequence[str], lumi: float | None
 ) -> tuple[dict[str, float], bool]:
-    """Factor on the weights of each simulated dataset, and whether that makes expectations of it.
-
-    A normalisation of exactly 1 is that of a dataset without a cross section.
-    """
+    """Factor on the weights of each simulated dataset, and whether that makes expectations of it."""
     normalisations = {name: float(datasets[name]["normalisation"]) for name in simulated}
-    has_xsec = [factor != 1.0 for factor in normalisations.values()]
-    if any(has_xsec) and not all(has_xsec):
-        lacking = ", ".join(name for name, known in zip(simulated, has_xsec, strict=True) if not known)
-        raise InputError(f"no cross section (metadata xsec) for {lacking}, which other simulation has")
-    lumis = [datasets[name]["lumi"] for name in measured]
-    known = lumi or (sum(lumis) if all(each is not None for each in lumis) else None)
-    if known is None or not all(has_xsec):
+    lacking = [name for name in simulated if datasets[name]["xsec"] is None]
+    if lacking and len(lacking) < len(simulated):
+        raise InputError(f"no cross section (metadata xsec) for {', '.join(lacking)}, which other simulation has")
+    known = lumi or _luminosity([datasets[name] for name in measured])
+    if known is None or lacking:
         return normalisations, False
     return {name: factor * known * PB_PER_FB for name, factor in normalisations.items()}, True
+
+
+def _luminosity(measured: Sequence[Mapping[str, Any]]) -> float | None:
+    """That of all data, in 1/fb; None where some have none.
+
+    Data of one process add up. Data of several processes, as generators make them, are parts of the same events.
+    """
+    by_process: dict[str | None, float] = {}
+    for each in measured:
+        if each["lumi"] is None:
+            return None
+        by_process[each["process"]] = by_process.get(each["process"], 0.0) + float(each["lumi"])
+    found = list(by_process.values())
+    if max(found) > (1 + LUMI_TOLERANCE) * min(found):
+        told = ", ".join(f"{value:g}/fb of {process}" for process, value in by_process.items())
+        raise InputError(
+            f"data of several processes must be of one luminosity, got {told}; give data that add up the same process "
+            "(or none), or say templates.lumi=VALUE"
+        )
+    return found[0]
 
 
 def _scale_to(data: FloatArray, simulation: FloatArray) -> float:
