@@ -40,7 +40,7 @@ DATA: dict[str, Any] = {"fmt": "o", "color": "black", "elinewidth": 1, "markersi
 
 def write_fit(fitted: BinFit, folder: Path, settings: ReportSettings) -> list[Path]:
     """Paths of the figure of one fit in all formats; none where there was no fit."""
-    if fitted.status != "ok":
+    if not fitted.is_drawable:
         return []
     with experiment_style(settings):
         return _saved(draw_fit(fitted, settings), folder / file_name("fit", fitted.templates.name), settings)

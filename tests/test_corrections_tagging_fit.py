@@ -41,6 +41,13 @@ def templates(counts: Counts) -> list[Templates]:
 
 
 @pytest.fixture(scope="module")
+def unchanged() -> Templates:
+    """Data that have what is simulated."""
+    passing = make_passing(TOYS, np.random.default_rng(8))
+    return all_templates(counts_of(passing, make_facts(TOYS)), COARSE, SETTINGS)[0]
+
+
+@pytest.fixture(scope="module")
 def one_point() -> Templates:
     passing = make_passing(TOYS, np.random.default_rng(7), factors=INJECTED)
     facts = {**make_facts(TOYS), "taggers": {"toy": {"loose": CUTS["loose"]}}}
@@ -308,10 +315,34 @@ def test_fewer_bins_than_scale_factors_are_not_fitted(counts: Counts) -> None:
     assert {point.status for point in found.points} == {"too_few_bins"}
 
 
-def test_a_category_without_simulation_is_absent_and_the_others_are_measured(templates: list[Templates]) -> None:
-    each = without_group(templates[0], "top")
+def test_a_fit_that_describes_its_data_badly_measures_nothing_unless_asked_for(counts: Counts) -> None:
+    data = counts.data.copy()
+    # a peak in all cells that no template has
+    data[..., 12] *= 3
+    each = all_templates(replace(counts, data=data, data_variance=data), COARSE, SETTINGS)[0]
 
-    found = fit(each, SETTINGS)
+    found, asked_for = fit(each, SETTINGS), fit(each, replace(SETTINGS, min_p_value=0))
+
+    assert found.p_value < 1e-6
+    assert found.status == "bad_fit"
+    assert {point.status for point in found.points} <= {"bad_fit", "imprecise"}
+    assert found.points[0].status == "bad_fit"
+    assert np.isnan([point.value for point in found.points]).all()
+    assert found.is_drawable
+    assert asked_for.status == "ok"
+    assert asked_for.p_value == found.p_value
+
+
+def test_good_fits_have_a_p_value(templates: list[Templates]) -> None:
+    for each in templates:
+        assert fit(each, SETTINGS).p_value > 1e-3
+
+
+def test_a_category_without_simulation_is_absent_and_the_others_are_measured() -> None:
+    toys = {"ttbar": replace(top_pairs(), expected=no_top()), "wjets": w_and_jets()}
+    passing = make_passing(toys, np.random.default_rng(5))
+
+    found = fit(all_templates(counts_of(passing, make_facts(toys)), COARSE, SETTINGS)[0], SETTINGS)
 
     by_name = {(point.group, point.working_point): point for point in found.points}
     assert by_name["top", "loose"].status == by_name["top", "tight"].status == "absent"
@@ -319,8 +350,8 @@ def test_a_category_without_simulation_is_absent_and_the_others_are_measured(tem
     assert by_name["w", "loose"].status == by_name["w", "tight"].status == "ok"
 
 
-def test_a_category_without_simulation_between_the_cuts_has_one_scale_factor(templates: list[Templates]) -> None:
-    each = without_group(templates[0], "w", regions=(1,))
+def test_a_category_without_simulation_between_the_cuts_has_one_scale_factor(unchanged: Templates) -> None:
+    each = without_group(unchanged, "w", regions=(1,))
 
     found = fit(each, SETTINGS)
 
@@ -368,9 +399,9 @@ def no_top() -> dict[str, list[float]]:
 
 
 def test_a_group_that_always_passes_the_loose_cut_has_a_scale_factor_at_the_tight_one(
-    templates: list[Templates],
+    unchanged: Templates,
 ) -> None:
-    each = without_group(templates[0], "w", regions=(0,))
+    each = without_group(unchanged, "w", regions=(0,))
 
     found = {(point.group, point.working_point): point for point in fit(each, SETTINGS).points}
 

@@ -15,7 +15,7 @@ that share data or sources have a covariance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from corrections.tagging.samples import FRACTION, TIGHTER, factor_limits, factor
 from corrections.tagging.workspace import workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from iminuit import Minuit
 
@@ -106,9 +106,50 @@ class BinFit:
     distance: float = np.nan
     degrees: int = 0
 
+    @property
+    def is_drawable(self) -> bool:
+        """Whether there are expectations, which a fit that describes data badly has too."""
+        return bool(self.after)
+
+    @property
+    def p_value(self) -> float:
+        """Probability of a larger distance by chance; nan where there is none."""
+        from scipy.special import chdtrc
+
+        return float(chdtrc(self.degrees, self.distance)) if self.degrees > 0 else float("nan")
+
 
 def fit(templates: Templates, settings: FitSettings) -> BinFit:
-    """Fit one bin of pT; what cannot be fitted has nan and a status, nothing is raised."""
+    """Fit one bin of pT; what cannot be fitted has nan and a status, nothing is raised.
+
+    Where data are described badly and seem to have nothing of a group, it is tried without that group.
+    """
+    found = _fit(templates, settings)
+    absent = {each.group for each in found.points if each.status == "absent"}
+    if found.is_drawable and absent and found.p_value < settings.min_p_value:
+        again = _fit(without_groups(templates, absent), settings)
+        found = again if again.p_value >= settings.min_p_value else found
+    return _refused(found) if found.p_value < settings.min_p_value else found
+
+
+def without_groups(templates: Templates, groups: Collection[str]) -> Templates:
+    """The same with no simulated jets of some groups in the fit; efficiencies stay."""
+    kept = np.array([group not in groups for group in templates.groups])
+    regions = [
+        replace(
+            region,
+            yields=region.yields * kept[:, np.newaxis],
+            errors=region.errors * kept[:, np.newaxis],
+            varied={source: each * kept[:, np.newaxis] for source, each in region.varied.items()},
+            totals=region.totals * kept,
+            totals_varied={source: each * kept for source, each in region.totals_varied.items()},
+        )
+        for region in templates.regions
+    ]
+    return replace(templates, regions=tuple(regions))
+
+
+def _fit(templates: Templates, settings: FitSettings) -> BinFit:
     if (status := status_before(templates, settings)) != "ok":
         return _without(templates, settings, status)
     likelihood = cross_check.likelihood(templates, settings)
@@ -275,6 +316,15 @@ def _result(templates: Templates, settings: FitSettings, likelihood: Likelihood,
         distance=_distance(model, list(end.values()), observed(model, templates)),
         degrees=len(data) - len(likelihood.factors),
     )
+
+
+def _refused(found: BinFit) -> BinFit:
+    """The same without scale factors, since the model does not describe the data."""
+    points = [
+        _unmeasured(each.group, each.working_point, "bad_fit", found.templates) if each.status == "ok" else each
+        for each in found.points
+    ]
+    return replace(found, status="bad_fit", points=tuple(points))
 
 
 def _point(

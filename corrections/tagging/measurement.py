@@ -8,7 +8,6 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import chdtrc
 
 from corrections.results import Interval
 from corrections.tagging.closure import measured_again
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     ParallelMap = Callable[..., Iterable[Any]]
 
 DIJET = "dijet"
-BAD_FIT = 1e-3
+NOTED_P_VALUE = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +198,6 @@ def templates_of(each: TaggingInput, settings: TaggerMeasurementSettings) -> lis
     return all_templates(each.counts, settings.templates, settings.fit)
 
 
-def p_value_of(fitted: BinFit) -> float:
-    """Probability of a worse fit by chance; nan where there is none."""
-    return float(chdtrc(fitted.degrees, fitted.distance)) if fitted.degrees > 0 else float("nan")
-
-
 def _known_categories(answer: Answer, counts: Counts) -> Answer:
     """Without what this run does not have; unknown names are refused."""
     for tagger, by_cut in answer.items():
@@ -258,6 +252,6 @@ def _fit_notes(fits: Sequence[BinFit]) -> list[str]:
             notes.append(
                 f"{each.templates.name}: {each.templates.negative_bins} negative bins of simulation set to zero"
             )
-        if (p_value := p_value_of(each)) < BAD_FIT:
-            notes.append(f"{each.templates.name}: the fit describes data badly, p = {p_value:.1e}")
+        if each.p_value < NOTED_P_VALUE or each.status == "bad_fit":
+            notes.append(f"{each.templates.name}: the fit describes data badly, p = {each.p_value:.1e}")
     return notes

@@ -26,6 +26,7 @@ FitStatus = Literal[
     "at_limit",
     "imprecise",
     "not_converged",
+    "bad_fit",
 ]
 Quantity = Literal["scale_factor", "mistag"]
 # Sources of uncertainty that are made of many parameters.

@@ -75,6 +75,9 @@ class FitSettings:
         Uncertainty of the luminosity, where simulation is normalised to it.
     largest_error
         A scale factor with a larger uncertainty counts as not measured.
+    min_p_value
+        Where a fit describes its data worse than this, by the probability of its distance from a perfect one, nothing
+        of it counts as measured; 0 for any.
     """
 
     free: tuple[str, ...] = ("top", "w", "other")
@@ -83,6 +86,7 @@ class FitSettings:
     cross_section: float = 0.05
     lumi: float = 0.025
     largest_error: float = 1.0
+    min_p_value: float = 1e-4
 
     def __post_init__(self) -> None:
         """Refuse uncertainties that are none."""
@@ -90,6 +94,7 @@ class FitSettings:
             value = getattr(self, name)
             _check(0 <= value < 1, f"fit.{name} must be 0 or more and below 1, got {value:g}")
         _check(self.largest_error > 0 and isfinite(self.largest_error), "fit.largest_error must be above 0")
+        _check(0 <= self.min_p_value < 1, f"fit.min_p_value must be 0 or more and below 1, got {self.min_p_value:g}")
         _check(bool(self.free), "fit.free is empty; name at least one group")
 
 

@@ -6,7 +6,6 @@ import csv
 import json
 from typing import TYPE_CHECKING
 
-from corrections.tagging.measurement import p_value_of
 from corrections.tagging.workspace import workspace
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def write_fits(fits: Sequence[BinFit], path: Path) -> None:
     for each in fits:
         of = each.templates
         place = (of.tagger, " ".join(of.working_points), " ".join(of.left_out), of.pt.low, of.pt.high)
-        rows.append([*place, each.status, each.distance, each.degrees, p_value_of(each), of.negative_bins])
+        rows.append([*place, each.status, each.distance, each.degrees, each.p_value, of.negative_bins])
     _write(path, (*_FIT, *_FIT_QUALITY), rows)
 
 
