@@ -1,4 +1,4 @@
-"""Figures of the measurement of taggers: pass and fail before and after the fit, scale factors against pT."""
+"""Figures of the fits of taggers: soft-drop mass between working points, before and after the fit."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from report.style import (
     experiment_style,
     header,
     new_figure,
-    save,
     text_options,
 )
+from report.tagger_factors import write_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,12 +28,10 @@ if TYPE_CHECKING:
 
     from corrections.tagging.counts import FloatArray
     from corrections.tagging.fit import BinFit
-    from corrections.tagging.results import TaggerPoint
     from corrections.tagging.templates import Region
     from report.settings import ReportSettings
 
 COLOURS = (BLUE, ORANGE, PURPLE, GREY, RED, VIOLET)
-MARKERS = ("o", "s", "^", "v", "D")
 MASS = "soft-drop mass [GeV]"
 DATA: dict[str, Any] = {"fmt": "o", "color": "black", "elinewidth": 1, "markersize": 3.5}
 
@@ -43,19 +41,7 @@ def write_fit(fitted: BinFit, folder: Path, settings: ReportSettings) -> list[Pa
     if not fitted.is_drawable:
         return []
     with experiment_style(settings):
-        return _saved(draw_fit(fitted, settings), folder / file_name("fit", fitted.templates.name), settings)
-
-
-def write_factors(points: Sequence[TaggerPoint], folder: Path, settings: ReportSettings) -> list[Path]:
-    """A figure for each category with all taggers side by side, those that know the mass and those that do not."""
-    paths = []
-    with experiment_style(settings):
-        for category in dict.fromkeys(each.category for each in points):
-            own = [each for each in points if each.category == category and each.is_measured]
-            if own:
-                figure = draw_factors(category, own, settings)
-                paths += _saved(figure, folder / file_name("scale_factors", category), settings)
-    return paths
+        return write_figure(draw_fit(fitted, settings), folder / file_name("fit", fitted.templates.name), settings)
 
 
 def draw_fit(fitted: BinFit, settings: ReportSettings) -> Any:
@@ -64,7 +50,7 @@ def draw_fit(fitted: BinFit, settings: ReportSettings) -> Any:
     figure = new_figure(0.7 + 4.4 * len(regions), 10.5)
     edges = {"left": 0.75 / figure.get_figwidth(), "right": 1 - 0.15 / figure.get_figwidth()}
     grid = figure.add_gridspec(
-        5, len(regions), height_ratios=(3, 1, 0.45, 3, 1), hspace=0.06, wspace=0.24, top=0.91, bottom=0.06, **edges
+        5, len(regions), height_ratios=(3, 1, 0.75, 3, 1), hspace=0.06, wspace=0.24, top=0.91, bottom=0.06, **edges
     )
     order = np.argsort([sum(own[place].sum() for own in fitted.after) for place in range(len(fitted.templates.groups))])
     rows = ((0, "before", fitted.before, fitted.error_before), (3, "after", fitted.after, fitted.error_after))
@@ -85,36 +71,6 @@ def draw_fit(fitted: BinFit, settings: ReportSettings) -> Any:
         figure, settings, f"{fitted.templates.tagger}, {fitted.templates.pt.low:g} to {fitted.templates.pt.high:g} GeV"
     )
     return figure
-
-
-def draw_factors(category: str, points: Sequence[TaggerPoint], settings: ReportSettings) -> Any:
-    """Scale factors of one category against pT by tagger and working point; inner error bars are statistical."""
-    figure = new_figure(8.0, 5.5)
-    axes = figure.add_axes((0.1, 0.12, 0.86, 0.74))
-    kinds = list(dict.fromkeys((each.tagger, each.working_point, each.eta) for each in points))
-    for place, kind in enumerate(kinds):
-        own = [each for each in points if (each.tagger, each.working_point, each.eta) == kind]
-        shift = (place + 1) / (len(kinds) + 1)
-        x = [each.pt.low ** (1 - shift) * each.pt.high**shift for each in own]
-        look: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "fmt": MARKERS[place % len(MARKERS)]}
-        label = f"{kind[0]} {kind[1]}" + (f", |η| {kind[2].low:g}-{kind[2].high:g}" if _has_etas(points) else "")
-        values = [each.value for each in own]
-        axes.errorbar(x, values, [each.total for each in own], **look, label=label, elinewidth=1)
-        axes.errorbar(x, values, [each.stat for each in own], **look, elinewidth=2.5)
-    axes.set_xscale("log")
-    edges = sorted({edge for each in points for edge in (each.pt.low, each.pt.high)})
-    axes.set_xticks(edges, [f"{edge:g}" for edge in edges])
-    axes.minorticks_off()
-    axes.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
-    axes.set_xlabel("jet pT [GeV]")
-    axes.set_ylabel("scale factor data/simulation")
-    axes.legend(ncols=2, frameon=False)
-    header(figure, settings, category)
-    return figure
-
-
-def _has_etas(points: Sequence[TaggerPoint]) -> bool:
-    return len({each.eta for each in points}) > 1
 
 
 def _told(fitted: BinFit, place: int) -> str:
@@ -177,11 +133,3 @@ def _ratio(axes: Any, region: Region, expected: FloatArray, errors: FloatArray) 
     is_above = values > high
     axes.plot(middle[is_above], np.full(is_above.sum(), high), "^", color="black", clip_on=False, markersize=5)
     axes.set_xlabel(MASS)
-
-
-def _saved(figure: Any, stem: Path, settings: ReportSettings) -> list[Path]:
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in settings.formats]
-    for path in paths:
-        save(figure, path, settings.dpi)
-    return paths

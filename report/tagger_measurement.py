@@ -20,7 +20,8 @@ from processors.progress import counted
 from processors.settings_file import as_plain
 from processors.worker_pool import available_cores, open_pool, stop_pool
 from report.settings import ReportSettings
-from report.tagger_fits import write_factors, write_fit
+from report.tagger_factors import write_factors, write_windows
+from report.tagger_fits import write_fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from corrections.tagging.known_answer import Answer
     from corrections.tagging.measurement import TaggerMeasurement
+    from corrections.tagging.results import TaggerPoint
     from corrections.tagging.tagger_json import WrittenTaggers
 
 FACTS_FILE = "tagger_measurement.json"
@@ -83,6 +85,7 @@ def run(
     finally:
         stop_pool(pool)
     write_factors([each.point for each in measurement.estimates], output / "plots", settings.report)
+    write_windows(measurement.windows, output / "plots", settings.report)
     seconds = {"measure": measured - began, "write": time.monotonic() - measured}
     _write_facts(measurement, written, settings, folders, seconds, output)
     return TaggerRun(
@@ -151,11 +154,24 @@ def _write_facts(
     (output / FACTS_FILE).write_text(f"{text}\n", encoding="utf-8")
 
 
+def _refused_lines(points: Sequence[TaggerPoint], written: WrittenTaggers) -> Iterator[str]:
+    """What was not written and why; working points of one bin in one line."""
+    lacking = dict(written.refused)
+    grouped: dict[tuple[str, str, str, str], list[str]] = {}
+    for point in points:
+        why = lacking.pop(point.name, None)
+        if why is not None:
+            grouped.setdefault((point.tagger, point.category, point.where, why), []).append(point.working_point)
+    for (tagger, category, where, why), names in grouped.items():
+        yield f"not written: {tagger} {category} at {where}: {', '.join(names)}: {why}"
+    yield from (f"not written: {name}: {why}" for name, why in lacking.items())
+
+
 def _lines(
     measurement: TaggerMeasurement, written: WrittenTaggers, output: Path, seconds: dict[str, float]
 ) -> Iterator[str]:
     yield from (f"note: {note}" for note in measurement.notes)
-    yield from (f"not written: {name}: {why}" for name, why in written.refused.items())
+    yield from _refused_lines([each.point for each in measurement.estimates], written)
     yield from tables.known_lines(measurement.pulls)
     for tagger, each in measurement.agreement.items():
         yield (

@@ -13,11 +13,21 @@ import pytest
 from tagger_histogram_toys import Toy, make_facts, make_passing, top_pairs, w_and_jets, write_run
 
 from analysis import main
+from corrections.results import Interval
 from corrections.tagging import cross_check
+from corrections.tagging.counts import counts_of
+from corrections.tagging.fit import BinFit, fit
 from corrections.tagging.measurement import measure, read_inputs, templates_of, with_injected
-from corrections.tagging.settings import TaggerMeasurementSettings, TemplateSettings
+from corrections.tagging.points import estimates_of
+from corrections.tagging.settings import FitSettings, TaggerMeasurementSettings, TemplateSettings
+from corrections.tagging.templates import all_templates
+from corrections.tagging.windows import InWindow
 from processors.errors import InputError
 from processors.progress import counted
+from report.settings import ReportSettings
+from report.style import experiment_style
+from report.tagger_factors import draw_factors, draw_windows
+from report.tagger_fits import draw_fit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +49,13 @@ def dijets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("dijets"), passing, make_facts(DIJETS, probe="dijet"))
 
 
+@pytest.fixture(scope="module")
+def fitted() -> BinFit:
+    passing = make_passing(TOYS, np.random.default_rng(2), factors={"w": (0.8, 0.7)})
+    settings = TemplateSettings(min_effective=400, min_expected=40)
+    return fit(all_templates(counts_of(passing, make_facts(TOYS)), settings, FitSettings())[0], FitSettings())
+
+
 def run(*words: object) -> int:
     with pytest.raises(SystemExit) as ended:
         main(["measure", "taggers", *map(str, words)])
@@ -56,7 +73,8 @@ def test_a_measurement_writes_corrections_tables_workspaces_and_figures(
 ) -> None:
     output = tmp_path / "out"
 
-    code = run("--input", muons, "--input", dijets, "-o", output, "-j", 1, "report.formats=[png]", *COARSE)
+    words = ("-j", 1, "report.formats=[png]", "windows=[[50,200]]", *COARSE)
+    code = run("--input", muons, "--input", dijets, "-o", output, *words)
 
     assert code == 0
     corrections = correctionlib.CorrectionSet.from_file(str(output / "corrections" / "tagger_sf.json.gz"))
@@ -74,7 +92,48 @@ def test_a_measurement_writes_corrections_tables_workspaces_and_figures(
         "fit_toy_pt200to800.png",
         "scale_factors_w.png",
         "scale_factors_mistag.png",
+        "mass_windows_w.png",
     }
+
+
+def test_figures_have_a_panel_for_each_working_point_and_region(fitted: BinFit) -> None:
+    settings = ReportSettings(formats=("png",))
+    points = [estimate.point for estimate in estimates_of(fitted, Interval(0, 2)) if estimate.point.is_measured]
+    windows = [
+        InWindow((50, 200), p.tagger, p.working_point, p.category, p.pt, 1.1 * p.value, p.total, p.value)
+        for p in points
+        if p.category == "w"
+    ]
+
+    with experiment_style(settings):
+        of_fit = draw_fit(fitted, settings)
+        of_factors = draw_factors("w", [p for p in points if p.category == "w"], settings)
+        of_windows = draw_windows("w", windows, settings)
+
+    titles = [axes.get_title(loc="left") for axes in of_fit.axes if axes.get_title(loc="left")]
+    assert titles[::2] == [
+        "fail loose, before the fit",
+        "pass loose, fail tight, before the fit",
+        "pass tight, before the fit",
+    ]
+    assert [axes.get_title(loc="right") for axes in of_factors.axes] == ["loose", "tight"]
+    assert [axes.get_title(loc="right") for axes in of_windows.axes] == [
+        "loose, 200 to 300 GeV",
+        "tight, 200 to 300 GeV",
+    ]
+    for figure in (of_factors, of_windows):
+        (low, high) = figure.axes[0].get_ylim()
+        assert low < 1 < high
+
+
+def test_every_point_of_a_ratio_is_in_its_panel(fitted: BinFit) -> None:
+    figure = draw_fit(fitted, ReportSettings())
+
+    for axes in figure.axes[1::2]:
+        low, high = axes.get_ylim()
+        (points,) = [line.get_ydata() for line in axes.lines if line.get_marker() == "o"]
+        assert low <= points.min()
+        assert points.max() <= high
 
 
 def test_an_injected_answer_is_compared_with_what_is_measured(

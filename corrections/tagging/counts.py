@@ -262,6 +262,9 @@ def _luminosity(measured: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _scale_to(data: FloatArray, simulation: FloatArray) -> float:
-    """All jets of data over those of simulation; pass and fail hold the same jets for each tagger and working point."""
-    total = float(simulation.sum())
-    return float(data.sum()) / total if total > 0 else 1.0
+    """All jets of data over those of simulation; pass and fail hold the same jets for each tagger and working point.
+
+    Without either it is 1.
+    """
+    measured, total = float(data.sum()), float(simulation.sum())
+    return measured / total if measured > 0 and total > 0 else 1.0

@@ -81,10 +81,14 @@ class TaggerPoint:
         return hypot(self.stat, *(shift.size for shift in self.shifts))
 
     @property
+    def where(self) -> str:
+        """Its bin in words."""
+        return f"pt {self.pt.low:g}-{self.pt.high:g}, |eta| {self.eta.low:g}-{self.eta.high:g}"
+
+    @property
     def name(self) -> str:
         """What messages call it."""
-        where = f"pt {self.pt.low:g}-{self.pt.high:g}, |eta| {self.eta.low:g}-{self.eta.high:g}"
-        return f"{self.tagger} {self.working_point} {self.category} at {where}"
+        return f"{self.tagger} {self.working_point} {self.category} at {self.where}"
 
     def shift(self, source: str) -> Shift | None:
         """That of a source; None where it was not evaluated."""
