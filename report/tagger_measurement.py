@@ -13,6 +13,7 @@ from corrections.results import FAILED_BELOW
 from corrections.tagging import tables
 from corrections.tagging.covariance import write_covariance
 from corrections.tagging.measurement import check, measure, read_inputs, with_injected
+from corrections.tagging.mistag import CATEGORY as MISTAG
 from corrections.tagging.settings import TaggerMeasurementSettings
 from corrections.tagging.tagger_json import FILE, write_tagger_json
 from processors.errors import InputError
@@ -130,7 +131,18 @@ def _write(measurement: TaggerMeasurement, settings: TaggerRunSettings, output: 
     if measurement.pulls:
         tables.write_known(measurement.pulls, output / tables.KNOWN)
     path = output / "corrections" / FILE
-    return write_tagger_json(points, measurement.efficiencies, measurement.cuts, path, settings.json.order)
+    return write_tagger_json(
+        points, measurement.efficiencies, measurement.cuts, path, settings.json.order, _meanings(settings)
+    )
+
+
+def _meanings(settings: TaggerRunSettings) -> dict[str, str]:
+    """What the jets of each category are, in words."""
+    low, high = settings.templates.mass
+    fitted = f"efficiency for any mass, fitted at soft-drop masses of {low:g} to {high:g} GeV"
+    groups = settings.templates.groups.items()
+    found = {name: f"jets that are {' or '.join(members)} in truth, {fitted}" for name, members in groups}
+    return {**found, MISTAG: f"jets that are {' or '.join(settings.mistag.multijet)} in truth, from dijets"}
 
 
 def _write_facts(

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from tagger_histogram_toys import EFFICIENCIES, make_facts, make_passing, top_pairs, w_and_jets, write_run
 
+from corrections.results import Interval
+from corrections.tagging import cross_check
 from corrections.tagging.counts import FAIL, PASS, PB_PER_FB, counts_of, merged_edges, read_counts
+from corrections.tagging.fit import fit
+from corrections.tagging.points import estimates_of
 from corrections.tagging.settings import FitSettings, TemplateSettings
 from corrections.tagging.templates import Templates, all_templates, joined, without_negative
 from processors.errors import InputError
@@ -76,6 +80,29 @@ def test_data_of_one_process_add_up_and_those_of_several_are_of_one_luminosity()
     facts["datasets"][2]["process"] = "wjets"
     with pytest.raises(InputError, match="of one luminosity, got 5/fb of wjets, 1/fb of None"):
         counts_of(passing, facts)
+
+
+def test_weights_of_radiation_are_a_source_as_any_other_variation() -> None:
+    shifts = ("isr_up", "isr_down", "fsr_up", "fsr_down")
+    passing = make_passing(TOYS, np.random.default_rng(1), shifts=shifts)
+    view: Any = passing.view(flow=True)
+    pass_up = (slice(None), list(passing.axes["variation"]).index("isr_up"), 0, slice(None), 1)
+    view.value[pass_up] *= 1.1
+
+    counts = counts_of(passing, make_facts(TOYS))
+    each = all_templates(counts, TemplateSettings(), FitSettings())[0]
+    model = cross_check.likelihood(each, FitSettings())
+
+    assert counts.sources == ("isr", "fsr")
+    # what changes nothing needs no parameter
+    assert "isr" in model.sources
+    assert "fsr" not in model.sources
+    points = [estimate.point for estimate in estimates_of(fit(each, FitSettings()), Interval(0, 2))]
+    shift = points[0].shift("isr")
+    assert shift is not None
+    # 10 % more that pass on one side only; data constrain it
+    assert 0.01 < shift.size / points[0].value < 0.1
+    assert points[0].shift("fsr") is None
 
 
 def test_alternative_simulation_is_a_variation_and_adds_nothing() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from itertools import product
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import correctionlib
 import correctionlib.schemav2 as cs
@@ -27,6 +28,9 @@ from processors.tagger_weights import (
     product_by_event,
     systematic_word,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PTS = (Interval(200, 300), Interval(300, 500), Interval(500, 800))
 ETA = Interval(0, 2)
@@ -257,16 +261,29 @@ def test_a_file_that_refuses_jets_outside_its_bins_is_clamped_with_twice_the_unc
     assert source.values(eta, pt, "tight", "down") == pytest.approx([0.84, 0.78, 0.78, 0.78])
 
 
-def test_a_file_merges_with_others(jme: str, tmp_path: Path) -> None:
-    other = cs.CorrectionSet.model_validate_json(gzip.decompress((tmp_path / "tagger_sf.json.gz").read_bytes()))
-    pog_path = pog_file(tmp_path)
-    pog = cs.CorrectionSet.model_validate_json(gzip.decompress(Path(pog_path).read_bytes()))
+@pytest.mark.parametrize("order", ["jme", "btv"])
+def test_correction_merge_takes_a_file_with_one_of_cms(
+    order: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    own, theirs = request.getfixturevalue(order), pog_file(tmp_path)
 
-    merged = cs.CorrectionSet(schema_version=2, corrections=[*other.corrections, *pog.corrections])
+    done = subprocess.run(
+        [sys.executable, "-m", "correctionlib.cli", "merge", own, theirs], capture_output=True, text=True, check=True
+    )
 
-    found = correctionlib.CorrectionSet.from_string(merged.model_dump_json(exclude_unset=True))
-    assert {"toy_w", "W_MD"} <= set(found)
-    assert jme.endswith("tagger_sf.json.gz")
+    found = correctionlib.CorrectionSet.from_string(done.stdout)
+    assert {"toy_w" if order == "jme" else "toy", "toy_efficiency", "W_MD"} <= set(found)
+    assert found["W_MD"].evaluate(0.0, 300.0, "nom", "0p5") == 0.9
+
+
+def test_descriptions_say_what_the_jets_of_a_category_are(tmp_path: Path) -> None:
+    path = tmp_path / "sf.json.gz"
+
+    write_tagger_json(POINTS, MAPS, CUTS, path, meanings={"w": "both quarks of a W"})
+
+    found = correctionlib.CorrectionSet.from_file(str(path))
+    assert "w: both quarks of a W." in found["toy_w"].description
+    assert "both quarks" not in found["toy_top"].description
 
 
 def test_words_of_variations_follow_the_order_of_the_file() -> None:

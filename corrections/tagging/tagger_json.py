@@ -46,6 +46,11 @@ _INPUTS = {
     "category": ("string", "what the jet is in truth"),
     "flavor": ("int", "number of what the jet is in truth"),
 }
+_OUTPUTS = {
+    "weight": "efficiency of data over that of simulation",
+    "efficiency": "share of simulated jets that pass",
+    "wp": "the least score that passes",
+}
 # Names of inputs in both orders.
 _NAMES = {"jme": ("eta", "workingpoint"), "btv": ("abseta", "working_point")}
 
@@ -72,18 +77,19 @@ def write_tagger_json(
     cuts: Mapping[str, Mapping[str, float]],
     path: Path,
     order: Order = "jme",
+    meanings: Mapping[str, str] | None = None,
 ) -> WrittenTaggers:
     """Write what could be measured to `path` (.json.gz), read back before it is put in place.
 
-    What is not finite is refused by name, the rest is written. Where nothing was measured at all, the cuts and the
-    efficiencies are written alone.
+    `meanings` say by category what its jets are, for descriptions. What is not finite is refused by name, the rest is
+    written. Where nothing was measured at all, the cuts and the efficiencies are written alone.
     """
     refused = {
         each.name: each.status if each.status != "ok" else "not finite" for each in points if not each.is_measured
     }
     usable = [each for each in points if each.is_measured]
     corrections = [
-        *(_by_category if order == "jme" else _by_flavor)(usable, points),
+        *(_by_category if order == "jme" else _by_flavor)(usable, points, meanings or {}),
         *_efficiencies(efficiencies, order),
         *_cuts(cuts, order),
     ]
@@ -100,21 +106,23 @@ def write_tagger_json(
     return WrittenTaggers(tuple(sorted(made)), refused | dict.fromkeys(sorted(lacking), "measured in no bin"))
 
 
-def _by_category(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint]) -> list[cs.Correction]:
+def _by_category(
+    usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], meanings: Mapping[str, str]
+) -> list[cs.Correction]:
     found = []
     for tagger, category in _unique((each.tagger, each.category) for each in usable):
         own = [each for each in usable if (each.tagger, each.category) == (tagger, category)]
         of_all = [each for each in points if (each.tagger, each.category) == (tagger, category)]
         content = _working_points(own, of_all, "jme")
-        found.append(
-            _correction(
-                f"{tagger}_{category}", _description(own, of_all), ("eta", "pt", "systematic", "workingpoint"), content
-            )
-        )
+        told = _description(own, of_all, meanings)
+        inputs = ("eta", "pt", "systematic", "workingpoint")
+        found.append(_correction(f"{tagger}_{category}", told, inputs, content))
     return found
 
 
-def _by_flavor(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint]) -> list[cs.Correction]:
+def _by_flavor(
+    usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], meanings: Mapping[str, str]
+) -> list[cs.Correction]:
     found = []
     for tagger in _unique(each.tagger for each in usable):
         own = [each for each in usable if each.tagger == tagger]
@@ -126,7 +134,7 @@ def _by_flavor(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint]) -> 
             content = _working_points(chosen, [each for each in of_all if each.category == category], "btv")
             items.append(cs.CategoryItem(key=numbers[category], value=content))
         told = ", ".join(f"{number} {name}" for name, number in numbers.items())
-        description = f"{_description(own, of_all)} Flavors: {told}."
+        description = f"{_description(own, of_all, meanings)} Flavors: {told}."
         inputs = ("systematic", "working_point", "flavor", "abseta", "pt")
         content = cs.Category(nodetype="category", input="flavor", content=items)
         found.append(_correction(tagger, description, inputs, content))
@@ -208,15 +216,18 @@ def _word(name: str, order: Order) -> str:
     return name if order == "jme" else f"{side}_{source}"
 
 
-def _description(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint]) -> str:
+def _description(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], meanings: Mapping[str, str]) -> str:
     lacking = [each.name for each in points if not each.is_measured]
     low, high = min(each.pt.low for each in points), max(each.pt.high for each in points)
     sources = ", ".join(["stat", *_unique(shift.source for each in usable for shift in each.shifts)])
     note = f" Not measured, so with their neighbour's value and twice its uncertainty: {'; '.join(lacking)}."
+    categories = _unique(each.category for each in usable)
+    meaning = "".join(f" {name}: {meanings[name]}." for name in categories if name in meanings)
     return (
-        f"Scale factor data/simulation of the efficiency of a tagger. up and down hold all sources in quadrature, each "
-        f"of them has variations of its own: {sources}. Not below 0. Measured for pt {low:g} to {high:g} GeV; outside "
-        f"the nearest bin holds with twice its uncertainty. |eta| is clamped.{note if lacking else ''}"
+        f"Scale factor data/simulation of the efficiency of a tagger.{meaning} up and down hold all sources in "
+        f"quadrature, each of them has variations of its own: {sources}. Not below 0. Measured for pt {low:g} to "
+        f"{high:g} GeV; outside the nearest bin holds with twice its uncertainty. |eta| is clamped."
+        f"{note if lacking else ''}"
     )
 
 
@@ -286,7 +297,7 @@ def _correction(name: str, description: str, inputs: Sequence[str], data: Any, o
         description=description,
         version=VERSION,
         inputs=variables,
-        output=cs.Variable(name=output, type="real"),
+        output=cs.Variable(name=output, type="real", description=_OUTPUTS[output]),
         data=data,
     )
 
