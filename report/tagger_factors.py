@@ -103,11 +103,11 @@ def draw_windows(category: str, windows: Sequence[InWindow], settings: ReportSet
     pts = sorted({each.pt for each in windows}, key=lambda pt: pt.low)
     taggers = list(dict.fromkeys(each.tagger for each in windows))
     ranges = sorted({each.window for each in windows}, key=lambda window: (window[1] - window[0], window))
-    figure, panels = _panels(len(names), len(pts))
+    figure, panels = _panels(len(pts), len(names))
     limits = _limits([(each.value / each.published, each.error / each.published) for each in windows])
     for (row, column), axes in np.ndenumerate(panels):
         for place, tagger in enumerate(taggers):
-            which = (tagger, names[row], pts[column])
+            which = (tagger, names[column], pts[row])
             own = [each for each in windows if (each.tagger, each.working_point, each.pt) == which]
             x = [ranges.index(each.window) + _shift(place, len(taggers)) for each in own]
             y, error = [each.value / each.published for each in own], [each.error / each.published for each in own]
@@ -116,8 +116,8 @@ def draw_windows(category: str, windows: Sequence[InWindow], settings: ReportSet
         axes.set_xlim(-0.5, len(ranges) - 0.5)
         axes.set_xticks(range(len(ranges)), [f"{low:g}-{high:g}" for low, high in ranges])
         axes.set_ylim(*limits)
-        _title(axes, f"{names[row]}, {pts[column].low:g} to {pts[column].high:g} GeV")
-        if row + 1 == len(names):
+        _title(axes, f"{names[column]}, {pts[row].low:g} to {pts[row].high:g} GeV")
+        if row + 1 == len(pts):
             axes.set_xlabel("range of mass [GeV]")
         if column == 0:
             axes.set_ylabel("over published")
