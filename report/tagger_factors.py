@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from report.figures import file_name
 from report.style import (
@@ -23,7 +24,7 @@ from report.style import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from corrections.tagging.results import TaggerPoint
@@ -60,6 +61,18 @@ def write_windows(windows: Sequence[InWindow], folder: Path, settings: ReportSet
     return paths
 
 
+def write_uncertainties(points: Sequence[TaggerPoint], folder: Path, settings: ReportSettings) -> list[Path]:
+    """Paths of a figure for each category with what its uncertainties are made of."""
+    paths = []
+    with experiment_style(settings):
+        for category in dict.fromkeys(each.category for each in points):
+            own = [each for each in points if each.category == category and each.is_measured]
+            if own:
+                figure = draw_uncertainties(category, own, settings)
+                paths += write_figure(figure, folder / file_name("uncertainties", category), settings)
+    return paths
+
+
 def draw_factors(category: str, points: Sequence[TaggerPoint], settings: ReportSettings) -> Any:
     """Scale factors of one category against pT; a column for each working point, a row for each range of |eta|.
 
@@ -76,13 +89,7 @@ def draw_factors(category: str, points: Sequence[TaggerPoint], settings: ReportS
             which = (tagger, names[column], etas[row])
             own = [each for each in points if (each.tagger, each.working_point, each.eta) == which]
             _draw_points(axes, own, (place, len(taggers)))
-        axes.set_xscale("log")
-        axes.set_xlim(edges[0], edges[-1])
-        labels = axes.set_xticks(edges, [f"{edge:g}" for edge in edges], rotation=90 if len(edges) > 6 else 0)
-        if len(edges) <= 6:
-            # of the next panel
-            labels[-1].label1.set_ha("right")
-        axes.minorticks_off()
+        _pt_axis(axes, edges)
         axes.set_ylim(*limits)
         _title(axes, names[column] + (f", |η| {etas[row].low:g} to {etas[row].high:g}" if len(etas) > 1 else ""))
         if row + 1 == len(etas):
@@ -92,6 +99,59 @@ def draw_factors(category: str, points: Sequence[TaggerPoint], settings: ReportS
     panels[0, 0].legend(frameon=False, loc="upper left", ncols=2)
     header(figure, settings, f"scale factor of {category}")
     return figure
+
+
+def draw_uncertainties(category: str, points: Sequence[TaggerPoint], settings: ReportSettings) -> Any:
+    """Largest uncertainties by source relative to the scale factor, against pT in the first bin of |eta|.
+
+    Rows are taggers, columns working points.
+    """
+    names = list(dict.fromkeys(each.working_point for each in points))
+    taggers = list(dict.fromkeys(each.tagger for each in points))
+    eta = min((each.eta for each in points), key=lambda interval: interval.low)
+    shown = [each for each in points if each.eta == eta]
+    sources = _largest_sources(shown)
+    figure, panels = _panels(len(taggers), len(names))
+    edges = sorted({edge for each in shown for edge in (each.pt.low, each.pt.high)})
+    for (row, column), axes in np.ndenumerate(panels):
+        for point in (each for each in shown if (each.tagger, each.working_point) == (taggers[row], names[column])):
+            sizes = {source: _size(point, source) for source in sources}
+            _draw_levels(axes, point, {"total": point.total, "data": point.stat, **sizes})
+        _pt_axis(axes, edges)
+        _title(axes, f"{taggers[row]} {names[column]}")
+        if row + 1 == len(taggers):
+            axes.set_xlabel("jet pT [GeV]")
+        if column == 0:
+            axes.set_ylabel("relative uncertainty")
+    axes = panels[0, 0]
+    axes.set_ylim(0, 1.5 * max(each.total / each.value for each in shown))
+    handles = [Line2D([], [], **_line(place), label=name) for place, name in enumerate(("total", "data", *sources))]
+    axes.legend(handles=handles, frameon=False, loc="upper left", ncols=2, fontsize=9)
+    header(figure, settings, f"scale factor of {category}: uncertainties")
+    return figure
+
+
+def _largest_sources(points: Sequence[TaggerPoint]) -> list[str]:
+    """The sources that matter most on average, at most as many as can be told apart."""
+    names = dict.fromkeys(shift.source for each in points for shift in each.shifts)
+    sizes = {name: sum(_size(each, name) / each.value for each in points) for name in names}
+    return sorted(sizes, key=lambda name: -sizes[name])[: len(COLOURS) - 1]
+
+
+def _size(point: TaggerPoint, source: str) -> float:
+    shift = point.shift(source)
+    return shift.size if shift else 0.0
+
+
+def _draw_levels(axes: Any, point: TaggerPoint, sizes: Mapping[str, float]) -> None:
+    for place, size in enumerate(sizes.values()):
+        axes.plot([point.pt.low, point.pt.high], [size / point.value] * 2, **_line(place))
+
+
+def _line(place: int) -> dict[str, Any]:
+    if place == 0:
+        return {"color": "black", "linewidth": 2.2}
+    return {"color": COLOURS[place - 1], "linestyle": ("-", "--", ":", "-.")[(place - 1) % 4]}
 
 
 def draw_windows(category: str, windows: Sequence[InWindow], settings: ReportSettings) -> Any:
@@ -155,6 +215,18 @@ def _panels(rows: int, columns: int) -> tuple[Any, Any]:
         },
     )
     return figure, panels
+
+
+def _pt_axis(axes: Any, edges: Sequence[float]) -> None:
+    """Edges of bins as ticks; the outer ones are written inside, beside those of the next panel."""
+    axes.set_xscale("log")
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xticks(edges, [f"{edge:g}" for edge in edges], rotation=90 if len(edges) > 6 else 0)
+    axes.minorticks_off()
+    labels = axes.get_xticklabels()
+    # of a column only the last panel has labels
+    for place, side in ((0, "left"), (-1, "right")) if labels else ():
+        labels[place].set_ha(side)
 
 
 def _draw_points(axes: Any, points: Sequence[TaggerPoint], place: tuple[int, int]) -> None:

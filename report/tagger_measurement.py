@@ -21,7 +21,7 @@ from processors.progress import counted
 from processors.settings_file import as_plain
 from processors.worker_pool import available_cores, open_pool, stop_pool
 from report.settings import ReportSettings
-from report.tagger_factors import write_factors, write_windows
+from report.tagger_factors import write_factors, write_uncertainties, write_windows
 from report.tagger_fits import write_fit
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def run(
         list(_with_progress(pool.map, "figures")(draw, measurement.fits))
     finally:
         stop_pool(pool)
-    write_factors([each.point for each in measurement.estimates], output / "plots", settings.report)
+    points = [each.point for each in measurement.estimates]
+    write_factors(points, output / "plots", settings.report)
+    write_uncertainties(points, output / "plots", settings.report)
     write_windows(measurement.windows, output / "plots", settings.report)
     seconds = {"measure": measured - began, "write": time.monotonic() - measured}
     _write_facts(measurement, written, settings, folders, seconds, output)

@@ -26,7 +26,7 @@ from processors.errors import InputError
 from processors.progress import counted
 from report.settings import ReportSettings
 from report.style import experiment_style
-from report.tagger_factors import draw_factors, draw_windows
+from report.tagger_factors import draw_factors, draw_uncertainties, draw_windows
 from report.tagger_fits import draw_fit
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def test_a_measurement_writes_corrections_tables_workspaces_and_figures(
         "scale_factors_w.png",
         "scale_factors_mistag.png",
         "mass_windows_w.png",
+        "uncertainties_w.png",
     }
 
 
@@ -109,6 +110,7 @@ def test_figures_have_a_panel_for_each_working_point_and_region(fitted: BinFit) 
         of_fit = draw_fit(fitted, settings)
         of_factors = draw_factors("w", [p for p in points if p.category == "w"], settings)
         of_windows = draw_windows("w", windows, settings)
+        of_sources = draw_uncertainties("w", [p for p in points if p.category == "w"], settings)
 
     titles = [axes.get_title(loc="left") for axes in of_fit.axes if axes.get_title(loc="left")]
     assert titles[::2] == [
@@ -121,6 +123,10 @@ def test_figures_have_a_panel_for_each_working_point_and_region(fitted: BinFit) 
         "loose, 200 to 300 GeV",
         "tight, 200 to 300 GeV",
     ]
+    assert [axes.get_title(loc="right") for axes in of_sources.axes] == ["toy loose", "toy tight"]
+    told = [text.get_text() for text in of_sources.axes[0].get_legend().get_texts()]
+    assert told[:2] == ["total", "data"]
+    assert set(told[2:]) <= {shift.source for p in points for shift in p.shifts}
     for figure in (of_factors, of_windows):
         (low, high) = figure.axes[0].get_ylim()
         assert low < 1 < high
