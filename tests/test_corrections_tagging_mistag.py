@@ -108,6 +108,7 @@ def test_a_varied_source_changes_simulation_and_what_is_subtracted() -> None:
         ({"data": np.array([500.0, 20])}, "empty_pass"),
         ({"data": np.array([80.0, 500])}, "empty_fail"),
         ({"multijet": np.array([10.0, 0])}, "no_simulation"),
+        ({"data_variance": np.array([880.0, 60.0**2])}, "imprecise"),
     ],
 )
 def test_what_cannot_be_measured_has_a_status(changes: dict[str, np.ndarray], status: str) -> None:

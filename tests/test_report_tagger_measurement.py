@@ -58,7 +58,7 @@ def fitted() -> BinFit:
 
 def run(*words: object) -> int:
     with pytest.raises(SystemExit) as ended:
-        main(["measure", "taggers", *map(str, words)])
+        main(["measure", "taggers", *map(str, words), "report.formats=[png]"])
     return int(ended.value.code or 0)
 
 
@@ -73,7 +73,7 @@ def test_a_measurement_writes_corrections_tables_workspaces_and_figures(
 ) -> None:
     output = tmp_path / "out"
 
-    words = ("-j", 1, "report.formats=[png]", "windows=[[50,200]]", *COARSE)
+    words = ("-j", 1, "windows=[[50,200]]", *COARSE)
     code = run("--input", muons, "--input", dijets, "-o", output, *words)
 
     assert code == 0

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from corrections.tagging import cross_check
+from corrections.tagging.results import FEWEST_DEVIATIONS
 from corrections.tagging.samples import FRACTION, TIGHTER, factor_limits, factor_of, states_of
 from corrections.tagging.workspace import workspace
 
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from corrections.tagging.templates import Templates
 
 TEMPLATE_STATISTICS = "staterror_"
-# From zero: less tells nothing of a category, as where data have none of it.
-FEWEST_DEVIATIONS = 2.0
 # Of the yield of a category, in its uncertainties; where data have that much less of it, they have none.
 LARGEST_PULL = 4.0
 # Of a parameter in its uncertainties, for gradients.

@@ -16,7 +16,7 @@ import numpy as np
 from corrections.results import Interval, Shift
 from corrections.tagging.counts import FAIL, PASS, merged_edges
 from corrections.tagging.points import efficiency_error
-from corrections.tagging.results import TEMPLATE, Estimate, TaggerPoint
+from corrections.tagging.results import FEWEST_DEVIATIONS, TEMPLATE, Estimate, TaggerPoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,14 +135,13 @@ def mistag(yields: Yields, empty: TaggerPoint, first: int, background: float) ->
     }
     shifts = _shifts(two, value, background)
     size = float(np.linalg.norm(list(template.values())))
+    stat = sqrt(float(slopes**2 @ yields.data_variance))
+    point = _with(empty, value=value, stat=stat, shifts=(*shifts, Shift(TEMPLATE, size, -size)), **known)
+    if value < FEWEST_DEVIATIONS * point.total:
+        # of few jets the number also is their uncertainty, which is too small where the number is
+        return Estimate(_with(empty, status="imprecise", **known))
     return Estimate(
-        point=_with(
-            empty,
-            value=value,
-            stat=sqrt(float(slopes**2 @ yields.data_variance)),
-            shifts=(*shifts, Shift(TEMPLATE, size, -size)),
-            **known,
-        ),
+        point=point,
         by_parameter={
             BACKGROUND if each.source == "background" else each.source: 0.5 * (each.up - each.down) for each in shifts
         },

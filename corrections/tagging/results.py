@@ -29,6 +29,8 @@ FitStatus = Literal[
     "bad_fit",
 ]
 Quantity = Literal["scale_factor", "mistag"]
+# From zero, in its uncertainties: a scale factor that is less tells nothing.
+FEWEST_DEVIATIONS = 2.0
 # Sources of uncertainty that are made of many parameters.
 TEMPLATE = "template"
 _BY_PREFIX = {
