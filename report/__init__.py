@@ -24,7 +24,8 @@ plots                which of these make the default set; drawing them, in paral
 tables               the numbers of the page in rows
 verdict              complete, fitted, closed: what a reader wants to know first
 page                 one self-contained report.html
-tagger_fits          pass and fail before and after the fit, scale factors of taggers against pT
+tagger_factors       scale factors of taggers side by side, their uncertainties, and in other ranges of mass
+tagger_fits          masses of jets between working points before and after the fit
 tagger_measurement   the folder of a measurement of taggers
 folder               an output folder -> figures and page, again
 console              the summary at the end of a run

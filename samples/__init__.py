@@ -9,6 +9,7 @@ The layered detector: `processes` (what Pythia makes), `particles` (stable ones,
 parameter with its source), `slabs` (material), `showers`, `cells` (towers and noise), `clusters`, `tracks`, `flow`
 (tracks replace calorimeter energy), `reconstruction` (one crossing), `jets`, `jet_variables`, `absolute_calibration`
 and `derive_calibration`, `leptons`, `hard_process`, `layered` (batches of events), `tables` (what travels),
-`layered_chunks` (work for one process), `pfnano` (branches), `known_response` (what was done to jets, from truth),
-`layered_sample` (the files), `layered_generation` (the command), `compiled` (options of the kernels).
+`layered_chunks` (work for one process), `cross_section` (of what was generated), `pfnano` (branches),
+`known_response` (what was done to jets, from truth), `layered_sample` (the files), `layered_generation` (the command),
+`compiled` (options of the kernels).
 """
