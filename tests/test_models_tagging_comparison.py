@@ -21,6 +21,8 @@ import analysis
 from models.card import ModelCard, card_path, write_card
 from models.features import offsets_of
 from models.tagging.comparison import Jets, compare, read_candidates
+from models.training.tagging.samples import TEST, read_sample
+from models.training.tagging.settings import ColumnSettings, FitSettings, TaggerSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -298,6 +300,26 @@ def test_the_test_fold_is_no_larger_than_that_of_the_training(table: Path, tmp_p
 
     assert code == 0, text
     assert int(text.split(" ")[0].replace(",", "")) == pytest.approx(0.08 * N, rel=0.2)
+
+
+def test_the_test_fold_is_that_of_the_settings_on_the_card(tmp_path: Path) -> None:
+    values = columns(N)
+    values["jet"] = np.random.default_rng(8).permutation(N)
+    named = ColumnSettings(features=("x0",), identity="jet")
+    fit = FitSettings(test=0.3)
+    fold = read_sample([write(tmp_path / "table.parquet", values)], TaggerSettings(columns=named, fit=fit)).fold
+    values["x2"] = np.where(fold == TEST, values["x2"], np.nan)
+    table = write(tmp_path / "table.parquet", values)
+    path = tagger(tmp_path / "one" / "tagger.onnx", {"x2": 1.0})
+    digest = hashlib.sha256(table.read_bytes()).hexdigest()
+    training = {"tables": {"t": digest}, "settings": {"columns": {"identity": "jet"}, "fit": {"test": 0.3}}}
+    write_card(ModelCard("tagger", ("x2",), gives="score", training=training), card_path(path))
+
+    code, text = run("--table", table, "-o", tmp_path / "out", path)
+
+    assert code == 0, text
+    found = numbers(tmp_path / "out")["tagger"]
+    assert (found["jets"], found["without_score"]) == (float(np.sum(fold == TEST)), 0.0)
 
 
 def test_robustness_is_told_for_each_tagger_in_pt_and_pile_up(tmp_path: Path) -> None:

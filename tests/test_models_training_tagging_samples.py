@@ -23,6 +23,7 @@ from models.training.tagging.samples import (
     TaggerSample,
     classification_weights,
     described,
+    in_test_fold,
     penalty_weights,
     ranks,
     read_sample,
@@ -233,15 +234,30 @@ def test_pile_up_comes_from_vertices_else_from_interactions_else_not_at_all(tmp_
     np.testing.assert_array_equal(found[:2], [[5.0, 6.0], [5.5, 6.5]])
 
 
-def test_pile_up_does_not_move_jets_between_folds(tmp_path: Path) -> None:
-    values = columns(N)
+@pytest.mark.parametrize("named", [{"weight": ""}, {"protect": "x1"}, {"condition": "x1"}, {"simulation": "is_first"}])
+def test_the_fold_of_a_jet_does_not_depend_on_the_columns_that_are_named(tmp_path: Path, named: dict[str, Any]) -> None:
+    values = columns(N) | {"is_first": np.arange(N) % 2 == 0}
     del values["identity"]
-    folds = []
-    for more in ({}, {"npv": np.arange(N)}):
-        path = write(tmp_path / "table.parquet", {**values, **more})
-        folds.append(read_sample([path], SETTINGS).fold)
+    path = write(tmp_path / "table.parquet", values)
+    given = ColumnSettings(features=NAMES)
 
-    np.testing.assert_array_equal(folds[0], folds[1])
+    first, second = (
+        read_sample([path], replace(SETTINGS, columns=each), is_for_training=False)
+        for each in (given, replace(given, **named))
+    )
+
+    assert first.row is not None
+    assert second.row is not None
+    np.testing.assert_array_equal(first.fold[second.row], second.fold)
+    np.testing.assert_array_equal(in_test_fold([path], "identity", 0.15), first.fold == TEST)
+
+
+def test_only_rows_that_are_among_the_wanted_ones_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "table.parquet", columns(N))
+
+    sample = read_sample([path], SETTINGS, is_for_training=False, among=np.arange(N) % 3 == 0)
+
+    np.testing.assert_array_equal(sample.row, np.arange(0, N, 3))
 
 
 def test_the_row_of_a_jet_is_its_place_among_the_rows_of_all_tables(tmp_path: Path) -> None:

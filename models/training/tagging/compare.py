@@ -12,7 +12,7 @@ from models.tagging.comparison import Jets, compare, read_candidates, write_comp
 from models.tagging.robustness import binned_variables
 from models.tagging.tagger_table import joined, read_table
 from models.training.errors import RefusedError
-from models.training.tagging.samples import TEST, read_sample
+from models.training.tagging.samples import in_test_fold, read_sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
     from models.features import RaggedConstituents
     from models.tagging.comparison import Candidate
-    from models.training.tagging.samples import TaggerSample
+    from models.training.tagging.samples import BoolArray, TaggerSample
     from models.training.tagging.settings import TaggerSettings
 
 
 def run(tables: Sequence[Path], taggers: Sequence[Path], settings: TaggerSettings, output: Path) -> list[str]:
     """Compare taggers on tables and write the comparison; returns what the console tells.
 
-    Jets that one of the taggers was trained on do not count: of a table it knows, only the test fold is used.
+    Jets that one of the taggers was trained on do not count: where it knows a table, only jets of its test fold are
+    used, which follow from the settings on its card.
 
     Raises
     ------
@@ -39,9 +40,8 @@ def run(tables: Sequence[Path], taggers: Sequence[Path], settings: TaggerSetting
     except (ValueError, FileNotFoundError) as error:
         raise RefusedError(str(error)) from error
     knowing = _knowing(tables, candidates)
-    sample = read_sample(tables, _with_columns(settings, candidates, knowing), is_for_training=False)
-    if knowing:
-        sample = sample.of_fold(TEST)
+    held_out = _held_out(tables, knowing, settings)
+    sample = read_sample(tables, _with_columns(settings, candidates), is_for_training=False, among=held_out)
     evaluation = settings.evaluation
     edges = np.linspace(evaluation.low, evaluation.high, evaluation.bins + 1)
     jets = _jets(sample, _constituents(tables, sample, candidates))
@@ -65,15 +65,26 @@ def _line(name: str, numbers: Mapping[str, float]) -> str:
     )
 
 
-def _with_columns(
-    settings: TaggerSettings, candidates: Sequence[Candidate], knowing: Sequence[Candidate]
-) -> TaggerSettings:
-    """The same with all columns that a tagger takes, and no larger test fold than that of those that know the table."""
+def _with_columns(settings: TaggerSettings, candidates: Sequence[Candidate]) -> TaggerSettings:
+    """The same with all columns that a tagger takes."""
     # A sample has at least one feature, also where all taggers see constituents alone.
     features = tuple(dict.fromkeys(name for each in candidates for name in each.columns)) or (settings.columns.protect,)
-    shares = [dict(each.card.training.get("settings", {})).get("fit", {}).get("test") for each in knowing]
-    test = min([settings.fit.test, *(share for share in shares if share is not None)])
-    return replace(settings, columns=replace(settings.columns, features=features), fit=replace(settings.fit, test=test))
+    return replace(settings, columns=replace(settings.columns, features=features))
+
+
+def _held_out(tables: Sequence[Path], knowing: Sequence[Candidate], settings: TaggerSettings) -> BoolArray | None:
+    """Rows of all tables that are in the test folds of all taggers which know one; None where none does.
+
+    A card that does not tell the settings of its training counts as one with those of the comparison.
+    """
+    held_out = None
+    for each in knowing:
+        told = dict(each.card.training.get("settings", {}))
+        identity = dict(told.get("columns", {})).get("identity", settings.columns.identity)
+        test = dict(told.get("fit", {})).get("test", settings.fit.test)
+        of_this = in_test_fold(tables, identity, test)
+        held_out = of_this if held_out is None else held_out & of_this
+    return held_out
 
 
 def _knowing(tables: Sequence[Path], candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -128,8 +128,14 @@ class TaggerSample:
         return self.take(np.isin(self.fold, folds))
 
 
-def read_sample(paths: Sequence[Path], settings: TaggerSettings, *, is_for_training: bool = True) -> TaggerSample:
-    """Jets of parquet files with the columns that are named in the settings.
+def read_sample(
+    paths: Sequence[Path],
+    settings: TaggerSettings,
+    *,
+    is_for_training: bool = True,
+    among: BoolArray | None = None,
+) -> TaggerSample:
+    """Jets of parquet files with the columns that are named in the settings; only those `among` (n_rows,) if given.
 
     Jets whose protected variable, condition or weight is not finite are left out, and those whose condition is not
     positive. Weights that are negative count as 0. Features that are not finite stay: the network replaces them by the
@@ -146,7 +152,7 @@ def read_sample(paths: Sequence[Path], settings: TaggerSettings, *, is_for_train
     joined = {name: np.concatenate([each[name] for each in columns]) for name in columns[0]}
     where = ", ".join(str(path) for path in paths)
     label = _labels(joined, settings, where)
-    kept, notes = _usable(joined, label, settings)
+    kept, notes = _usable(joined, label, settings, among)
     if constituents is not None:
         kept &= _has_constituents(constituents, kept, notes)
     values = {name: each[kept] for name, each in joined.items()}
@@ -175,6 +181,11 @@ def read_sample(paths: Sequence[Path], settings: TaggerSettings, *, is_for_train
     if is_for_training:
         _check_folds(sample, settings, where)
     return sample
+
+
+def in_test_fold(paths: Sequence[Path], identity: str, test: float) -> BoolArray:
+    """Rows of all files that a training holds out for its tests, (n_rows,); see `fit.test` and `columns.identity`."""
+    return np.concatenate([_shares(_identity(path, identity)) < test for path in paths])
 
 
 def classification_weights(sample: TaggerSample, planed: float) -> Float64Array:
@@ -232,7 +243,8 @@ def _columns(path: Path, settings: TaggerSettings) -> dict[str, NDArray[Any]]:
         for purpose, name in names.items():
             if name not in there:
                 raise RefusedError(_missing(path, purpose, name, there))
-        names |= {each: name for each in ("identity", "simulation") if (name := getattr(named, each)) in there}
+        if named.simulation in there:
+            names["simulation"] = named.simulation
         pileup = [name for name in PILEUP if name in there]
         table = pq.read_table(path, columns=sorted({*names.values(), *pileup}))
     except (pa.ArrowException, OSError) as error:
@@ -242,7 +254,7 @@ def _columns(path: Path, settings: TaggerSettings) -> dict[str, NDArray[Any]]:
     n = table.num_rows
     columns.setdefault("weight", np.ones(n))
     columns.setdefault("simulation", np.ones(n))
-    columns.setdefault("identity", _hash_of(columns))
+    columns["identity"] = _identity(path, named.identity)
     of_pileup = {name: _numbers(table[name], path, name, "pileup") for name in pileup}
     return columns | {f"pileup/{name}": of_pileup.get(name, np.full(n, np.nan)) for name in PILEUP}
 
@@ -292,19 +304,31 @@ def _numbers(column: Any, path: Path, name: str, purpose: str) -> NDArray[Any]:
     kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         raise RefusedError(f"{path}: column {name!r} for {purpose.partition('/')[0]} holds {kind}, not numbers")
-    if purpose == "identity" and pa.types.is_integer(kind) and not column.null_count:
-        return np.asarray(column.to_numpy()).astype(np.uint64)
     wanted = pa.float32() if purpose.startswith("feature/") else pa.float64()
     return np.asarray(column.cast(wanted, safe=False).to_numpy(zero_copy_only=False))
 
 
-def _hash_of(columns: dict[str, NDArray[Any]]) -> NDArray[np.uint64]:
-    """Hash of the values of each row, the same wherever the row stands and whatever features are asked for."""
-    result = np.zeros(len(columns["label"]), np.uint64)
-    with np.errstate(over="ignore"):
-        for name in sorted(name for name in columns if not name.startswith("feature/")):
-            bits = np.ascontiguousarray(columns[name], np.float64).view(np.uint64)
-            result = _mixed(result ^ bits)
+def _identity(path: Path, name: str) -> NDArray[np.uint64]:
+    """What tells the jets of a file apart, (n,); without such a column a hash of all its columns of numbers.
+
+    So it is the same wherever a row stands, and whatever is asked for.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(path)
+    if name in schema.names:
+        column = pq.read_table(path, columns=[name])[name]
+        if pa.types.is_integer(column.type) and not column.null_count:
+            return np.asarray(column.to_numpy()).astype(np.uint64)
+        return _numbers(column, path, name, "identity").view(np.uint64)
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    names = sorted(field.name for field in schema if any(is_kind(field.type) for is_kind in tests))
+    table = pq.read_table(path, columns=names)
+    result = np.zeros(table.num_rows, np.uint64)
+    for each in names:
+        bits: NDArray[np.uint64] = _numbers(table[each], path, each, "identity").view(np.uint64)
+        result = _mixed(np.bitwise_xor(result, bits))
     return result
 
 
@@ -316,11 +340,14 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return np.asarray(values ^ (values >> np.uint64(31)))
 
 
-def _folds(identity: NDArray[Any], fit: FitSettings) -> NDArray[np.int8]:
+def _shares(identity: NDArray[np.uint64]) -> Float64Array:
+    """Uniform numbers (n,) in [0, 1) that a hash makes of the identities."""
+    return np.asarray((_mixed(identity + np.uint64(1)) >> np.uint64(40)) / float(1 << 24))
+
+
+def _folds(identity: NDArray[np.uint64], fit: FitSettings) -> NDArray[np.int8]:
     """Fold of each jet by a hash of its identity alone."""
-    if identity.dtype != np.uint64:
-        identity = np.ascontiguousarray(identity, np.float64).view(np.uint64)
-    share = (_mixed(identity + np.uint64(1)) >> np.uint64(40)) / float(1 << 24)
+    share = _shares(identity)
     fold = np.full(len(identity), TRAINING, np.int8)
     fold[share < fit.validation + fit.test] = VALIDATION
     fold[share < fit.test] = TEST
@@ -342,10 +369,10 @@ def _labels(columns: dict[str, NDArray[Any]], settings: TaggerSettings, where: s
 
 
 def _usable(
-    columns: dict[str, NDArray[Any]], label: NDArray[np.int8], settings: TaggerSettings
+    columns: dict[str, NDArray[Any]], label: NDArray[np.int8], settings: TaggerSettings, among: BoolArray | None
 ) -> tuple[BoolArray, list[str]]:
     """Which jets take part, and the notes on the others and on what features lack."""
-    kept = np.ones(len(label), np.bool_)
+    kept = np.ones(len(label), np.bool_) if among is None else among.copy()
     notes = []
     named = settings.columns
     for purpose, name in (("protected", named.protect), ("condition", named.condition), ("weight", named.weight)):
