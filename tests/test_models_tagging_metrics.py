@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 from models.tagging.metrics import (
     MASS_EDGES,
+    Sculpting,
     Spectrum,
     accuracy,
     against_efficiency,
@@ -149,6 +150,29 @@ def test_a_scale_of_all_weights_does_not_matter() -> None:
 
     assert first.jsd == pytest.approx(second.jsd, rel=1e-9)
     assert first.random == pytest.approx(second.random, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("jsd", "error", "expected"),
+    [(0.003, 0.001, 1 / 0.002), (0.001, 0.0005, math.inf), (math.nan, 0.001, math.nan), (0.003, math.nan, math.nan)],
+)
+def test_what_is_guaranteed_is_one_over_the_divergence_above_chance_plus_its_error(
+    jsd: float, error: float, expected: float
+) -> None:
+    found = Sculpting(jsd, error, 0.002, 0.5, 0.1, 1000.0, 0)
+
+    assert found.told()["guaranteed_inverse_jsd"] == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_constant_score_passes_everything_and_guarantees_nothing() -> None:
+    score, is_signal, mass, weight = toy(2000)
+
+    found = sculpting(np.zeros_like(score), is_signal, mass, weight, replicas=3)
+
+    assert math.isnan(found.guaranteed)
+    assert roc(np.zeros_like(score), is_signal, weight).rejection(0.3) == pytest.approx(1.0)
+    (point,) = against_efficiency(np.zeros_like(score), is_signal, mass, weight, efficiencies=(0.1,))
+    assert point.efficiency_background == pytest.approx(1.0)
 
 
 def test_divergence_is_told_for_each_efficiency() -> None:

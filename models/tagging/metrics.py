@@ -58,8 +58,11 @@ class Roc:
         return float(np.trapezoid(self.signal, self.background))
 
     def place(self, efficiency: float) -> int:
-        """Index of the point closest to a signal efficiency, of the harder cut where two are as close."""
-        return int(np.argmin(np.abs(self.signal - efficiency)))
+        """Index of the point closest to a signal efficiency, of the harder cut where two are as close.
+
+        The cut that nothing passes is no choice.
+        """
+        return _closest(self.signal, efficiency)
 
     def threshold(self, efficiency: float = EFFICIENCY) -> float:
         """The cut closest to a signal efficiency."""
@@ -220,9 +223,11 @@ class Sculpting:
 
     @property
     def guaranteed(self) -> float:
-        """1/(JSD_sub + its error): what 1/JSD would at least be in an endless sample; inf where none is seen."""
-        bound = self.jsd_sub + self.jsd_error
-        return 1.0 / bound if bound > 0 else math.inf
+        """1/(JSD_sub + its error): what 1/JSD would at least be in an endless sample.
+
+        inf where no divergence is seen, nan where it is not defined, as for a cut that all jets pass.
+        """
+        return _inverse(self.jsd_sub + self.jsd_error)
 
     def told(self) -> dict[str, float]:
         """Numbers by name, for tables and JSON."""
@@ -327,7 +332,7 @@ def against_efficiency(
     along = curve.signal if of_signal else curve.background
     points = []
     for efficiency in efficiencies:
-        place = int(np.argmin(np.abs(along - efficiency)))
+        place = _closest(along, efficiency)
         passing = of_background >= curve.thresholds[place]
         share = float(spectrum.weight @ passing / spectrum.weight.sum()) if len(passing) else math.nan
         random = float(np.mean(spectrum.random(share, draws, rng)))
@@ -387,6 +392,11 @@ def pareto_front(gain: Sequence[float], other: Sequence[float]) -> list[int]:
             front.append(i)
             best = other[i]
     return front[::-1]
+
+
+def _closest(along: Float64Array, efficiency: float) -> int:
+    """Index of the point of a curve with the closest efficiency, apart from the first, which nothing passes."""
+    return int(np.argmin(np.abs(along[1:] - efficiency))) + 1
 
 
 def _relative_entropy(first: Float64Array, second: Float64Array) -> float:
