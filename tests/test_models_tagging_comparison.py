@@ -148,6 +148,34 @@ def of_constituents(path: Path, *, with_features: bool) -> Path:
     return saved(graph, card, path)
 
 
+def of_the_first_constituent(path: Path) -> Path:
+    """A network whose logit is the energy of the first constituent less 10 GeV."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Gather", ["constituents", "zero"], ["parts"], axis=1),
+        helper.make_node("MatMul", ["parts", "energy"], ["sum"]),
+        helper.make_node("Sub", ["sum", "ten"], ["logit"]),
+        helper.make_node("Sigmoid", ["logit"], ["score"]),
+    ]
+    constants = [
+        helper.make_tensor("zero", onnx.TensorProto.INT64, [], [0]),
+        helper.make_tensor("energy", kind, [4, 1], [0.0, 0.0, 0.0, 1.0]),
+        helper.make_tensor("ten", kind, [1], [10.0]),
+    ]
+    inputs = [helper.make_tensor_value_info("constituents", kind, ["n", "m", 4])]
+    outputs = [helper.make_tensor_value_info("score", kind, ["n", 1])]
+    card = ModelCard(
+        "tagger",
+        (),
+        ("score",),
+        gives="score",
+        constituent_input="constituents",
+        constituent_columns=("px", "py", "pz", "e"),
+        jet_input=None,
+    )
+    return saved(helper.make_graph(nodes, "first", inputs, outputs, constants), card, path)
+
+
 def saved(graph: onnx.GraphProto, card: ModelCard, path: Path) -> Path:
     opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("ai.onnx.ml", 3)]
     path.parent.mkdir(exist_ok=True)
@@ -174,6 +202,21 @@ def test_a_network_of_constituents_sees_those_of_the_same_jets(tmp_path: Path, *
     found = numbers(tmp_path / "out")
     for name in ("auc", "accuracy", "rejection_0.3", "inverse_jsd"):
         assert found["parts"][name] == pytest.approx(found["columns"][name], rel=1e-3)
+
+
+def test_a_network_sees_constituents_hardest_first_however_the_table_orders_them(tmp_path: Path) -> None:
+    values = columns(N)
+    energy = np.stack([np.ones(N), values["x2"] + 10], axis=1).astype(np.float32)
+    given = {f"constituents_{name}": list(energy) for name in ("px", "py", "pz", "e")}
+    table = write(tmp_path / "table.parquet", {**values, **given})
+    first = of_the_first_constituent(tmp_path / "first" / "tagger.onnx")
+    same = tagger(tmp_path / "columns" / "tagger.onnx", {"x2": 1.0})
+
+    code, text = run("--table", table, "-o", tmp_path / "out", first, same)
+
+    assert code == 0, text
+    found = numbers(tmp_path / "out")
+    assert found["first"]["auc"] == pytest.approx(found["columns"]["auc"], rel=1e-4)
 
 
 def test_constituents_follow_jets_that_are_left_out(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def _jets(sample: TaggerSample, constituents: RaggedConstituents | None) -> Jets
 def _constituents(
     tables: Sequence[Path], sample: TaggerSample, candidates: Sequence[Candidate]
 ) -> RaggedConstituents | None:
-    """Constituents of the jets of a sample, where a tagger takes them."""
+    """Constituents of the jets of a sample, hardest first, where a tagger takes them."""
     taking = [each.name for each in candidates if each.takes_constituents]
     if not taking or sample.row is None:
         return None
@@ -120,4 +120,4 @@ def _constituents(
                 "has lists constituents_px, _py, _pz and _e"
             )
     constituents = joined(found).constituents
-    return None if constituents is None else constituents.take(sample.row)
+    return None if constituents is None else constituents.take(sample.row).by_pt()
