@@ -588,6 +588,19 @@ def test_an_adversary_finds_a_dependence_that_the_condition_brings_about() -> No
     assert np.std(np.asarray(outputs[0])[1::2, 3]) > 0.5
 
 
+def test_no_weight_of_a_training_is_negative(table: Path) -> None:
+    sample = read_sample([table], SETTINGS)
+    given = replace(sample, weight=np.where(np.arange(len(sample)) % 5, sample.weight, -sample.weight))
+    given = replace(given, is_simulation=np.arange(len(sample)) % 2 == 0)
+
+    tensors = prepare(given, with_method("domain")).tensors
+
+    for name in ("classification", "background", "signal", "domain"):
+        weight = np.asarray(tensors[name])
+        assert weight.sum() > 0
+        assert weight.min() == 0
+
+
 def test_signal_is_not_compared_with_data_that_are_multijets(table: Path) -> None:
     sample = read_sample([table], SETTINGS)
     sample = replace(sample, is_simulation=np.arange(len(sample)) % 2 == 0)

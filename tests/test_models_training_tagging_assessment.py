@@ -12,6 +12,7 @@ pytest.importorskip("pyarrow", reason="needs the extra `train`")
 
 from tagger_toys import NAMES, columns, write
 
+from models.tagging.metrics import roc
 from models.training.tagging.assessment import assess, domain_numbers, draw_tagger, write_metrics
 from models.training.tagging.samples import TaggerSample, read_sample
 from models.training.tagging.settings import ColumnSettings, EvaluationSettings, TaggerSettings
@@ -38,6 +39,18 @@ def test_scores_of_data_and_simulation_are_compared_at_cuts_and_as_a_whole() -> 
     # background of 0.1, 0.3 and 0.6: of 12 pairs data have the larger score in 9; a half of them passes, a third there
     assert told == pytest.approx({"domain_auc": 0.75, "data_over_simulation_half": 1.5})
     assert domain_numbers(sample.take(slice(4)), score[:4], {"half": 0.5}, "all") == {}
+
+
+def test_negative_weights_count_with_their_sign(tmp_path: Path) -> None:
+    given = columns(N)
+    given["weight"][(given["x2"] > 1) & (np.arange(N) % 3 == 0) & (given["label"] == 0)] *= -1
+    sample = read_sample([write(tmp_path / "table.parquet", given)], SETTINGS)
+
+    found = assess(sample, given["x2"], SETTINGS.evaluation)
+
+    known = roc(given["x2"], given["label"] == 1, given["weight"])
+    assert found.numbers["rejection_0.5"] == pytest.approx(known.rejection())
+    assert found.numbers["auc"] == pytest.approx(known.auc)
 
 
 @pytest.mark.parametrize("has_pileup", [False, True])

@@ -21,6 +21,7 @@ from models.training.tagging.samples import (
     UNLABELLED,
     VALIDATION,
     TaggerSample,
+    _folds,
     classification_weights,
     described,
     in_test_fold,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 N = 4000
 SETTINGS = TaggerSettings(columns=ColumnSettings(features=NAMES))
+TEST_IS_NEGATIVE = np.where((_folds(columns(N)["identity"], SETTINGS.fit) == TEST) & (np.arange(N) % 2 == 0), -9.0, 1.0)
 
 
 def read(folder: Path, settings: TaggerSettings = SETTINGS, /, **changed: Any) -> TaggerSample:
@@ -84,6 +86,7 @@ def test_a_missing_column_is_named_with_its_option_and_the_nearest_name(
         ({"label": np.array(["w"] * N)}, "holds string, not numbers"),
         ({"weight": np.zeros(N)}, "add up to 0; it must be above 0"),
         ({"weight": -np.ones(N)}, "add up to -"),
+        ({"weight": TEST_IS_NEGATIVE}, "signal jets to test with add up to -"),
         ({"mass": np.random.default_rng(1).random(N)}, "set evaluation.low and evaluation.high"),
         ({"label": (np.arange(N) < 50).astype(np.int8)}, "signal jets to .* with, at least 100 are needed"),
     ],
@@ -123,14 +126,18 @@ def test_features_that_are_not_finite_stay_and_are_counted(tmp_path: Path) -> No
     assert sample.notes == ("6 jets with x0 not finite, which the network takes for its median",)
 
 
-def test_negative_weights_count_as_zero_and_are_counted(tmp_path: Path) -> None:
+def test_negative_weights_stay_count_as_zero_in_a_training_and_are_counted(tmp_path: Path) -> None:
     weight = columns(N)["weight"]
     weight[:11] *= -1
 
     sample = read(tmp_path, weight=weight)
 
-    assert np.all(sample.weight[:11] == 0)
-    assert sample.notes == ("11 jets with negative weights, which count as 0",)
+    np.testing.assert_array_equal(sample.weight, weight)
+    for given in (classification_weights(sample, 0.5), penalty_weights(sample), sample.positive_weight):
+        assert np.all(given[:11] == 0)
+        assert np.all(given >= 0)
+    np.testing.assert_array_equal(ranks(sample), ranks(replace(sample, weight=np.maximum(weight, 0.0))))
+    assert sample.notes == ("11 jets with negative weights, which count as 0 in a training",)
 
 
 def test_background_outside_of_the_range_has_no_penalty(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def assess(sample: TaggerSample, score: Float64Array, settings: EvaluationSettin
     numbers |= found.told()
     within = sample.is_within
     chosen = np.flatnonzero(within)[:_CORRELATED]
-    numbers["distance_correlation"] = distance_correlation(score[chosen], mass[chosen], weight[chosen])
+    numbers["distance_correlation"] = distance_correlation(score[chosen], mass[chosen], sample.positive_weight[chosen])
     numbers |= _bump(score, curve.threshold(), sample, edges)
     numbers["test_jets"] = float(len(sample))
     along = against_efficiency(score, signal, mass, weight, edges=edges)

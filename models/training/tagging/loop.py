@@ -399,7 +399,7 @@ def _tensors(training: TaggerSample, settings: TaggerSettings) -> dict[str, Any]
         "label": training.is_signal,
         "classification": classification_weights(training, planed),
         "background": penalty_weights(training),
-        "signal": np.where(training.is_signal, training.weight, 0.0),
+        "signal": np.where(training.is_signal, training.positive_weight, 0.0),
         "protected": (protected - training.low) / (training.high - training.low),
         "rank": ranks(training),
         "condition": (log_condition - log_condition[chosen].mean()) / max(log_condition[chosen].std(), 1e-6),
@@ -417,10 +417,10 @@ def _domain_weights(sample: TaggerSample, compared: str) -> Float64Array:
     """Weights (n,) with the same sum for data and simulation, whole or background alone; 0 without one of the two."""
     weight = np.zeros(len(sample))
     for chosen in domains(sample, compared):
-        total = sample.weight[chosen].sum()
+        total = sample.positive_weight[chosen].sum()
         if total <= 0:
             return np.zeros(len(sample))
-        weight[chosen] = sample.weight[chosen] * (0.5 * len(sample) / total)
+        weight[chosen] = sample.positive_weight[chosen] * (0.5 * len(sample) / total)
     return weight
 
 

@@ -51,7 +51,7 @@ class TaggerSample:
     protected, condition
         (n,), the latter positive.
     weight
-        (n,), none negative; those of each class have a positive sum.
+        (n,) as given; some may be negative, those of each class have a positive sum.
     is_simulation
         (n,).
     fold
@@ -102,6 +102,11 @@ class TaggerSample:
         """Background within the range of the protected variable, (n,)."""
         return self.is_background & (self.protected >= self.low) & (self.protected < self.high)
 
+    @property
+    def positive_weight(self) -> Float64Array:
+        """Weights (n,) to train with, 0 for those that are negative."""
+        return np.maximum(self.weight, 0.0)
+
     def take(self, jets: Any) -> TaggerSample:
         """Some of the jets, by index, slice or mask."""
         index = np.arange(len(self))[jets]
@@ -138,8 +143,8 @@ def read_sample(
     """Jets of parquet files with the columns that are named in the settings; only those `among` (n_rows,) if given.
 
     Jets whose protected variable, condition or weight is not finite are left out, and those whose condition is not
-    positive. Weights that are negative count as 0. Features that are not finite stay: the network replaces them by the
-    median of its training sample. All of it is counted in the notes.
+    positive. Weights that are negative count with their sign in metrics, and as 0 in a training. Features that are not
+    finite stay: the network replaces them by the median of its training sample. All of it is counted in the notes.
 
     Raises
     ------
@@ -158,14 +163,14 @@ def read_sample(
     values = {name: each[kept] for name, each in joined.items()}
     negative = int(np.count_nonzero(values["weight"] < 0))
     if negative:
-        notes.append(f"{negative:,} jets with negative weights, which count as 0")
+        notes.append(f"{negative:,} jets with negative weights, which count as 0 in a training")
     sample = TaggerSample(
         settings.columns.features,
         np.column_stack([values[f"feature/{name}"] for name in settings.columns.features]).astype(np.float32),
         label[kept],
         values["protected"],
         values["condition"],
-        np.maximum(values["weight"], 0.0),
+        values["weight"],
         values["simulation"] != 0,
         _folds(values["identity"], settings.fit),
         settings.evaluation.low,
@@ -177,7 +182,7 @@ def read_sample(
     )
     chosen = slice(settings.fit.max_jets)
     sample = sample.take(chosen)
-    _check(sample, values["weight"][chosen], settings, where)
+    _check(sample, settings, where)
     if is_for_training:
         _check_folds(sample, settings, where)
     return sample
@@ -194,7 +199,7 @@ def classification_weights(sample: TaggerSample, planed: float) -> Float64Array:
     Background is a mixture: a share `planed` of it has the spectrum of signal in the protected variable, the rest its
     own. No factor is above `MAX_PLANING` times their mean.
     """
-    weight = np.where(sample.label == UNLABELLED, 0.0, sample.weight)
+    weight = np.where(sample.label == UNLABELLED, 0.0, sample.positive_weight)
     signal, background = sample.is_signal, sample.is_background
     total = 0.5 * np.count_nonzero(sample.label != UNLABELLED)
     weight[signal] *= total / weight[signal].sum()
@@ -209,7 +214,7 @@ def classification_weights(sample: TaggerSample, planed: float) -> Float64Array:
 
 def penalty_weights(sample: TaggerSample) -> Float64Array:
     """Weights (n,) of background within the range of mean 1 there, 0 for all other jets."""
-    weight = np.where(sample.is_within, sample.weight, 0.0)
+    weight = np.where(sample.is_within, sample.positive_weight, 0.0)
     return np.asarray(weight * (np.count_nonzero(sample.is_within) / weight.sum()))
 
 
@@ -223,7 +228,7 @@ def ranks(sample: TaggerSample) -> Float64Array:
     """Share of the background within the range that has a smaller protected variable, (n,) in [0, 1]."""
     chosen = sample.is_within
     order = np.argsort(sample.protected[chosen])
-    values, weight = sample.protected[chosen][order], sample.weight[chosen][order]
+    values, weight = sample.protected[chosen][order], sample.positive_weight[chosen][order]
     share = (np.cumsum(weight) - 0.5 * weight) / weight.sum()
     return np.asarray(np.interp(sample.protected, values, share))
 
@@ -396,14 +401,14 @@ def _usable(
     return kept, notes
 
 
-def _check(sample: TaggerSample, given: Float64Array, settings: TaggerSettings, where: str) -> None:
+def _check(sample: TaggerSample, settings: TaggerSettings, where: str) -> None:
     named = settings.columns
     for word, chosen in (("signal", sample.is_signal), ("background", sample.is_background)):
         if not chosen.any():
             raise RefusedError(f"{where} has no {word}: {named.label!r} is 1 for signal and 0 for background")
-        if not given[chosen].sum() > 0:
+        if not (total := sample.weight[chosen].sum()) > 0:
             raise RefusedError(
-                f"{where}: the weights {named.weight!r} of {word} add up to {given[chosen].sum():g}; it must be above 0"
+                f"{where}: the weights {named.weight!r} of {word} add up to {total:g}; it must be above 0"
             )
 
 
@@ -411,11 +416,17 @@ def _check_folds(sample: TaggerSample, settings: TaggerSettings, where: str) -> 
     named, fit = settings.columns, settings.fit
     for word, chosen in (("signal", sample.is_signal), ("background", sample.is_background)):
         for name, fold in (("train", TRAINING), ("validate", VALIDATION), ("test", TEST)):
-            count = np.count_nonzero(chosen & (sample.fold == fold) & (sample.weight > 0))
+            there = chosen & (sample.fold == fold)
+            count = np.count_nonzero(there & (sample.weight > 0))
             if count < MIN_JETS:
                 raise RefusedError(
                     f"{where} has {count} {word} jets to {name} with, at least {MIN_JETS} are needed; give more jets "
                     f"or other shares than fit.validation={fit.validation:g} and fit.test={fit.test:g}"
+                )
+            if not (total := sample.weight[there].sum()) > 0:
+                raise RefusedError(
+                    f"{where}: the weights {named.weight!r} of {word} jets to {name} with add up to {total:g}; it must "
+                    f"be above 0"
                 )
     _check_range(sample, settings.evaluation, named.protect, where)
     if settings.decorrelation.method == "domain" and (sample.is_simulation.all() or not sample.is_simulation.any()):
@@ -449,7 +460,9 @@ def described(sample: TaggerSample) -> list[str]:
 
 def planing_factors(sample: TaggerSample) -> Float64Array:
     """What the weights of background are multiplied with for planing, (n,)."""
-    signal, background = (np.where(each, sample.weight, 0.0) for each in (sample.is_signal, sample.is_background))
+    signal, background = (
+        np.where(each, sample.positive_weight, 0.0) for each in (sample.is_signal, sample.is_background)
+    )
     return _planing(sample.protected, signal / signal.sum(), background / background.sum())
 
 
