@@ -12,6 +12,7 @@ pytest.importorskip("pyarrow", reason="needs the extra `train`")
 
 from tagger_toys import NAMES, columns, write
 
+from models.tagging.distance_correlation import distance_correlation
 from models.tagging.metrics import roc
 from models.training.tagging.assessment import assess, domain_numbers, draw_tagger, write_metrics
 from models.training.tagging.samples import TaggerSample, read_sample
@@ -51,6 +52,19 @@ def test_negative_weights_count_with_their_sign(tmp_path: Path) -> None:
     known = roc(given["x2"], given["label"] == 1, given["weight"])
     assert found.numbers["rejection_0.5"] == pytest.approx(known.rejection())
     assert found.numbers["auc"] == pytest.approx(known.auc)
+
+
+def test_the_distance_correlation_is_that_of_all_background_in_the_range_whatever_its_order() -> None:
+    n, rng = 240_000, np.random.default_rng(3)
+    mass, label = rng.uniform(0, 2, n), (np.arange(n) % 2).astype(np.int8)
+    score = np.where(np.arange(n) > 220_000, mass, rng.uniform(0, 2, n))
+    ones, nothing = np.ones(n), np.zeros((n, 0), np.float32)
+    sample = TaggerSample((), nothing, label, mass, ones, ones, ones > 0, label, 0.0, 2.0)
+
+    found = assess(sample, score, EvaluationSettings(low=0, high=2, bins=2, replicas=2))
+
+    chosen = label == 0
+    assert found.numbers["distance_correlation"] == distance_correlation(score[chosen], mass[chosen])
 
 
 @pytest.mark.parametrize("has_pileup", [False, True])

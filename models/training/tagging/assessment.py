@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 EFFICIENCIES = (0.3, 0.5, 0.7)
 """Signal efficiencies of working points."""
-_CORRELATED = 100_000
 _W_MASS = 80.4
 # Effective jets that a smooth spectrum is fitted to.
 _FEWEST = 200
@@ -72,8 +71,7 @@ def assess(sample: TaggerSample, score: Float64Array, settings: EvaluationSettin
     found = sculpting(score, signal, mass, weight, edges=edges, replicas=settings.replicas)
     numbers |= found.told()
     within = sample.is_within
-    chosen = np.flatnonzero(within)[:_CORRELATED]
-    numbers["distance_correlation"] = distance_correlation(score[chosen], mass[chosen], sample.positive_weight[chosen])
+    numbers["distance_correlation"] = distance_correlation(score[within], mass[within], sample.positive_weight[within])
     numbers |= _bump(score, curve.threshold(), sample, edges)
     numbers["test_jets"] = float(len(sample))
     along = against_efficiency(score, signal, mass, weight, edges=edges)
