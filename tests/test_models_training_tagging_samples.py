@@ -196,6 +196,17 @@ def test_ranks_of_background_are_uniform_in_weight(tmp_path: Path) -> None:
     np.testing.assert_allclose(found / found.sum(), 0.1, atol=0.005)
 
 
+def test_equal_masses_share_the_middle_of_their_ranks(tmp_path: Path) -> None:
+    mass = np.where(columns(N)["mass"] > 90, 100.0, 60.0)
+
+    sample = read(tmp_path, mass=mass)
+
+    share = np.average(mass[sample.is_background] == 60, weights=sample.weight[sample.is_background])
+    found = ranks(sample)
+    np.testing.assert_allclose(found[mass == 60], 0.5 * share)
+    np.testing.assert_allclose(found[mass == 100], 0.5 * (1 + share))
+
+
 def test_data_need_no_label_and_count_for_domain_adaptation_alone(tmp_path: Path) -> None:
     label, is_mc = columns(N)["label"].astype(float), np.ones(N)
     label[:500], is_mc[:500] = np.nan, 0

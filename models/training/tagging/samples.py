@@ -225,10 +225,13 @@ def domains(sample: TaggerSample, compared: str) -> tuple[BoolArray, BoolArray]:
 
 
 def ranks(sample: TaggerSample) -> Float64Array:
-    """Share of the background within the range that has a smaller protected variable, (n,) in [0, 1]."""
+    """Share of the background within the range that has a smaller protected variable, (n,) in [0, 1].
+
+    Of those with the same one half count.
+    """
     chosen = sample.is_within
-    order = np.argsort(sample.protected[chosen])
-    values, weight = sample.protected[chosen][order], sample.positive_weight[chosen][order]
+    values, place = np.unique(sample.protected[chosen], return_inverse=True)
+    weight = np.bincount(place, sample.positive_weight[chosen])
     share = (np.cumsum(weight) - 0.5 * weight) / weight.sum()
     return np.asarray(np.interp(sample.protected, values, share))
 
