@@ -185,7 +185,7 @@ def saved(graph: onnx.GraphProto, card: ModelCard, path: Path) -> Path:
 
 
 def numbers(folder: Path) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = json.loads((folder / "comparison.json").read_text())
+    found: dict[str, dict[str, float]] = json.loads((folder / "comparison.json").read_text())["taggers"]
     return found
 
 
@@ -305,6 +305,33 @@ def test_jets_without_a_finite_score_are_left_out_and_told(tmp_path: Path) -> No
         "two": (N, 0),
     }
     assert f"{N // 10:,} jets without a finite score left out" in text
+
+
+def test_what_was_left_out_of_the_jets_is_told(tmp_path: Path) -> None:
+    values = columns(N)
+    values["mass"][:300], values["weight"][300:700] = np.nan, -values["weight"][300:700]
+    table = write(tmp_path / "table.parquet", values)
+
+    code, text = run("--table", table, "-o", tmp_path / "out", tagger(tmp_path / "one" / "tagger.onnx", {"x2": 1.0}))
+
+    assert code == 0, text
+    notes = json.loads((tmp_path / "out" / "comparison.json").read_text())["notes"]
+    assert notes == [
+        "300 jets left out: mass not finite",
+        "400 jets with negative weights, which count as 0 in a training",
+    ]
+    assert all(f"note: {note}\n" in text for note in notes)
+
+
+def test_bins_without_background_are_refused(table: Path, tmp_path: Path) -> None:
+    one = tagger(tmp_path / "one" / "tagger.onnx", {"x2": 1.0})
+    given = ("--set", "evaluation.low=5000", "--set", "evaluation.high=6000")
+
+    code, text = run("--table", table, "-o", tmp_path / "out", one, *given)
+
+    assert code == 2
+    assert "no background has mass in 5000 to 6000 (98 % is in " in text
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_tagger_that_gives_no_background_a_score_is_refused(tmp_path: Path) -> None:

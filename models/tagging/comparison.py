@@ -169,14 +169,19 @@ def _check(candidate: Candidate, signal: NDArray[np.bool_], weight: Float64Array
             )
 
 
-def write_comparison(found: Comparison, folder: Path) -> None:
-    """Table as CSV and Markdown, all numbers and bins as JSON, the Pareto plot and that of robustness."""
+def write_comparison(found: Comparison, folder: Path, notes: Sequence[str] = ()) -> None:
+    """Table as CSV and Markdown, all numbers and bins as JSON, the Pareto plot and that of robustness.
+
+    `notes` say what was left out of the jets or changed; they stand beside the numbers in JSON.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     plain = {
         name: {k: v if math.isfinite(v) else None for k, v in each.items()} for name, each in found.numbers.items()
     }
     bins = {name: {word: as_plain(each) for word, each in told.items()} for name, told in found.bins.items()}
-    for name, document in (("comparison", plain), ("robustness", bins)):
+    comparison = {"notes": list(notes), "taggers": plain}
+    documents: dict[str, Mapping[str, Any]] = {"comparison": comparison, "robustness": bins}
+    for name, document in documents.items():
         (folder / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     header = ("tagger", *COLUMNS)
     rows = [[name, *(_written(each[column]) for column in COLUMNS)] for name, each in found.numbers.items()]

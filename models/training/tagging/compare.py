@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from models.features import RaggedConstituents
     from models.tagging.comparison import Candidate
     from models.training.tagging.samples import BoolArray, TaggerSample
-    from models.training.tagging.settings import TaggerSettings
+    from models.training.tagging.settings import EvaluationSettings, TaggerSettings
 
 
 def run(tables: Sequence[Path], taggers: Sequence[Path], settings: TaggerSettings, output: Path) -> list[str]:
@@ -33,7 +33,7 @@ def run(tables: Sequence[Path], taggers: Sequence[Path], settings: TaggerSetting
     Raises
     ------
     RefusedError
-        For what is no tagger, and columns that the tables lack.
+        For what is no tagger, columns that the tables lack, and bins without background.
     """
     try:
         candidates = read_candidates(taggers)
@@ -43,15 +43,17 @@ def run(tables: Sequence[Path], taggers: Sequence[Path], settings: TaggerSetting
     held_out = _held_out(tables, knowing, settings)
     sample = read_sample(tables, _with_columns(settings, candidates), is_for_training=False, among=held_out)
     evaluation = settings.evaluation
+    _check_range(sample, evaluation, settings.columns.protect)
     edges = np.linspace(evaluation.low, evaluation.high, evaluation.bins + 1)
     jets = _jets(sample, _constituents(tables, sample, candidates))
     try:
         found = compare(candidates, jets, edges, evaluation.replicas)
     except ValueError as error:
         raise RefusedError(str(error)) from error
-    write_comparison(found, output)
+    write_comparison(found, output, sample.notes)
     told = "jets of the test fold, as a tagger was trained on this table" if knowing else "jets"
-    lines = [f"{len(sample):,} {told}", *(_line(name, each) for name, each in found.numbers.items())]
+    lines = [f"{len(sample):,} {told}", *(f"note: {note}" for note in sample.notes)]
+    lines += [_line(name, each) for name, each in found.numbers.items()]
     return [*lines, f"Written: {output}, with tables and plots"]
 
 
@@ -94,6 +96,15 @@ def _knowing(tables: Sequence[Path], candidates: Sequence[Candidate]) -> list[Ca
         with path.open("rb") as file:
             there.add(hashlib.file_digest(file, "sha256").hexdigest())
     return [each for each in candidates if there & set(dict(each.card.training.get("tables", {})).values())]
+
+
+def _check_range(sample: TaggerSample, evaluation: EvaluationSettings, name: str) -> None:
+    if not sample.weight[sample.is_within].sum() > 0:
+        low, high = np.percentile(sample.protected[sample.is_background], [1, 99])
+        raise RefusedError(
+            f"no background has {name} in {evaluation.low:g} to {evaluation.high:g} (98 % is in {low:.4g} to "
+            f"{high:.4g}); set evaluation.low and evaluation.high"
+        )
 
 
 def _jets(sample: TaggerSample, constituents: RaggedConstituents | None) -> Jets:
