@@ -227,6 +227,7 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         lambda: DecorrelationSettings(strength=-1.0),
         lambda: DecorrelationSettings(target_inverse_jsd=1.0),
         lambda: FitSettings(validation=0.6, test=0.5),
+        lambda: FitSettings(max_jets=-1),
         lambda: EvaluationSettings(low=3.0, high=2.0),
         lambda: ColumnSettings(features=("a", "a")),
     ):
@@ -300,6 +301,18 @@ def test_the_fold_of_a_jet_does_not_depend_on_the_features_asked_for(tmp_path: P
     ]
 
     np.testing.assert_array_equal(folds[0], folds[1])
+
+
+def test_a_limited_number_of_jets_is_one_of_all_classes_and_folds_whatever_their_order(tmp_path: Path) -> None:
+    values = columns(N)
+    order = np.argsort(values["label"], kind="stable")
+    settings = replace(SETTINGS, fit=FitSettings(max_jets=2000))
+
+    sample = read(tmp_path, settings, **{name: each[order] for name, each in values.items()})
+
+    assert len(sample) == 2000
+    assert np.mean(sample.is_signal) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(2000))
+    assert np.mean(sample.fold == TEST) == pytest.approx(0.15, abs=4 * 0.36 / np.sqrt(2000))
 
 
 def test_a_small_table_will_do_to_judge_with(tmp_path: Path) -> None:

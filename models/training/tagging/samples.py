@@ -180,8 +180,8 @@ def read_sample(
         next((each for name in PILEUP if np.isfinite(each := values[f"pileup/{name}"]).any()), None),
         None if constituents is None else constituents.take(np.flatnonzero(kept)),
     )
-    chosen = slice(settings.fit.max_jets)
-    sample = sample.take(chosen)
+    if settings.fit.max_jets is not None:
+        sample = sample.take(_chosen(values["identity"], settings.fit.max_jets))
     _check(sample, settings, where)
     if is_for_training:
         _check_folds(sample, settings, where)
@@ -351,6 +351,12 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def _shares(identity: NDArray[np.uint64]) -> Float64Array:
     """Uniform numbers (n,) in [0, 1) that a hash makes of the identities."""
     return np.asarray((_mixed(identity + np.uint64(1)) >> np.uint64(40)) / float(1 << 24))
+
+
+def _chosen(identity: NDArray[np.uint64], count: int) -> NDArray[np.int64]:
+    """Places of at most `count` jets, rising, chosen by another hash than that of the folds."""
+    order = np.argsort(_mixed(_mixed(identity + np.uint64(1))), kind="stable")
+    return np.sort(order[:count])
 
 
 def _folds(identity: NDArray[np.uint64], fit: FitSettings) -> NDArray[np.int8]:

@@ -251,7 +251,7 @@ class FitSettings:
     patience
         Rounds without a better validation loss after which a training without penalty ends; 0 makes all of them.
     max_jets
-        For a quick look; None for all.
+        For a quick look, chosen by a hash of the jet; None for all.
     """
 
     steps: int = 2000
@@ -271,6 +271,8 @@ class FitSettings:
             raise ValueError("fit.validation and fit.test are shares above 0 whose sum is below 1")
         if self.steps < 1 or not 1 <= self.rounds <= self.steps or (self.batch or 2) < 2 or not self.learning_rate > 0:
             raise ValueError("fit.steps, rounds (at most steps), batch and learning_rate must be positive")
+        if self.max_jets is not None and self.max_jets < 1:
+            raise ValueError(f"fit.max_jets is at least 1, got {self.max_jets}")
         if self.patience < 0:
             raise ValueError(f"fit.patience must not be negative, got {self.patience}")
 
