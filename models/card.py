@@ -103,6 +103,8 @@ class ModelCard:
             raise ValueError(f"a card needs 0 < lowest < highest, got {self.lowest} and {self.highest}")
         if self.gives not in get_args(Gives) or (self.gives == "score" and not is_tagger):
             raise ValueError(f"gives is one of {', '.join(get_args(Gives))}, the last of a tagger, got {self.gives!r}")
+        if wrong := [name for name, cut in self.working_points.items() if not math.isfinite(cut)]:
+            raise ValueError(f"a working point is a finite score, not so {', '.join(wrong)}")
         if not 0 < self.energy_unit < math.inf:
             raise ValueError(f"energy_unit is a number of GeV above 0, got {self.energy_unit}")
         known = tagging.CONSTITUENT_COLUMNS if is_tagger else CONSTITUENT_COLUMNS

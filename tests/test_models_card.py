@@ -35,6 +35,7 @@ def test_the_card_lies_beside_the_network() -> None:
         ({"highest": float("inf")}, "0 < lowest < highest"),
         ({"task": "cooking"}, "task 'cooking'"),
         ({"version": 99}, "version 99"),
+        ({"working_points": {"loose": 0.2, "tight": float("inf")}}, "a finite score, not so tight"),
     ],
 )
 def test_a_card_no_program_could_follow_is_refused(changes: dict[str, Any], message: str) -> None:

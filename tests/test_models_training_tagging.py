@@ -304,6 +304,32 @@ def test_a_tagger_that_does_not_separate_stops(tmp_path: Path) -> None:
         train(read_sample([table], settings), settings, tmp_path)
 
 
+def test_a_short_training_that_does_not_separate_is_a_collapse_too(tmp_path: Path) -> None:
+    values = columns(N)
+    values["x2"][:] = 1.0
+    table = write(tmp_path / "table.parquet", values)
+    settings = replace(with_method("none"), columns=replace(SETTINGS.columns, features=("x2",)))
+    settings = replace(settings, fit=replace(settings.fit, rounds=3))
+
+    with pytest.raises(CollapsedError, match=r"does not separate: rejection .*; check the features"):
+        command.run([table], settings, tmp_path / "out", scan=False, resume=False, overwrite=False)
+    assert (tmp_path / "out" / "history.csv").is_file()
+    assert not (tmp_path / "out" / "tagger.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (FitSettings, {"average": 0}, "fit.average is at least 1"),
+        (DecorrelationSettings, {"adversary_rate": 0.0}, "adversary_rate is above 0"),
+        (NetworkSettings, {"kind": "bdt", "units": (1,)}, "leaves of a tree, at least 2"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused(kind: Any, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**values)
+
+
 def test_a_constant_score_is_a_collapse_whose_cure_is_told() -> None:
     settings = with_method("disco", strength=1e5, warm_up=0.0)
     state = _state(1e5)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 ON_CONSTITUENTS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in {"dense", "bdt"})
 N = 6000
+ANEW = {"scan": False, "resume": False, "overwrite": False}
 
 
 def network(kind: Kind, length: int = 20) -> TaggerNetwork:
@@ -293,6 +294,15 @@ def test_exported_trees_give_the_scores_of_scikit_learn(table: Path) -> None:
     expected = 1 / (1 + np.exp(-trees.logits(sample)))
     np.testing.assert_allclose(score[:, 0], expected, atol=1e-5)
     np.testing.assert_array_equal(passing[:, 0] == 1, score[:, 0] >= 0.5)
+
+
+def test_trees_that_do_not_separate_are_a_collapse(tmp_path: Path) -> None:
+    values = columns(N)
+    values["x2"][:] = 1.0
+    settings = replace(settings_of("bdt"), columns=ColumnSettings(features=("x2",)))
+
+    with pytest.raises(command.CollapsedError, match=r"does not separate: .*; check the features"):
+        command.run([write(tmp_path / "t.parquet", values)], settings, tmp_path / "out", **ANEW)
 
 
 def test_trees_take_no_penalty() -> None:

@@ -13,13 +13,19 @@ import numpy as np
 from models.tagging.comparison import draw_pareto
 from models.tagging.jet_definition import JETS, jets_of_tables
 from models.tagging.maps import fit_map
-from models.tagging.metrics import pareto_front
+from models.tagging.metrics import pareto_front, roc
 from models.tagging.tagger_table import read_facts
 from models.training.checkpoint import FILE as CHECKPOINT
 from models.training.errors import RefusedError
 from models.training.tagging import assessment as judge
 from models.training.tagging.export import PREPROCESS, export, with_map
-from models.training.tagging.loop import CollapsedError, predict_logits, train
+from models.training.tagging.loop import (
+    COLLAPSED_REJECTION,
+    COLLAPSED_SPREAD,
+    CollapsedError,
+    predict_logits,
+    train,
+)
 from models.training.tagging.penalties import make_penalty
 from models.training.tagging.samples import TEST, TRAINING, UNLABELLED, VALIDATION, read_sample
 from models.training.tagging.trees import Trees, train_trees
@@ -82,7 +88,7 @@ def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume
     Raises
     ------
     CollapsedError
-        Where the tagger does not separate any more; learning curves are written all the same.
+        Where the tagger does not separate, trees as well; learning curves are written all the same.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _remember(table, settings, folder, resume=resume)
@@ -102,6 +108,7 @@ def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume
     seconds = time.monotonic() - began
     labelled = table.sample.take(table.sample.label != UNLABELLED)
     test, validation = labelled.of_fold(TEST), labelled.of_fold(VALIDATION)
+    _check_kept(_logits(model, validation), validation, settings)
     score_map = _fitted_map(model, labelled, settings)
     score, of_validation = (_scores(model, score_map, each) for each in (test, validation))
     found = judge.assess(test, score, settings.evaluation)
@@ -175,6 +182,22 @@ def _n_parameters(model: Model) -> int:
 
 def _logits(model: Model, sample: TaggerSample) -> Float64Array:
     return model.logits(sample) if isinstance(model, Trees) else predict_logits(model, sample)
+
+
+def _check_kept(logit: Float64Array, sample: TaggerSample, settings: TaggerSettings) -> None:
+    """Refuse a tagger whose logits (n,) of validation jets do not separate, however short its training was."""
+    rejection = roc(logit, sample.is_signal, sample.weight).rejection() if np.isfinite(logit).all() else np.nan
+    spread = float(np.std(1.0 / (1.0 + np.exp(-logit))))
+    if rejection >= COLLAPSED_REJECTION and spread > COLLAPSED_SPREAD:
+        return
+    used = settings.decorrelation
+    advice = "check the features, or allow more steps (fit.steps)"
+    if used.has_penalty:
+        advice = "lower --target-inverse-jsd" if used.is_constrained else "lower --strength"
+    raise CollapsedError(
+        f"the tagger that was trained does not separate: rejection {rejection:.2f} at half the signal of validation "
+        f"jets, spread of the score {spread:.1e}; {advice}"
+    )
 
 
 def _fitted_map(model: Model, sample: TaggerSample, settings: TaggerSettings) -> ScoreMap | None:

@@ -118,6 +118,8 @@ class NetworkSettings:
             raise ValueError("network.constituent_units need at least one layer of at least one unit")
         if sizes.length < 1 or self.neighbours < 1:
             raise ValueError("network.length and network.neighbours are at least 1")
+        if self.kind == "bdt" and sizes.units[0] < 2:
+            raise ValueError(f"network.units of bdt are the leaves of a tree, at least 2, got {sizes.units[0]}")
 
     @property
     def sizes(self) -> Sizes:
@@ -211,6 +213,8 @@ class DecorrelationSettings:
             raise ValueError("decorrelation.planed and blur are shares, and warm_up one below 0.5")
         if self.order not in {0, 1, 2} or self.bins < 4 or self.components < 1 or self.adversary_steps < 1:
             raise ValueError("decorrelation.order is 0, 1 or 2, bins at least 4, components and adversary_steps 1")
+        if not self.adversary_rate > 0:
+            raise ValueError(f"decorrelation.adversary_rate is above 0, got {self.adversary_rate}")
 
     @property
     def is_constrained(self) -> bool:
@@ -273,6 +277,8 @@ class FitSettings:
             raise ValueError("fit.steps, rounds (at most steps), batch and learning_rate must be positive")
         if self.max_jets is not None and self.max_jets < 1:
             raise ValueError(f"fit.max_jets is at least 1, got {self.max_jets}")
+        if self.average < 1:
+            raise ValueError(f"fit.average is at least 1, which keeps the weights as they are, got {self.average}")
         if self.patience < 0:
             raise ValueError(f"fit.patience must not be negative, got {self.patience}")
 
