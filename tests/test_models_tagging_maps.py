@@ -71,6 +71,28 @@ def test_too_few_jets_and_unknown_maps_are_refused() -> None:
         fit_map("spline", *background(5000))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("kind", ["percentile", "quantile"])
+def test_nodes_without_jets_are_those_of_the_nearest(kind: Kind) -> None:
+    n, rng = 200_000, np.random.default_rng(3)
+    pt = 200 * (1 - rng.random(n)) ** -0.3
+    mass = 0.2 * pt * np.exp(0.02 * rng.normal(size=n))  # none are light at high pT
+    first = mass if kind == "quantile" else pt**2
+
+    score_map = fit_map(kind, rng.normal(size=n), first, pt, np.ones(n))
+
+    found = score_map.apply(np.zeros(2), np.array([60.0, 500.0]), np.array([2000.0, 300.0]))
+    assert np.isfinite(found).all()
+
+
+def test_a_line_without_jets_to_fit_it_is_refused() -> None:
+    logit, mass, pt, weight = background(20_000)
+
+    with pytest.raises(ValueError, match=r"from 1.5 to 4 and needs 1000 effective .* got 0; 98 % are in -"):
+        fit_map("ddt", logit, 0.01 * mass, pt, weight)
+    with pytest.raises(ValueError, match="in two bins there"):
+        fit_map("ddt", logit, np.full(20_000, 90.0), np.full(20_000, 500.0), weight)
+
+
 def test_hats_interpolate_as_numpy_does() -> None:
     nodes, values = np.array([0.0, 1.0, 4.0]), np.array([3.0, -1.0, 5.0])
     points = np.linspace(-2, 6, 50)

@@ -563,6 +563,23 @@ def test_a_folder_with_something_else_is_refused(table: Path, tmp_path: Path) ->
     assert table.is_file()
 
 
+def test_a_map_that_cannot_be_fitted_is_refused_before_an_earlier_training_goes(table: Path, tmp_path: Path) -> None:
+    earlier = tmp_path / "out" / "settings.json"
+    earlier.parent.mkdir()
+    earlier.write_text("{}")
+
+    with pytest.raises(RefusedError, match=r"ddt fits a line .* from 8 to 9"):
+        command.run(
+            [table],
+            with_method("none", map="ddt", map_rho=(8.0, 9.0)),
+            tmp_path / "out",
+            scan=False,
+            resume=False,
+            overwrite=True,
+        )
+    assert earlier.is_file()
+
+
 def test_a_scan_needs_a_strength(table: Path, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="none has none"):
         command.run([table], with_method("none"), tmp_path / "scan", scan=True, resume=False, overwrite=False)

@@ -34,7 +34,10 @@ _MAX_NODES = (24, 4)
 POWERS = tuple((i, j) for i in range(5) for j in range(4) if i + j <= 4)
 """Of scaled log mass and log pT in a trend."""
 _RIDGE = 1e-6
-_PIVOT = 1.5
+PIVOT = 1.5
+"""Of rho' in `ddt`, where the line takes nothing off."""
+EFFICIENCY = 0.1
+RHO_RANGE = (1.5, 4.0)
 _DDT_BINS = 28
 _LEVELS = np.concatenate([np.linspace(0.0, 0.9, 19), 1.0 - np.geomspace(0.08, 0.001, 12), [1.0]])
 _TINY = 1e-9
@@ -117,7 +120,7 @@ class ScoreMap:
     def apply(self, logit: Float64Array, mass: Float64Array, pt: Float64Array) -> Float64Array:
         """Mapped scores in [0, 1] of jets (n,)."""
         if self.kind == "ddt":
-            return _logistic(logit - self.slope * (rho_ddt(mass, pt) - _PIVOT))
+            return _logistic(logit - self.slope * (rho_ddt(mass, pt) - PIVOT))
         if self.trend is None or self.table is None or (self.kind == "quantile" and self.levels is None):
             raise ValueError(f"a map of kind {self.kind} has a trend, a table and levels")
         log_mass, log_pt = _log_mass(mass), np.log(pt)
@@ -146,8 +149,8 @@ def fit_map(
     pt: Float64Array,
     weight: Float64Array,
     *,
-    efficiency: float = 0.1,
-    rho_range: tuple[float, float] = (1.5, 4.0),
+    efficiency: float = EFFICIENCY,
+    rho_range: tuple[float, float] = RHO_RANGE,
 ) -> ScoreMap:
     """A map fitted on background jets (n,), all finite, with pT above 0.
 
@@ -156,13 +159,9 @@ def fit_map(
     Raises
     ------
     ValueError
-        For fewer than `MIN_JETS` effective jets, or an unknown kind.
+        Where `check_map` refuses.
     """
-    if kind not in KINDS:
-        raise ValueError(f"a map is one of {', '.join(KINDS)}, got {kind!r}")
-    there = effective_entries(weight)
-    if there < MIN_JETS:
-        raise ValueError(f"a map needs at least {MIN_JETS} effective background jets, got {there:.0f}")
+    check_map(kind, mass, pt, weight, rho_range=rho_range)
     if kind == "ddt":
         return ScoreMap(kind, _slope(logit, rho_ddt(mass, pt), weight, rho_range))
     trend = _trend(logit, _log_mass(mass), np.log(pt), weight)
@@ -171,6 +170,40 @@ def fit_map(
     levels = np.array([1.0 - efficiency]) if kind == "percentile" else _LEVELS
     table = _fitted(first, np.log(pt), residual, weight, levels)
     return ScoreMap(kind, trend=trend, table=table, levels=None if kind == "percentile" else levels)
+
+
+def check_map(
+    kind: Kind,
+    mass: Float64Array,
+    pt: Float64Array,
+    weight: Float64Array,
+    *,
+    rho_range: tuple[float, float] = RHO_RANGE,
+) -> None:
+    """Refuse background jets (n,) that no map can be fitted on, whatever their logits.
+
+    Raises
+    ------
+    ValueError
+        For fewer than `MIN_JETS` effective jets, of `ddt` within `rho_range` and in two bins of it; an unknown kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"a map is one of {', '.join(KINDS)}, got {kind!r}")
+    there = effective_entries(weight)
+    if there < MIN_JETS:
+        raise ValueError(f"a map needs at least {MIN_JETS} effective background jets, got {there:.0f}")
+    if kind != "ddt":
+        return
+    along = rho_ddt(mass, pt)
+    place = _ddt_bins(along, rho_range)
+    there = effective_entries(weight[place >= 0])
+    if there < MIN_JETS or len(np.unique(place[(place >= 0) & (weight > 0)])) < 2:
+        low, high = np.percentile(along, [1, 99])
+        raise ValueError(
+            f"ddt fits a line in rho' = log(m^2 / (pT 1 GeV)) from {rho_range[0]:g} to {rho_range[1]:g} and needs "
+            f"{MIN_JETS} effective background jets in two bins there, got {there:.0f}; 98 % are in {low:.3g} to "
+            f"{high:.3g}, see decorrelation.map_rho"
+        )
 
 
 def hats(values: Float64Array, nodes: Float64Array) -> Float64Array:
@@ -216,14 +249,25 @@ def _fitted(
     """Quantiles of the logit at nodes of both variables."""
     n_first, n_second = _counts(effective_entries(weight))
     table = Table(_nodes(first, weight, n_first), _nodes(second, weight, n_second), np.zeros((0, 0, 0)))
-    values = np.zeros((len(table.first), len(table.second), len(levels)))
+    values = np.full((len(table.first), len(table.second), len(levels)), np.nan)
     along, across = hats(first, table.first), hats(second, table.second)
     for i in range(len(table.first)):
         for j in range(len(table.second)):
             local = weight * along[:, i] * across[:, j]
             used = local > 0
-            values[i, j] = weighted_quantiles(logit[used], local[used], levels)
-    return Table(table.first, table.second, values)
+            if used.any():
+                values[i, j] = weighted_quantiles(logit[used], local[used], levels)
+    return Table(table.first, table.second, _filled(values))
+
+
+def _filled(values: Float64Array) -> Float64Array:
+    """Values (n_first, n_second, k), those of nodes without jets (nan) as at the nearest node that has some."""
+    known = np.argwhere(np.isfinite(values[..., 0]))
+    filled = values.copy()
+    for i, j in np.argwhere(np.isnan(values[..., 0])):
+        nearest = known[np.argmin(np.sum((known - (i, j)) ** 2, axis=1))]
+        filled[i, j] = values[tuple(nearest)]
+    return filled
 
 
 def _counts(effective: float) -> tuple[int, int]:
@@ -241,17 +285,23 @@ def _nodes(values: Float64Array, weight: Float64Array, count: int) -> Float64Arr
 
 
 def _slope(logit: Float64Array, along: Float64Array, weight: Float64Array, rho_range: tuple[float, float]) -> float:
-    """Slope of the mean of the logit in bins of rho'; 0 where fewer than two bins are filled."""
+    """Slope of the mean of the logit in bins of rho', of which at least two are filled."""
     edges = np.linspace(*rho_range, _DDT_BINS + 1)
-    chosen = (along >= edges[0]) & (along < edges[-1])
-    place = np.searchsorted(edges, along[chosen], side="right") - 1
+    place = _ddt_bins(along, rho_range)
+    chosen = place >= 0
+    place = place[chosen]
     sums = np.bincount(place, weight[chosen], _DDT_BINS)
     filled = sums > 0
-    if np.count_nonzero(filled) < 2:
-        return 0.0
     means = np.bincount(place, weight[chosen] * logit[chosen], _DDT_BINS)[filled] / sums[filled]
     middle = (0.5 * (edges[1:] + edges[:-1]))[filled]
     return float(np.polyfit(middle, means, 1, w=np.sqrt(sums[filled]))[0])
+
+
+def _ddt_bins(along: Float64Array, rho_range: tuple[float, float]) -> NDArray[np.int64]:
+    """Bin of each jet, (n,), -1 outside."""
+    edges = np.linspace(*rho_range, _DDT_BINS + 1)
+    place = np.searchsorted(edges, along, side="right") - 1
+    return np.asarray(np.where(place < _DDT_BINS, place, -1), np.int64)
 
 
 def _products(first: Float64Array, second: Float64Array) -> Float64Array:

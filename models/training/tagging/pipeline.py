@@ -12,7 +12,7 @@ import numpy as np
 
 from models.tagging.comparison import draw_pareto
 from models.tagging.jet_definition import JETS, jets_of_tables
-from models.tagging.maps import fit_map
+from models.tagging.maps import check_map, fit_map
 from models.tagging.metrics import pareto_front, roc
 from models.tagging.tagger_table import read_facts
 from models.training.checkpoint import FILE as CHECKPOINT
@@ -72,11 +72,14 @@ def read_table(paths: Sequence[Path], settings: TaggerSettings) -> Table:
     Raises
     ------
     RefusedError
-        Where they cannot be used, or hold jets of another radius or grooming.
+        Where they cannot be used, hold jets of another radius or grooming, or none that the map could be fitted on.
     """
-    sample = read_sample(paths, settings)
+    sample, used = read_sample(paths, settings), settings.decorrelation
     try:
         jets = jets_of_tables(map(read_facts, paths))
+        if used.map != "none":
+            those = _of_map(sample)
+            check_map(used.map, those.protected, those.condition, those.weight, rho_range=used.map_rho)
     except ValueError as error:
         raise RefusedError(str(error)) from error
     return Table(sample, {path.name: _digest(path) for path in paths}, jets)
@@ -201,16 +204,27 @@ def _check_kept(logit: Float64Array, sample: TaggerSample, settings: TaggerSetti
 
 
 def _fitted_map(model: Model, sample: TaggerSample, settings: TaggerSettings) -> ScoreMap | None:
-    """The map that is asked for, fitted on background of training and validation within the range."""
-    kind = settings.decorrelation.map
-    if kind == "none":
+    """The map that is asked for."""
+    asked = settings.decorrelation
+    if asked.map == "none":
         return None
+    used = _of_map(sample)
+    return fit_map(
+        asked.map,
+        _logits(model, used),
+        used.protected,
+        used.condition,
+        used.weight,
+        efficiency=asked.map_efficiency,
+        rho_range=asked.map_rho,
+    )
+
+
+def _of_map(sample: TaggerSample) -> TaggerSample:
+    """Background of training and validation within the range, on which a map is fitted; no weight is negative."""
     used = sample.of_fold(TRAINING, VALIDATION)
     used = used.take(used.is_within)
-    try:
-        return fit_map(kind, _logits(model, used), used.protected, used.condition, used.weight)
-    except ValueError as error:
-        raise RefusedError(str(error)) from error
+    return replace(used, weight=np.maximum(used.weight, 0.0))
 
 
 def _scores(model: Model, score_map: ScoreMap | None, sample: TaggerSample) -> Float64Array:

@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from keras import ops
 
-from models.tagging.maps import POWERS
+from models.tagging.maps import PIVOT, POWERS
 
 if TYPE_CHECKING:
     from models.tagging.maps import ScoreMap, Table, Trend
-
-_PIVOT = 1.5
 
 
 def mapped(score_map: ScoreMap, logit: Any, mass: Any, pt: Any) -> Any:
     """Score in [0, 1] of jets, (n,); the same as `ScoreMap.apply` in single precision."""
     log_mass, log_pt = ops.log(ops.maximum(mass, 1.0)), ops.log(ops.maximum(pt, 1e-3))
     if score_map.kind == "ddt":
-        return ops.sigmoid(logit - score_map.slope * (2.0 * log_mass - log_pt - _PIVOT))
+        return ops.sigmoid(logit - score_map.slope * (2.0 * log_mass - log_pt - PIVOT))
     if score_map.trend is None or score_map.table is None:
         raise ValueError(f"a map of kind {score_map.kind} has a trend and a table")
     residual = _residual(score_map.trend, logit, log_mass, log_pt)

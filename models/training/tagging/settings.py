@@ -159,6 +159,10 @@ class DecorrelationSettings:
     map
         What takes the protected variable out of the score after training, see `models.tagging.maps`. The exported
         tagger then takes the protected variable and the condition as its last features, unless they are among them.
+    map_efficiency
+        Of background, which the map "percentile" makes the same everywhere.
+    map_rho
+        Range of rho' = log(m^2 / (pT 1 GeV)) in which the map "ddt" fits its line.
     planed
         Share of the classification that sees background with the spectrum of the protected variable of signal. There
         the mass does not help, so that classification and penalty do not pull against each other.
@@ -190,6 +194,8 @@ class DecorrelationSettings:
     reference_jets: float = 200_000.0
     least_share: float = 0.35
     map: Map = "none"
+    map_efficiency: float = 0.1
+    map_rho: tuple[float, float] = (1.5, 4.0)
     planed: float = 0.5
     blur: float = 0.1
     warm_up: float = 0.15
@@ -213,6 +219,8 @@ class DecorrelationSettings:
             raise ValueError("decorrelation.planed and blur are shares, and warm_up one below 0.5")
         if self.order not in {0, 1, 2} or self.bins < 4 or self.components < 1 or self.adversary_steps < 1:
             raise ValueError("decorrelation.order is 0, 1 or 2, bins at least 4, components and adversary_steps 1")
+        if not 0 < self.map_efficiency < 1 or not self.map_rho[0] < self.map_rho[1]:
+            raise ValueError("decorrelation.map_efficiency is between 0 and 1, and map_rho a range that rises")
         if not self.adversary_rate > 0:
             raise ValueError(f"decorrelation.adversary_rate is above 0, got {self.adversary_rate}")
 
