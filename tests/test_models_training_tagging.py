@@ -24,11 +24,12 @@ from models.card import read_card
 from models.session import OnnxModel
 from models.tagging.distance_correlation import correlation_gradient
 from models.tagging.maps import KINDS, fit_map
+from models.tagging.tagger import ForeignTagger, load_tagger
 from models.training.checkpoint import FILE as CHECKPOINT
 from models.training.checkpoint import Checkpoint
 from models.training.errors import RefusedError
 from models.training.tagging import command, loop, penalties, pipeline
-from models.training.tagging.export import Tagger, to_onnx, with_map
+from models.training.tagging.export import Tagger, export, to_onnx, with_map
 from models.training.tagging.loop import CollapsedError, predict_logits, prepare, train
 from models.training.tagging.networks import Columns, DenseTagger, make_network
 from models.training.tagging.penalties import make_penalty, reversed_gradient, with_passing
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.tagging.maps import Kind
+    from models.training.tagging.networks import TaggerNetwork
     from models.training.tagging.settings import Method
 
 N = 6000
@@ -504,6 +506,31 @@ def test_the_exported_network_gives_the_scores_of_keras(tmp_path: Path) -> None:
     np.testing.assert_allclose(session(features)[:, 0], expected, atol=1e-5)
     assert session(np.zeros((0, 3), np.float32)).shape == (0, 1)
     assert [each[0] for each in session.signature.outputs] == ["score", "passing"]
+
+
+def exported(folder: Path, model: TaggerNetwork) -> Path:
+    path = folder / "tagger.onnx"
+    tagger = with_map(model, NAMES, None, "mass", "pt")
+    export(tagger, path, working_points={"half": 0.5}, training={}, metrics={}, trained_on="toys")
+    return path
+
+
+def test_the_side_car_gives_the_scores_of_the_card(tmp_path: Path) -> None:
+    path = exported(tmp_path, trained())
+    given = {name: columns(200)[name].astype(np.float32) for name in NAMES}
+    given["x0"][:50], given["x1"][50:100] = np.nan, np.inf
+    every = np.column_stack([given[name] for name in NAMES])
+
+    scores, lost = load_tagger(str(path), ForeignTagger(preprocess=str(tmp_path / "preprocess.json"))).scores(given)
+
+    assert lost == 0
+    np.testing.assert_allclose(scores, OnnxModel(str(path))(every)[:, 0], atol=1e-6)
+
+
+def test_a_network_on_constituents_has_no_side_car(tmp_path: Path) -> None:
+    exported(tmp_path, make_network(NetworkSettings(kind="deepsets"), 0, 1))
+
+    assert {each.name for each in tmp_path.iterdir()} == {"tagger.onnx", "tagger.json"}
 
 
 def test_columns_are_blurred_in_training_alone() -> None:

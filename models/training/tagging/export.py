@@ -1,4 +1,4 @@
-"""A trained tagger -> ONNX, its card, and the side-car that CMS programs read.
+"""A trained tagger -> ONNX, its card, and of one on columns of jets the side-car that CMS programs read.
 
 Everything is part of the graph: what is not finite, cuts on tails, standardisation, a map after training, and the cuts
 of the working points.
@@ -106,7 +106,11 @@ def export(
     metrics: Mapping[str, Any],
     trained_on: str,
 ) -> ModelCard:
-    """Write the tagger to `path`, its card and `preprocess.json` beside it; `length` constituents are seen at most."""
+    """Write the tagger to `path` and its card beside it; `length` constituents are seen at most.
+
+    One that sees columns of jets alone has `preprocess.json` too. That of constituents in the form of Weaver is
+    (n, columns, length), which is not what the network takes.
+    """
     import onnx
 
     names, has_constituents = tagger.names, CONSTITUENTS in tagger.model.takes
@@ -142,7 +146,8 @@ def export(
     add_metadata(model, told)
     onnx.save(model, str(path))
     write_card(card, card_path(path))
-    write_preprocess(card, path.with_name(PREPROCESS))
+    if not has_constituents:
+        write_preprocess(names, medians(tagger), path.with_name(PREPROCESS))
     return card
 
 
@@ -183,30 +188,23 @@ def _trees_to_onnx(tagger: Tagger, trees: Trees, cuts: tuple[float, ...], output
     return joined(joined(first, trees.to_onnx()), converted(after, shapes, outputs))
 
 
-def write_preprocess(card: ModelCard, path: Path) -> None:
-    """The side-car in the form of Weaver: names in order, and that nothing is left to do to their values."""
-    nothing = {
-        "median": 0.0,
-        "norm_factor": 1.0,
-        "replace_inf_value": 0.0,
-        "lower_bound": -_NO_BOUND,
-        "upper_bound": _NO_BOUND,
-        "pad": 0.0,
+def medians(tagger: Tagger) -> tuple[float, ...]:
+    """What the tagger takes for each feature that is not finite, (n_features,); 0 for those of the map alone."""
+    columns = getattr(tagger.model, "columns", None)
+    seen = () if columns is None else tuple(float(each) for each in np.asarray(columns.median))
+    return (*seen, *(0.0 for _ in tagger.names[len(seen) :]))
+
+
+def write_preprocess(names: tuple[str, ...], replacements: tuple[float, ...], path: Path) -> None:
+    """The side-car in the form of Weaver: names in order, and that their values stay unless they are not finite."""
+    as_they_are = {"median": 0.0, "norm_factor": 1.0, "lower_bound": -_NO_BOUND, "upper_bound": _NO_BOUND, "pad": 0.0}
+    infos = {name: {**as_they_are, "replace_inf_value": each} for name, each in zip(names, replacements, strict=True)}
+    document = {
+        "input_names": [FEATURES],
+        "input_shapes": {FEATURES: [-1, len(names)]},
+        FEATURES: {"var_names": list(names), "var_infos": infos, "var_length": 1},
+        "output_names": [SCORE],
     }
-    groups = {
-        FEATURES: (card.features, 1, [-1, len(card.features)]),
-        CONSTITUENTS: (
-            card.constituent_columns,
-            card.max_constituents,
-            [-1, card.max_constituents, len(card.constituent_columns)],
-        ),
-    }
-    document: dict[str, Any] = {"input_names": [name for name, (names, _, _) in groups.items() if names]}
-    document["input_shapes"] = {name: groups[name][2] for name in document["input_names"]}
-    for name in document["input_names"]:
-        names, length, _ = groups[name]
-        document[name] = {"var_names": list(names), "var_infos": dict.fromkeys(names, nothing), "var_length": length}
-    document["output_names"] = [SCORE]
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
