@@ -584,6 +584,12 @@ def test_the_command_writes_network_card_side_car_metrics_and_plots(table: Path,
         command.run([table], SETTINGS, output, scan=False, resume=False, overwrite=False)
 
 
+def test_seconds_of_earlier_sessions_count() -> None:
+    rows = [{"seconds": 2.0}, {"seconds": 3.0}, {"seconds": 7.0}]
+
+    assert [pipeline._seconds_before(rows, new) for new in (3, 1, 0)] == [0.0, 5.0, 12.0]
+
+
 def test_a_folder_with_something_else_is_refused(table: Path, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="name another folder"):
         command.run([table], SETTINGS, tmp_path, scan=False, resume=False, overwrite=True)

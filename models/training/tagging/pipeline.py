@@ -108,7 +108,7 @@ def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume
         _write_history(history, folder)
         raise
     _write_history(rows, folder)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - began + _seconds_before(rows, len(history))
     labelled = table.sample.take(table.sample.label != UNLABELLED)
     test, validation = labelled.of_fold(TEST), labelled.of_fold(VALIDATION)
     _check_kept(_logits(model, validation), validation, settings)
@@ -175,6 +175,11 @@ def _trained(
         return train_trees(sample, settings), []
     state = train(sample, settings, folder, resume=resume, report=report)
     return state.network, state.history
+
+
+def _seconds_before(rows: Sequence[Report], new: int) -> float:
+    """Seconds of the steps that earlier sessions have made; `new` of the rows of the history are of this one."""
+    return float(sum(row["seconds"] for row in rows[: len(rows) - new]))
 
 
 def _n_parameters(model: Model) -> int:
