@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from corrections.comparison import Comparison
     from corrections.results import Measurement
+    from models.training.tagging.settings import DecorrelationSettings
     from processors.execution import Outcome
     from processors.fileset import Dataset
     from processors.filling import Job
@@ -439,10 +440,9 @@ def train_tagger(
     from models.training.tagging.settings import TaggerSettings
     from processors.settings_file import merged_values, settings_from
 
-    if options["strength"] is not None and (scan or options["target_inverse_jsd"] is not None):
-        raise InputError("give one of --strength, --target-inverse-jsd and --scan")
     values = merged_values(config, changes, _tagger_options(options))
     settings = settings_from(TaggerSettings, values, f"{config} or the command line" if config else "the command line")
+    _check_strength(settings.decorrelation, values.get("decorrelation") or {}, scan=scan)
     try:
         from models.training.tagging import command
     except ModuleNotFoundError as error:
@@ -457,6 +457,17 @@ def train_tagger(
     for line in lines:
         click.echo(line)
     return 0
+
+
+def _check_strength(settings: DecorrelationSettings, given: Mapping[str, Any], *, scan: bool) -> None:
+    """Refuse more than one way to find a strength, and one that the method has no use for."""
+    asked = [
+        f"--{name.replace('_', '-')}" for name in ("strength", "target_inverse_jsd") if given.get(name) is not None
+    ]
+    if len(asked) + scan > 1:
+        raise InputError("give one of --strength, --target-inverse-jsd and --scan")
+    if asked and not (settings.has_penalty if asked == ["--strength"] else settings.protects):
+        raise InputError(f"{asked[0]} is of no use to --decorrelation {settings.method}; leave it out")
 
 
 def _tagger_options(options: Mapping[str, Any]) -> dict[str, Any]:

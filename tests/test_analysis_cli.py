@@ -375,6 +375,27 @@ def test_the_table_of_a_tagger_is_written_and_told(work: Path, capsys: pytest.Ca
     assert "truth category 'z'" in refusal(capsys, *words, "--overwrite", "table.background=[z]")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--strength", 5, "--target-inverse-jsd", 500), "give one of --strength, --target-inverse-jsd and --scan"),
+        (("--scan", "--target-inverse-jsd", 500), "give one of --strength, --target-inverse-jsd and --scan"),
+        (("--decorrelation", "none", "--strength", 5), "--strength is of no use to --decorrelation none"),
+        (
+            ("--decorrelation", "planing", "decorrelation.target_inverse_jsd=500"),
+            "of no use to --decorrelation planing",
+        ),
+        (("--decorrelation", "domain", "--target-inverse-jsd", 500), "of no use to --decorrelation domain"),
+    ],
+)
+def test_a_strength_that_a_training_would_ignore_is_refused(
+    work: Path, capsys: pytest.CaptureFixture[str], words: tuple[object, ...], message: str
+) -> None:
+    (work / "t.parquet").touch()
+
+    assert message in refusal(capsys, "train", "tagger", "--table", "t.parquet", "-o", "out", *words)
+
+
 def test_taggers_are_applied_from_the_command_line(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fileset = write_large_jet_fileset(work)
     words = ("tag", "--fileset", fileset, "-o", "out", "--executor", "iterative")

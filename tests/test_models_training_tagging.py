@@ -584,6 +584,17 @@ def test_the_command_writes_network_card_side_car_metrics_and_plots(table: Path,
         command.run([table], SETTINGS, output, scan=False, resume=False, overwrite=False)
 
 
+@pytest.mark.parametrize(("method", "is_told"), [("none", False), ("planing", False), ("disco", True)])
+def test_a_strength_is_told_of_methods_that_have_one(method: Method, *, is_told: bool) -> None:
+    row = dict.fromkeys(("steps", "loss", "validation_loss", "rejection", "jsd", "strength"), 1.0)
+    names = ("rejection_0.5", "rejection_0.5_error", "auc", "inverse_jsd", "inverse_jsd_error", "ceiling", "strength")
+    numbers = dict.fromkeys((*names, "jsd_sub", "jsd_error"), 0.0)
+
+    told = (pipeline._line(row, with_method(method)), command._summary(method, numbers, with_method(method))[0])
+
+    assert ["strength" in line for line in told] == [is_told, is_told]
+
+
 def test_seconds_of_earlier_sessions_count() -> None:
     rows = [{"seconds": 2.0}, {"seconds": 3.0}, {"seconds": 7.0}]
 

@@ -82,11 +82,12 @@ def _remove(output: Path) -> None:
 
 def _summary(name: str, numbers: Mapping[str, float], settings: TaggerSettings) -> list[str]:
     """What came out for test jets, and whether the target was reached."""
+    strength = f", strength {numbers['strength']:.3g}" if settings.decorrelation.has_penalty else ""
     lines = [
         (
             f"{name}: R50 {numbers['rejection_0.5']:.2f} ± {numbers['rejection_0.5_error']:.2f}, "
             f"AUC {numbers['auc']:.4f}, 1/JSD50 {numbers['inverse_jsd']:.0f} ± {numbers['inverse_jsd_error']:.0f} "
-            f"(random selections {numbers['ceiling']:.0f}), strength {numbers['strength']:.3g}"
+            f"(random selections {numbers['ceiling']:.0f}){strength}"
         )
     ]
     target = settings.decorrelation.target_inverse_jsd

@@ -121,7 +121,7 @@ def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume
     numbers = {
         **found.numbers,
         **judge.domain_numbers(tested, _scores(model, score_map, tested), points, compared),
-        "strength": rows[-1]["strength"] if rows else 0.0,
+        "strength": rows[-1]["strength"] if rows and settings.decorrelation.has_penalty else 0.0,
         "parameters": float(_n_parameters(model)),
         "seconds": seconds,
     }
@@ -291,10 +291,10 @@ def _write_history(history: Sequence[Report], folder: Path) -> None:
 
 
 def _line(row: Report, settings: TaggerSettings) -> str:
+    strength = f", strength {row['strength']:.3g}" if settings.decorrelation.has_penalty else ""
     return (
         f"step {row['steps']:.0f} of {settings.fit.steps}: loss {row['loss']:.4f}, validation "
-        f"{row['validation_loss']:.4f}, rejection {row['rejection']:.1f}, JSD above chance {row['jsd']:.1e}, "
-        f"strength {row['strength']:.3g}"
+        f"{row['validation_loss']:.4f}, rejection {row['rejection']:.1f}, JSD above chance {row['jsd']:.1e}{strength}"
     )
 
 
