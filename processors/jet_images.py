@@ -7,6 +7,8 @@ Before pixels are filled each jet is prepared as in Macaluso and Shih, arXiv:180
 3. flipped left to right and upside down, so that the upper right quadrant has the largest pT;
 4. after pixels are filled, normalised: they sum to 1.
 
+They are the reference for the images that the network `image` of taggers draws for itself.
+
 A boost along the beam, a rotation about it, mirror images and the energy scale leave an image alone, but what is at the
 edge of a pixel.
 """

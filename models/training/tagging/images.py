@@ -1,4 +1,8 @@
-"""A convolutional network on images that are drawn in the graph, those of `processors.jet_images`."""
+"""A convolutional network on images that are drawn in the graph.
+
+They are prepared as those of `processors.jet_images`, which is their reference, but in the coordinates of
+`models.training.tagging.constituents` in place of rapidity and azimuth: few constituents change their pixel.
+"""
 
 from __future__ import annotations
 

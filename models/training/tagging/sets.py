@@ -63,7 +63,10 @@ class DeepSetsTagger(_SumTagger):
 
 
 class EnergyFlowTagger(_SumTagger):
-    """The same with layers that see the direction alone, weighted with the share of pT: safe to soft and collinear."""
+    """The same with layers that see the direction alone, weighted with the share of pT.
+
+    Safe to soft and collinear constituents among those that are seen.
+    """
 
     def jet_columns(self, inputs: Mapping[str, Any]) -> Any:
         """Sum over constituents with their shares of pT, (n, units)."""

@@ -172,7 +172,7 @@ class DecorrelationSettings:
     warm_up
         Share of the steps without penalty; over as many again it grows to its strength.
     order
-        Of the Legendre polynomial in the mass that MoDe allows: 0 flat, 1 linear, 2 quadratic.
+        Of the Legendre polynomials in the rank of the protected variable that MoDe allows, the highest: 0, 1 or 2.
     bins
         Of equal population, for MoDe, soft JSD and the binned adversary.
     components
