@@ -18,8 +18,9 @@ from models.tagging import columns as tagging
 
 Task = Literal["calibration", "tagger"]
 Gives = Literal["factor", "log_factor", "response", "pt", "score"]
-VERSION = 2
-READABLE = (1, 2)
+VERSION = 3
+READABLE = (1, 2, 3)
+_IMPUTES_SINCE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class ModelCard:
         How good it was on events it was not trained on.
     working_points
         Of a tagger: by name the score from which on a jet passes.
+    imputes
+        Of a tagger: whether the network itself has a value for columns of the jet that are not finite.
     """
 
     task: Task
@@ -89,6 +92,7 @@ class ModelCard:
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     working_points: Mapping[str, float] = field(default_factory=dict)
+    imputes: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a card no program could follow."""
@@ -160,6 +164,9 @@ def card_from(values: Any) -> ModelCard:
     missing = {"task", "features"} - values.keys()
     if unknown or missing:
         raise ValueError(f"unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
+    if values.get("version", VERSION) < _IMPUTES_SINCE:
+        # Those that were trained here did, and kept the settings of their training.
+        values = {**values, "imputes": values["task"] == "tagger" and "settings" in (values.get("training") or {})}
     lists = {key: _names(key, values[key]) for key in ("features", "outputs", "constituent_columns") if key in values}
     return ModelCard(**{**values, **lists})
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from models.card import ModelCard, card_path, read_card, write_card
+from models.card import ModelCard, card_from, card_path, read_card, write_card
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,3 +73,12 @@ def test_a_card_is_readable_json(tmp_path: Path) -> None:
     write_card(CARD, tmp_path / "network.json")
 
     assert json.loads((tmp_path / "network.json").read_text())["features"] == ["pt", "eta"]
+
+
+@pytest.mark.parametrize("training", [{"settings": {"fit": {}}}, {"seed": 1}])
+def test_an_older_card_of_a_tagger_that_was_trained_here_imputes(training: dict[str, Any]) -> None:
+    values = {"task": "tagger", "features": ["tau21"], "version": 2, "training": training}
+
+    assert card_from(values).imputes == ("settings" in training)
+    assert not card_from({**values, "version": 3}).imputes
+    assert card_from({**values, "version": 3, "imputes": True}).imputes

@@ -116,6 +116,23 @@ def test_a_jet_with_an_input_that_is_not_finite_has_no_score_and_passes_nothing(
     assert tagger.passing(scores)["loose"].tolist() == [True, True, False, True]
 
 
+def test_columns_that_are_not_finite_are_given_to_a_network_whose_card_says_that_it_imputes(tmp_path: Path) -> None:
+    choose = [
+        helper.make_node("IsNaN", ["features"], ["is_nan"]),
+        helper.make_node("Where", ["is_nan", "median", "features"], ["score"]),
+    ]
+    constants = {"median": np.array([0.5], np.float32)}
+    path = save(tmp_path / "w.onnx", {"features": ["n", 1]}, choose, ("score", ["n", 1]), constants)
+    columns, _ = jets(4)
+    columns["tau21"][2] = np.nan
+    found = []
+    for imputes in (False, True):
+        write_card(ModelCard("tagger", ("tau21",), ("score",), imputes=imputes), tmp_path / "w.json")
+        found.append(load_tagger(path).scores(columns)[0][2])
+
+    np.testing.assert_array_equal(found, [np.nan, 0.5])
+
+
 def test_a_tagger_can_be_sent_to_a_worker(tmp_path: Path) -> None:
     path = save_sum(tmp_path / "w.onnx", ["n", 1])
     tagger = load_tagger(path, foreign("features", NetworkInput(("mass",), scaling={"mass": Scaling(median=1)})))

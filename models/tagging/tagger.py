@@ -327,8 +327,7 @@ def _of_card(model: OnnxModel, card: ModelCard) -> Tagger:
             min_length=least,
             max_length=card.max_constituents,
         )
-    imputes = "settings" in card.training
-    return Tagger(model, inputs, card.output, working_points=card.working_points, imputes=imputes)
+    return Tagger(model, inputs, card.output, working_points=card.working_points, imputes=card.imputes)
 
 
 def _of_foreign(model: OnnxModel, foreign: ForeignTagger) -> Tagger:

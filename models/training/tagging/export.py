@@ -132,6 +132,7 @@ def export(
         training=training,
         metrics=metrics,
         working_points=working_points,
+        imputes=True,
     )
     told = {
         "task": "tagger",
