@@ -28,6 +28,7 @@ from models.training.tagging.graphs import EdgeConvolution
 from models.training.tagging.images import image_of
 from models.training.tagging.loop import predict_logits, train
 from models.training.tagging.networks import TaggerNetwork, make_network
+from models.training.tagging.pipeline import of_jets
 from models.training.tagging.samples import TEST, read_sample
 from models.training.tagging.settings import (
     ColumnSettings,
@@ -175,6 +176,23 @@ def test_images_of_the_graph_are_those_of_the_kernels() -> None:
     assert same.mean() > 0.5
     np.testing.assert_allclose(found.sum(axis=(1, 2)), 1.0, rtol=1e-5)
     assert np.abs(found - expected).sum(axis=(1, 2)).mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("jets", "asked", "expected"), [({"radius": 1.0}, None, 1.0), ({"radius": 1.0}, 0.6, 0.6), ({}, None, 0.8)]
+)
+def test_an_image_reaches_as_far_as_the_jets_of_the_table(
+    jets: dict[str, float], asked: float | None, expected: float
+) -> None:
+    settings = settings_of("image")
+    settings = replace(settings, network=replace(settings.network, half_width=asked))
+
+    made: Any = make_network(of_jets(settings, jets).network, 0, 1)
+
+    assert made.half_width == expected
+    with_another = make_network(replace(settings.network, half_width=expected + 0.5), 0, 1)
+    given = momenta(50).padded(20)
+    assert np.abs(logits(made, given) - logits(with_another, given)).max() > 1e-4
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) for kind in ON_CONSTITUENTS[1:]])

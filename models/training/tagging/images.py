@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PIXELS = 33
 HALF_WIDTH = 0.8
+"""Where neither settings nor tables tell one."""
 # A pixel of a jet with as many constituents of like pT as there are usually.
 _BRIGHTNESS = 20.0
 
@@ -35,6 +36,7 @@ class ImageTagger(TaggerNetwork):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings.sizes.units)
         self.length = settings.sizes.length
+        self.half_width = HALF_WIDTH if settings.half_width is None else settings.half_width
         self.filters = [
             keras.layers.Conv2D(n, 3, padding="same", activation="relu", name=f"filter_{i}")
             for i, n in enumerate(settings.sizes.constituent_units)
@@ -44,13 +46,13 @@ class ImageTagger(TaggerNetwork):
 
     def jet_columns(self, inputs: Mapping[str, Any]) -> Any:
         """Pixels of the last convolution, (n, any)."""
-        values = ops.expand_dims(_BRIGHTNESS * image_of(inputs[CONSTITUENTS], self.length), -1)
+        values = ops.expand_dims(_BRIGHTNESS * image_of(inputs[CONSTITUENTS], self.length, self.half_width), -1)
         for layer in self.filters:
             values = self.pool(layer(values))
         return self.flatten(values)
 
 
-def image_of(momenta: Any, length: int, half_width: float = HALF_WIDTH) -> Any:
+def image_of(momenta: Any, length: int, half_width: float) -> Any:
     """Images (n, 33, 33) of constituents (n, any, 4): centred, rotated, flipped, drawn and normalised, rows upwards."""
     cloud = cloud_of(momenta, length)
     eta, phi = (_centred(each, cloud.share) for each in (cloud.eta, cloud.phi))

@@ -93,6 +93,7 @@ def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume
     CollapsedError
         Where the tagger does not separate, trees as well; learning curves are written all the same.
     """
+    settings = of_jets(settings, table.jets)
     folder.mkdir(parents=True, exist_ok=True)
     _remember(table, settings, folder, resume=resume)
     began = time.monotonic()
@@ -132,6 +133,14 @@ def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume
     tagger = with_map(model, named.features, score_map, named.protect, named.condition)
     _export(tagger, table, settings, numbers, points, folder)
     return found
+
+
+def of_jets(settings: TaggerSettings, jets: Mapping[str, Any]) -> TaggerSettings:
+    """Settings in which images reach as far as the jets of the table, where nothing else is asked for."""
+    network = settings.network
+    if network.kind != "image" or network.half_width is not None or "radius" not in jets:
+        return settings
+    return replace(settings, network=replace(network, half_width=float(jets["radius"])))
 
 
 def scan(

@@ -101,6 +101,9 @@ class NetworkSettings:
         The hardest constituents that are seen.
     neighbours
         Of a constituent, for "particlenet".
+    half_width
+        Of the pixels of "image", from the centre to the edge; None for the radius of the jets where the table tells it,
+        else 0.8.
     """
 
     kind: Kind = "dense"
@@ -108,6 +111,7 @@ class NetworkSettings:
     constituent_units: tuple[int, ...] | None = None
     length: int | None = None
     neighbours: int = 7
+    half_width: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a network without layers."""
@@ -118,6 +122,8 @@ class NetworkSettings:
             raise ValueError("network.constituent_units need at least one layer of at least one unit")
         if sizes.length < 1 or self.neighbours < 1:
             raise ValueError("network.length and network.neighbours are at least 1")
+        if self.half_width is not None and not self.half_width > 0:
+            raise ValueError(f"network.half_width is above 0, got {self.half_width}")
         if self.kind == "bdt" and sizes.units[0] < 2:
             raise ValueError(f"network.units of bdt are the leaves of a tree, at least 2, got {sizes.units[0]}")
 
