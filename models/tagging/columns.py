@@ -76,7 +76,6 @@ W_FEATURES = (
     "zcut",
 )
 """The ten variables of the ATLAS study of mass decorrelation (ATL-PHYS-PUB-2018-014)."""
-TOP_FEATURES = (*W_FEATURES, "tau32", "n2")
 
 CATEGORIES = ("qcd", "w", "top", "other", "unmatched")
 """Truth of a jet in the order of its number: a jet of an event without W, Z, H or top; contained W, contained top; one

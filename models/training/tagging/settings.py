@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
+from models.tagging.columns import W_FEATURES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -15,9 +17,6 @@ Method = Literal["none", "planing", "disco", "adversarial", "adversarial-binned"
 
 METHODS: tuple[Method, ...] = get_args(Method)
 MAPS: tuple[Map, ...] = get_args(Map)
-FEATURES = (
-    "tau21", "c2", "d2", "angularity", "aplanarity", "fox_wolfram", "ktdr", "planar_flow", "split12", "zcut",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class ColumnSettings:
         1 for simulation, 0 for data, which need no label; used by domain adaptation.
     """
 
-    features: tuple[str, ...] = FEATURES
+    features: tuple[str, ...] = W_FEATURES
     label: str = "label"
     protect: str = "mass"
     weight: str = "weight"

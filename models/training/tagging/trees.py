@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import numpy as np
 
@@ -120,5 +119,8 @@ def _whole_numbers() -> Iterator[None]:
             value = [int(each) if isinstance(each, bool) else each for each in value]
         return make(key, value, *rest, **named)
 
-    with patch.object(helper, "make_attribute", with_integers):
+    helper.make_attribute = with_integers
+    try:
         yield
+    finally:
+        helper.make_attribute = make
