@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="needs the extra `train`")
 
-from tagger_toys import NAMES, columns, write
+from tagger_toys import NAMES, columns, lists, momenta, write
 
 import analysis
 from models.training.errors import RefusedError
@@ -37,6 +37,7 @@ from models.training.tagging.settings import (
     Kind,
     Map,
     Method,
+    NetworkSettings,
     TaggerSettings,
 )
 
@@ -313,6 +314,16 @@ def test_a_limited_number_of_jets_is_one_of_all_classes_and_folds_whatever_their
     assert len(sample) == 2000
     assert np.mean(sample.is_signal) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(2000))
     assert np.mean(sample.fold == TEST) == pytest.approx(0.15, abs=4 * 0.36 / np.sqrt(2000))
+
+
+def test_a_network_on_constituents_needs_no_columns_of_features(tmp_path: Path) -> None:
+    values = {name: each for name, each in columns(N).items() if name not in NAMES}
+    path = write(tmp_path / "table.parquet", values | lists(momenta(N)))
+
+    sample = read_sample([path], replace(SETTINGS, network=NetworkSettings("deepsets")))
+
+    assert sample.names == ()
+    assert sample.features.shape == (N, 0)
 
 
 def test_a_small_table_will_do_to_judge_with(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +40,8 @@ def run(tables: Sequence[Path], taggers: Sequence[Path], settings: TaggerSetting
         raise RefusedError(str(error)) from error
     knowing = _knowing(tables, candidates)
     held_out = _held_out(tables, knowing, settings)
-    sample = read_sample(tables, _with_columns(settings, candidates), is_for_training=False, among=held_out)
+    names = tuple(dict.fromkeys(name for each in candidates for name in each.columns))
+    sample = read_sample(tables, settings, is_for_training=False, features=names, among=held_out)
     evaluation = settings.evaluation
     _check_range(sample, evaluation, settings.columns.protect)
     edges = np.linspace(evaluation.low, evaluation.high, evaluation.bins + 1)
@@ -65,13 +65,6 @@ def _line(name: str, numbers: Mapping[str, float]) -> str:
         f"{', on the front' if numbers['on_front'] else ''}"
         f"{f', {lost:,.0f} jets without a finite score left out' if lost else ''}"
     )
-
-
-def _with_columns(settings: TaggerSettings, candidates: Sequence[Candidate]) -> TaggerSettings:
-    """The same with all columns that a tagger takes."""
-    # A sample has at least one feature, also where all taggers see constituents alone.
-    features = tuple(dict.fromkeys(name for each in candidates for name in each.columns)) or (settings.columns.protect,)
-    return replace(settings, columns=replace(settings.columns, features=features))
 
 
 def _held_out(tables: Sequence[Path], knowing: Sequence[Candidate], settings: TaggerSettings) -> BoolArray | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,9 +138,12 @@ def read_sample(
     settings: TaggerSettings,
     *,
     is_for_training: bool = True,
+    features: Sequence[str] | None = None,
     among: BoolArray | None = None,
 ) -> TaggerSample:
     """Jets of parquet files with the columns that are named in the settings; only those `among` (n_rows,) if given.
+
+    `features` are those of the settings if not given, and none for a network that sees constituents.
 
     Jets whose protected variable, condition or weight is not finite are left out, and those whose condition is not
     positive. Weights that are negative count with their sign in metrics, and as 0 in a training. Features that are not
@@ -152,7 +155,9 @@ def read_sample(
         For missing columns, labels other than 0 and 1, one class only, weights without a positive sum, and for training
         fewer than `MIN_JETS` jets of a class, or of background within the range, in a fold.
     """
-    columns = [_columns(path, settings) for path in paths]
+    if features is None:
+        features = () if settings.network.uses_constituents else settings.columns.features
+    columns = [_columns(path, settings, features) for path in paths]
     constituents = _constituents(paths, settings)
     joined = {name: np.concatenate([each[name] for each in columns]) for name in columns[0]}
     where = ", ".join(str(path) for path in paths)
@@ -165,8 +170,8 @@ def read_sample(
     if negative:
         notes.append(f"{negative:,} jets with negative weights, which count as 0 in a training")
     sample = TaggerSample(
-        settings.columns.features,
-        np.column_stack([values[f"feature/{name}"] for name in settings.columns.features]).astype(np.float32),
+        tuple(features),
+        _matrix(values, features),
         label[kept],
         values["protected"],
         values["condition"],
@@ -183,9 +188,10 @@ def read_sample(
     if settings.fit.max_jets is not None:
         sample = sample.take(_chosen(values["identity"], settings.fit.max_jets))
     _check(sample, settings, where)
-    if is_for_training:
-        _check_folds(sample, settings, where)
-    return sample
+    if not is_for_training:
+        return sample
+    _check_folds(sample, settings, where)
+    return replace(sample, notes=(*sample.notes, *_not_finite(sample)))
 
 
 def in_test_fold(paths: Sequence[Path], identity: str, test: float) -> BoolArray:
@@ -236,7 +242,7 @@ def ranks(sample: TaggerSample) -> Float64Array:
     return np.asarray(np.interp(sample.protected, values, share))
 
 
-def _columns(path: Path, settings: TaggerSettings) -> dict[str, NDArray[Any]]:
+def _columns(path: Path, settings: TaggerSettings, features: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Columns of a file by what they are for."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -244,7 +250,7 @@ def _columns(path: Path, settings: TaggerSettings) -> dict[str, NDArray[Any]]:
     named, names = settings.columns, {}
     try:
         there = pq.read_schema(path).names
-        names = {f"feature/{name}": name for name in named.features}
+        names = {f"feature/{name}": name for name in features}
         names |= {"label": named.label, "protected": named.protect, "condition": named.condition}
         if named.weight:
             names["weight"] = named.weight
@@ -265,6 +271,14 @@ def _columns(path: Path, settings: TaggerSettings) -> dict[str, NDArray[Any]]:
     columns["identity"] = _identity(path, named.identity)
     of_pileup = {name: _numbers(table[name], path, name, "pileup") for name in pileup}
     return columns | {f"pileup/{name}": of_pileup.get(name, np.full(n, np.nan)) for name in PILEUP}
+
+
+def _matrix(columns: dict[str, NDArray[Any]], features: Sequence[str]) -> Float32Array:
+    """Features as they are, (n, n_features)."""
+    matrix = np.zeros((len(columns["label"]), len(features)), np.float32)
+    for place, name in enumerate(features):
+        matrix[:, place] = columns[f"feature/{name}"]
+    return matrix
 
 
 def _constituents(paths: Sequence[Path], settings: TaggerSettings) -> RaggedConstituents | None:
@@ -385,7 +399,7 @@ def _labels(columns: dict[str, NDArray[Any]], settings: TaggerSettings, where: s
 def _usable(
     columns: dict[str, NDArray[Any]], label: NDArray[np.int8], settings: TaggerSettings, among: BoolArray | None
 ) -> tuple[BoolArray, list[str]]:
-    """Which jets take part, and the notes on the others and on what features lack."""
+    """Which jets take part, and the notes on the others."""
     kept = np.ones(len(label), np.bool_) if among is None else among.copy()
     notes = []
     named = settings.columns
@@ -403,11 +417,14 @@ def _usable(
         if data:
             notes.append(f"{data:,} jets of data left out: only domain adaptation uses them")
         kept &= label != UNLABELLED
-    for name in named.features:
-        lacking = int(np.count_nonzero(kept & ~np.isfinite(columns[f"feature/{name}"])))
-        if lacking:
-            notes.append(f"{lacking:,} jets with {name} not finite, which the network takes for its median")
     return kept, notes
+
+
+def _not_finite(sample: TaggerSample) -> list[str]:
+    """How many jets lack each of the features."""
+    lacking = np.count_nonzero(~np.isfinite(sample.features), axis=0)
+    told = zip(sample.names, lacking, strict=True)
+    return [f"{n:,} jets with {name} not finite, which the network takes for its median" for name, n in told if n]
 
 
 def _check(sample: TaggerSample, settings: TaggerSettings, where: str) -> None:
