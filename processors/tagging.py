@@ -22,7 +22,7 @@ from processors.execution import Execution
 from processors.filling import fill_with, ingredients_of
 from processors.histogram_files import digest, write_histograms
 from processors.histograms import Filled, NamedSums, OrderedSum
-from processors.large_jets import LargeJets, choose_jets, identities, read_request
+from processors.large_jets import OUTSIDE_PT, LargeJets, choose_jets, identities, read_request
 from processors.output_folder import remove_chunks
 from processors.reading import read_events
 from processors.settings_file import as_plain
@@ -327,17 +327,24 @@ def fill_record(
         }
         inside = (columns["pt"] >= settings.large_jets.min_pt) & (columns["pt"] < settings.large_jets.max_pt)
         used = np.where(inside, weight[chosen.event], 0.0)
+        if way == NOMINAL:
+            _count(excluded, OUTSIDE_PT, ~inside)
         for number, tagger in enumerate(taggers.values()):
-            scores, n_bad = tagger.scores(columns, constituents[tagger.groomed])
+            scores, _ = tagger.scores(columns, constituents[tagger.groomed])
             found = _Scored(columns, chosen.category, scores, inside, used)
             parts["passing"] += _passing(found, tagger, axes["passing"], (place, number))
             if way == NOMINAL:
                 parts["score"].append(_scored(found, axes["score"], number))
-                if n_bad:
-                    excluded[NOT_FINITE_SCORE] = excluded.get(NOT_FINITE_SCORE, 0) + n_bad
+                _count(excluded, NOT_FINITE_SCORE, inside & ~np.isfinite(scores))
     base = record.weight * pileup_weight(record, settings.events, "nominal")
     parts["cutflow"] = _cutflow(steps, base, prescale)
     return NamedSums({name: _added(each) for name, each in parts.items()}, excluded)
+
+
+def _count(excluded: dict[str, int], reason: str, jets: BoolArray) -> None:
+    """Add the jets that are left out for a reason."""
+    if n := int(np.count_nonzero(jets)):
+        excluded[reason] = excluded.get(reason, 0) + n
 
 
 def variations_of(settings: TaggingSettings, *, is_mc: bool) -> dict[str, Shift]:

@@ -13,13 +13,13 @@ from large_jet_toys import QCD_EVENT, TOP_EVENT, W_EVENT, write_large_jets
 from onnx import TensorProto, helper, numpy_helper
 
 from models.card import ModelCard, write_card
-from models.tagging.tagger import ForeignTagger, NetworkInput
+from models.tagging.tagger import NOT_FINITE_SCORE, ForeignTagger, NetworkInput, Scaling
 from processors.errors import InputError
 from processors.execution import Execution
 from processors.fileset import datasets_from
 from processors.histogram_files import digest, read_histograms
 from processors.histograms import Filled, NamedSums, SparseSums
-from processors.large_jets import LargeJets
+from processors.large_jets import OUTSIDE_PT, LargeJets
 from processors.settings_file import settings_from
 from processors.tagging import NO_RADIATION, ProbeSelection, TaggerChoice, TaggingSettings, look, run
 from processors.tagging_histograms import TaggingBinning
@@ -159,6 +159,37 @@ def test_a_worse_resolution_moves_jets_away_from_their_truth_jets(tmp_path: Path
         "jmr_up": [(400, 5), (500, 100)],
         "jmr_down": [(400, 15), (500, 60)],
     }
+
+
+def test_jets_that_are_left_out_are_counted_as_they_are_whatever_is_varied(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", EVENTS)
+    found = []
+    for size in (0.0, 0.2):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        # jets of 500 GeV have a score that is nan, those of 450 GeV are outside
+        graph = helper.make_graph(
+            [helper.make_node("Log", ["features"], ["score"])],
+            "toy",
+            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 1])],
+            [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 1])],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+        onnx.save(model, str(folder / "log.onnx"))
+        scaling = {"mass": Scaling(median=1000.0)}
+        given = ForeignTagger(inputs={"features": NetworkInput(("mass",), scaling=scaling)})
+        taggers = {"log": TaggerChoice(str(folder / "log.onnx"), given, {"some": 0.0})}
+        _, facts = tagged(
+            folder,
+            {"mc": (path, {"is_mc": True})},
+            taggers=taggers,
+            systematics=replace(UNVARIED, jes=size),
+            large_jets=LargeJets(min_pt=460),
+        )
+        found.append(facts["excluded"]["mc"])
+
+    assert found[0] == {OUTSIDE_PT: 6, NOT_FINITE_SCORE: 6}
+    assert found[1] == found[0]
 
 
 def of_variations(histograms: dict[str, Any], dataset: str) -> dict[str, float]:
