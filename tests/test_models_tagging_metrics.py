@@ -196,6 +196,17 @@ def test_bins_of_another_variable_share_one_cut() -> None:
     assert math.isnan(robustness(score, is_signal, mass, weight, pt)[8].jsd)
 
 
+def test_the_last_bin_of_another_variable_holds_its_upper_edge() -> None:
+    score, is_signal, mass, weight = toy()
+    pt = np.where(np.arange(N) % 2, 250.0, 300.0)
+
+    low, high = robustness(score, is_signal, mass, weight, pt, (200.0, 250.0, 300.0))
+
+    assert math.isnan(low.jsd)
+    whole = roc(score, is_signal, weight)
+    assert high.rejection == pytest.approx(whole.rejection())
+
+
 @pytest.mark.parametrize("weight", [np.zeros(4), np.array([1.0, 1.0, -2.0, 1.0])])
 def test_a_class_without_weight_is_refused(weight: FloatArray) -> None:
     with pytest.raises(ValueError, match="positive sum"):

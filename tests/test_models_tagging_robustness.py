@@ -6,14 +6,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from models.tagging.metrics import NPV_EDGES, PT_EDGES, BinOfVariable
-from models.tagging.robustness import as_plain, binned_variables, condition_edges, draw_bins
+from models.tagging.robustness import as_plain, binned_variables, draw_bins, variable_edges
 
 
 def test_jets_in_the_bins_of_pt_have_these_and_others_bins_of_equal_population() -> None:
     rng = np.random.default_rng(1)
 
-    assert condition_edges(rng.uniform(250, 1000, 1000)) == PT_EDGES
-    edges = condition_edges(values := rng.exponential(1, 1000))
+    assert variable_edges(rng.uniform(250, 1000, 1000), PT_EDGES) == PT_EDGES
+    edges = variable_edges(values := rng.exponential(1, 1000), PT_EDGES)
     np.testing.assert_allclose(np.histogram(values, edges)[0], 200)
 
 
@@ -21,7 +21,15 @@ def test_without_pile_up_the_condition_alone_is_told() -> None:
     pt = np.linspace(200, 400, 10)
 
     assert list(binned_variables(pt, None)) == ["condition"]
-    assert binned_variables(pt, pt)["pileup"].edges == NPV_EDGES
+    assert binned_variables(pt, pt / 20)["pileup"].edges == NPV_EDGES
+
+
+def test_pile_up_beyond_the_usual_bins_has_bins_of_equal_population_without_what_is_not_known() -> None:
+    pileup = np.append(np.random.default_rng(2).uniform(40, 70, 1000), np.nan)
+
+    edges = binned_variables(np.full(1001, 300.0), pileup)["pileup"].edges
+
+    np.testing.assert_allclose(np.histogram(pileup[:-1], edges)[0], 200)
 
 
 def test_what_is_not_finite_becomes_null() -> None:

@@ -366,12 +366,15 @@ def robustness(
     edges: Float64Array = MASS_EDGES,
     draws: int = 5,
 ) -> list[BinOfVariable]:
-    """Efficiency, rejection and divergence in bins of a variable (n,) for the one cut an analysis would make."""
+    """Efficiency, rejection and divergence in bins of a variable (n,) for the one cut an analysis would make.
+
+    The last bin holds its upper edge, too.
+    """
     threshold = roc(score, is_signal, weight).threshold(efficiency)
     rng = np.random.default_rng(1)
     found = []
     for low, high in pairwise(variable_edges):
-        chosen = (variable >= low) & (variable < high)
+        chosen = (variable >= low) & ((variable < high) | ((variable == high) & (high == variable_edges[-1])))
         parts = (score[chosen] >= threshold, is_signal[chosen], mass[chosen], weight[chosen])
         found.append(BinOfVariable(low, high, *_in_bin(*parts, edges, draws, rng)))
     return found

@@ -35,16 +35,20 @@ class Binned:
 
 def binned_variables(condition: Float64Array, pileup: Float64Array | None) -> dict[str, Binned]:
     """What robustness is told against; without pile-up the condition alone."""
-    found = {CONDITION: Binned(condition, condition_edges(condition))}
-    return found if pileup is None else {**found, PILEUP: Binned(pileup, NPV_EDGES)}
+    found = {CONDITION: Binned(condition, variable_edges(condition, PT_EDGES))}
+    return found if pileup is None else {**found, PILEUP: Binned(pileup, variable_edges(pileup, NPV_EDGES))}
 
 
-def condition_edges(values: Float64Array) -> tuple[float, ...]:
-    """Bins of pT of ATLAS where most jets are in them and in several of them, else five bins of equal population."""
-    shares = np.histogram(values, PT_EDGES)[0] / max(len(values), 1)
-    if shares.sum() > 0.5 and np.sum(shares > _LEAST_SHARE) >= _LEAST_BINS:
-        return PT_EDGES
-    return tuple(float(each) for each in np.unique(np.quantile(values, np.linspace(0, 1, 6))))
+def variable_edges(values: Float64Array, usual: tuple[float, ...]) -> tuple[float, ...]:
+    """The usual bins where most jets are in them and in several of them, else five bins of equal population.
+
+    Values (n,) that are not known are nan and do not count.
+    """
+    known = values[np.isfinite(values)]
+    shares = np.histogram(known, usual)[0] / max(len(known), 1)
+    if len(known) == 0 or (shares.sum() > 0.5 and np.sum(shares > _LEAST_SHARE) >= _LEAST_BINS):
+        return usual
+    return tuple(float(each) for each in np.unique(np.quantile(known, np.linspace(0, 1, 6))))
 
 
 def in_bins(
