@@ -489,7 +489,6 @@ def compare_group() -> None:
 
 @compare_group.command(name="taggers")
 @click.option("--table", "tables", type=EXISTING_FILE, required=True, multiple=True, help="Jets; may repeat.")
-@click.option("--network", type=click.Choice(NETWORKS), help="Kind of network, on features or constituents  [dense].")
 @click.option("--label", help="Column with 1 for signal and 0 for background  [label].")
 @click.option("--protect", help="Column that scores are not to depend on  [mass].")
 @click.option("--weight", help="Column of weights, `none` for equal ones  [weight].")

@@ -104,6 +104,22 @@ def test_a_calibration_is_no_tagger(tmp_path: Path) -> None:
         read_candidates([path])
 
 
+def test_a_tagger_that_is_given_twice_is_refused(table: Path, tmp_path: Path) -> None:
+    path = tagger(tmp_path / "one" / "tagger.onnx", {"x2": 1.0})
+
+    code, text = run("--table", table, "-o", tmp_path / "out", path, tmp_path / "one")
+
+    assert code == 2
+    assert f"the same tagger is given more than once: {path}, {tmp_path / 'one'}" in text
+
+
+def test_a_comparison_has_no_kind_of_network(table: Path, tmp_path: Path) -> None:
+    code, text = run("--table", table, "-o", tmp_path / "out", "--network", "deepsets", "tagger.onnx")
+
+    assert code == 2
+    assert "No such option" in text
+
+
 def with_constituents(path: Path, n: int = N) -> Path:
     """A table whose jets have one to five constituents, their energies summing up to x2 + 10."""
     values = columns(n)

@@ -109,9 +109,12 @@ def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
     Raises
     ------
     ValueError, FileNotFoundError
-        For what is no tagger, or does not fit its card.
+        For what is no tagger, or does not fit its card, and for one that is given twice.
     """
     files = [path / "tagger.onnx" if path.is_dir() else shipped_path(str(path)) or path for path in paths]
+    places = [str(file.resolve()) for file in files]
+    if twice := [str(path) for path, place in zip(paths, places, strict=True) if places.count(place) > 1]:
+        raise ValueError(f"the same tagger is given more than once: {', '.join(twice)}")
     found = [(load_tagger(str(file)), read_card(card_path(file))) for file in files]
     return [Candidate(name, *each) for name, each in zip(_names(files), found, strict=True)]
 
