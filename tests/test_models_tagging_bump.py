@@ -46,6 +46,24 @@ def test_the_order_is_as_high_as_the_spectrum_needs() -> None:
     assert found.chi2 / found.degrees < 2
 
 
+def test_the_order_is_no_higher_than_the_spectrum_needs() -> None:
+    # the logarithm of a log-normal density is quadratic in log mass
+    found = [spurious_bump(np.random.default_rng(seed).lognormal(np.log(100), 0.5, 20_000)).order for seed in range(9)]
+
+    assert np.median(found) == 2
+
+
+def test_an_injected_bump_comes_back_with_the_order_that_is_found() -> None:
+    rng = np.random.default_rng(9)
+    mass = np.concatenate([smooth(50_000, 10), rng.normal(80.4, 8.0, 2000)])
+
+    found = spurious_bump(mass)
+
+    assert abs(found.signal - 2000) < 4 * found.error
+    assert found.significance > 5
+    assert abs(spurious_bump(smooth(50_000, 10)).significance) < 3
+
+
 def test_too_few_bins_are_refused() -> None:
     with pytest.raises(ValueError, match="too few"):
         spurious_bump(np.full(100, 80.0))

@@ -143,6 +143,17 @@ def test_the_bootstrap_error_is_the_spread_of_independent_samples() -> None:
     assert np.mean([each.jsd_error for each in copies]) == pytest.approx(spread, rel=0.5)
 
 
+def test_the_bootstrap_error_counts_that_few_signal_jets_decide_the_cut() -> None:
+    copies = []
+    for seed in range(30):
+        score, is_signal, mass, weight = toy(20_000, 1.0, seed)
+        kept = ~is_signal | (np.cumsum(is_signal) <= 30)
+        copies.append(sculpting(score[kept], is_signal[kept], mass[kept], weight[kept], replicas=10))
+
+    spread = np.std([each.jsd for each in copies], ddof=1)
+    assert np.mean([each.jsd_error for each in copies]) == pytest.approx(spread, rel=0.5)
+
+
 def test_a_scale_of_all_weights_does_not_matter() -> None:
     score, is_signal, mass, weight = toy()
 
