@@ -234,7 +234,7 @@ def test_two_prongs_are_told_from_one(kind: Kind, table: Path, tmp_path: Path) -
 @pytest.mark.parametrize("method", ["planing", "disco", "adversarial", "adversarial-binned", "mode", "soft-jsd"])
 def test_every_penalty_works_with_a_network_on_constituents(method: Method, table: Path, tmp_path: Path) -> None:
     settings = settings_of("deepsets", method, strength=None if method == "planing" else 0.1)
-    settings = replace(settings, fit=replace(settings.fit, batch=2400, steps=18, rounds=3))
+    settings = replace(settings, fit=replace(settings.fit, batch=2400, steps=36, rounds=3))
 
     state = train(read_sample([table], settings), settings, tmp_path)
 
