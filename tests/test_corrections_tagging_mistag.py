@@ -178,3 +178,10 @@ def test_shared_sources_make_bins_correlated(counts: Counts) -> None:
 def test_factors_that_nested_cuts_cannot_have_are_refused(counts: Counts) -> None:
     with pytest.raises(ValueError, match="negative number of jets between its working points"):
         with_known_answer(counts, {"toy": {"loose": {"qcd": 0.1}}}, np.random.default_rng(1))
+
+
+def test_few_simulated_jets_may_be_the_only_source() -> None:
+    alone = mistag(yields(other=np.zeros(2), multijet_variance=np.array([95.0, 5])), EMPTY, 1, 0.3)
+
+    assert [shift.source for shift in alone.point.shifts] == ["template"]
+    assert covariance([alone]) == pytest.approx(np.array([[alone.point.total**2]]))

@@ -36,7 +36,7 @@ def systematic(estimates: Sequence[Estimate]) -> FloatArray:
     shifts = shifts.reshape(len(estimates), len(names))
     matrix = shifts @ shifts.T
     # shifts of either side may differ: what is quoted is on the diagonal
-    quoted = np.array([_quoted(each) for each in estimates])
+    quoted = np.array([_quoted(each) for each in estimates], np.float64)
     own = np.diagonal(matrix)
     scale = np.sqrt(np.divide(quoted, own, out=np.ones_like(quoted), where=own > 0))
     return np.asarray(scale[:, None] * matrix * scale)
