@@ -177,11 +177,26 @@ def test_bins_join_until_they_have_enough() -> None:
 
 
 def test_negative_bins_count_as_zero_and_the_sum_stays() -> None:
-    yields, n = without_negative(np.array([[4.0, -1.0, 3.0], [-1.0, -1.0, 1.0]]))
+    factors = without_negative(np.array([[4.0, -1.0, 3.0], [-1.0, -1.0, 1.0]]))
 
-    assert n == 3
-    assert yields[0] == pytest.approx([4 * 6 / 7, 0, 3 * 6 / 7])
-    assert yields[1] == pytest.approx([0, 0, 0])
+    assert factors[0] == pytest.approx([6 / 7, 0, 6 / 7])
+    assert factors[1] == pytest.approx([0, 0, 0])
+
+
+def test_a_variation_that_changes_nothing_stays_the_nominal_template_where_bins_are_negative() -> None:
+    passing = make_passing(TOYS, np.random.default_rng(1), shifts=("pu_up", "pu_down"))
+    view: Any = passing.view(flow=True)
+    other = list(passing.axes["category"]).index("other")
+    # as events with large weights of both signs leave them
+    view.value[0, :, 0, :, 1, other, 0, :, 7:19:4] -= 150.0
+    counts = counts_of(passing, make_facts(TOYS))
+
+    each = all_templates(counts, TemplateSettings(min_effective=1, min_expected=1), FitSettings())[0]
+
+    assert each.negative_bins >= 2
+    for region in each.regions:
+        assert region.yields.min() >= 0
+        assert region.varied["pu"] == pytest.approx(np.stack([region.yields] * 2), abs=1e-9)
 
 
 def test_weighted_data_are_counted_as_effective_ones() -> None:

@@ -288,20 +288,24 @@ def _region(
     def join(values: FloatArray) -> FloatArray:
         return np.add.reduceat(values, starts, axis=-1)
 
-    yields, n_negative = without_negative(join(nominal))
-    varied = {source: np.maximum(join(each[..., inside] / weight), 0.0) for source, each in cells.varied.items()}
+    factors = without_negative(join(nominal))
+
+    def positive(values: FloatArray) -> FloatArray:
+        """What varies nothing must stay the nominal template, so that both lose the same bins."""
+        return np.asarray(factors * np.maximum(join(values), 0.0))
+
     region = Region(
         name=name,
         edges=np.append(edges[:-1][starts], edges[-1]),
         index=index,
         data=join(cells.data[inside] / weight),
-        yields=yields,
+        yields=positive(nominal),
         errors=np.sqrt(join(variance)),
-        varied=varied,
+        varied={source: positive(each[..., inside] / weight) for source, each in cells.varied.items()},
         totals=np.maximum(cells.nominal.sum(axis=-1), 0.0) / weight,
         totals_varied={source: np.maximum(each.sum(axis=-1), 0.0) / weight for source, each in cells.varied.items()},
     )
-    return region, n_negative
+    return region, int(np.count_nonzero(join(nominal) < 0))
 
 
 def joined(
@@ -324,13 +328,13 @@ def joined(
     return np.array(starts, np.int64)
 
 
-def without_negative(yields: FloatArray) -> tuple[FloatArray, int]:
-    """Yields (n_groups, n) with zero for negative bins and the sums kept, zero for a negative one; and their number."""
-    is_negative = yields < 0
+def without_negative(yields: FloatArray) -> FloatArray:
+    """Factors (n_groups, n) on yields, 0 for negative bins; the others keep the sum, which is 0 for a negative one."""
     kept = np.maximum(yields, 0.0)
     before, after = np.maximum(yields.sum(axis=1), 0.0), kept.sum(axis=1)
-    scale = np.divide(before, after, out=np.zeros_like(before), where=after > 0)
-    return kept * scale[:, np.newaxis], int(is_negative.sum())
+    # where nothing is left a variation may have something
+    scale = np.divide(before, after, out=np.ones_like(before), where=after > 0)
+    return np.asarray(np.where(yields < 0, 0.0, scale[:, np.newaxis]))
 
 
 def _split(by_cell: FloatArray, cuts: Mapping[str, float], working_point: str) -> tuple[FloatArray, FloatArray]:
