@@ -14,7 +14,7 @@ from corrections.tagging.counts import Counts, counts_of
 from corrections.tagging.covariance import covariance, statistical
 from corrections.tagging.known_answer import chi2, pulls, with_known_answer
 from corrections.tagging.mistag import Yields, mistag, mistag_rates
-from corrections.tagging.results import TaggerPoint
+from corrections.tagging.results import Estimate, TaggerPoint
 from corrections.tagging.settings import MistagSettings
 
 DIJETS = {"dijet": Toy({"qcd": (40_000, 20_000, 10_000)}, times=5), "ttbar": Toy({"top": (200, 100, 50)})}
@@ -185,3 +185,31 @@ def test_few_simulated_jets_may_be_the_only_source() -> None:
 
     assert [shift.source for shift in alone.point.shifts] == ["template"]
     assert covariance([alone]) == pytest.approx(np.array([[alone.point.total**2]]))
+
+
+def jes_only(up: float, down: float) -> Estimate:
+    """A measurement of 1 that the energy scale moves by these."""
+    rates = 0.05 * np.array([1.0, 1 / (1 + up), 1 / (1 + down)])
+    multijet = 1e9 * np.stack([1 - rates, rates], axis=-1)
+    given = {"data": multijet[0], "data_variance": np.zeros(2), "multijet": multijet[0], "other": np.zeros(2)}
+    return mistag(yields(**given, varied={"jes": (multijet[1:], np.zeros((2, 2)))}), EMPTY, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ((0.1, -0.1), (-0.1, 0.1)),
+        ((0.1, 0.1), (-0.1, -0.1)),
+        ((0.1, 0.1), (0.1, -0.1)),
+        ((0.1, 0.05), (0.05, 0.1)),
+        ((0.1, 0.0), (0.1, -0.02)),
+    ],
+)
+def test_shifts_to_either_side_are_correlated_as_a_source_that_is_up_or_down(
+    first: tuple[float, float], second: tuple[float, float]
+) -> None:
+    matrix = covariance([jes_only(*first), jes_only(*second)])
+
+    assert np.sqrt(np.diagonal(matrix)) == pytest.approx([max(map(abs, first)), max(map(abs, second))])
+    a, b = np.array(first), np.array(second)
+    assert matrix[0, 1] / np.sqrt(matrix[0, 0] * matrix[1, 1]) == pytest.approx(a @ b / np.sqrt(a @ a * (b @ b)))

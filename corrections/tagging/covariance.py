@@ -34,12 +34,7 @@ def systematic(estimates: Sequence[Estimate]) -> FloatArray:
     names = sorted({name for each in estimates for name in each.by_parameter})
     shifts = np.array([[each.by_parameter.get(name, 0.0) for name in names] for each in estimates])
     shifts = shifts.reshape(len(estimates), len(names))
-    matrix = shifts @ shifts.T
-    # shifts of either side may differ: what is quoted is on the diagonal
-    quoted = np.array([_quoted(each) for each in estimates], np.float64)
-    own = np.diagonal(matrix)
-    scale = np.sqrt(np.divide(quoted, own, out=np.ones_like(quoted), where=own > 0))
-    return np.asarray(scale[:, None] * matrix * scale)
+    return np.asarray(shifts @ shifts.T)
 
 
 def statistical(estimates: Sequence[Estimate]) -> tuple[FloatArray, FloatArray]:
@@ -75,7 +70,3 @@ def write_covariance(estimates: Sequence[Estimate], path: Path) -> int:
         systematic=of_sources,
     )
     return len(rows)
-
-
-def _quoted(estimate: Estimate) -> float:
-    return sum(shift.size**2 for shift in estimate.point.shifts if shift.source != "template")

@@ -142,9 +142,7 @@ def mistag(yields: Yields, empty: TaggerPoint, first: int, background: float) ->
         return Estimate(_with(empty, status="imprecise", **known))
     return Estimate(
         point=point,
-        by_parameter={
-            BACKGROUND if each.source == "background" else each.source: 0.5 * (each.up - each.down) for each in shifts
-        },
+        by_parameter={name: size for each in shifts for name, size in _by_parameter(each).items()},
         template=template,
         slopes=slopes[:, np.newaxis],
         jets=yields.data_variance[:, np.newaxis],
@@ -188,6 +186,18 @@ def _shifts(yields: Yields, value: float, background: float) -> list[Shift]:
         if np.isfinite(sides).all():
             found.append(Shift("background", sides[0] - value, sides[1] - value))
     return found
+
+
+def _by_parameter(shift: Shift) -> dict[str, float]:
+    """The parts of a shift that change sign with the side and that do not, of the size of the larger side together.
+
+    Products of these are the mean over both sides of products of shifts.
+    """
+    mean_square = 0.5 * (shift.up**2 + shift.down**2)
+    scale = shift.size / sqrt(mean_square) if mean_square > 0 else 0.0
+    name = BACKGROUND if shift.source == "background" else shift.source
+    parts = {name: 0.5 * scale * (shift.up - shift.down), f"{name}_even": 0.5 * scale * (shift.up + shift.down)}
+    return {part: size for part, size in parts.items() if size}
 
 
 def _with(point: TaggerPoint, **changes: object) -> TaggerPoint:
