@@ -115,7 +115,7 @@ def tell_chi2() -> None:
             for each in estimates_of(fit(one, SETTINGS), Interval(0, 2))
             if each.point.category in NESTED
         ]
-        found = pulls([each.point for each in estimates], answer, counts.pt)
+        found = pulls([each.point for each in estimates], answer, counts)
         total, p_value = chi2(found, covariance([each for each in estimates if each.point.is_measured]))
         largest = max(abs(pull.value) for pull in found)
         print(f"all bins, seed {seed}: chi2 {total:.1f} of {len(found)}, p {p_value:.3f}, largest pull {largest:.2f}")

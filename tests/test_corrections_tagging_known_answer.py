@@ -61,13 +61,22 @@ def test_data_stay_nested(counts: Counts) -> None:
     assert data[0].sum(axis=0) == pytest.approx(data[1].sum(axis=0))
 
 
-def test_known_values_of_joined_bins_are_averaged() -> None:
+def test_known_values_of_joined_bins_are_those_of_all_jets_that_pass(counts: Counts) -> None:
     point = TaggerPoint("scale_factor", "toy", "loose", "w", Interval(300, 800), Interval(0, 2), 1.0, 0.1)
 
-    found = pulls([point], ANSWER, np.array([200.0, 300, 400, 800]))
+    found = pulls([point], ANSWER, counts)
+
+    # twice as many of them are below 400 GeV as above, 14 000 and 7 000 in simulation
+    assert found[0].known == pytest.approx((2 * 1.1 + 1.0) / 3, abs=2e-3)
+    assert found[0].value == pytest.approx((1 - found[0].known) / 0.1)
+
+
+def test_where_nothing_is_simulated_known_values_are_averaged(counts: Counts) -> None:
+    point = TaggerPoint("scale_factor", "toy", "loose", "w", Interval(300, 800), Interval(0, 2), 1.0, 0.1)
+
+    found = pulls([point], ANSWER, replace(counts, nominal=0 * counts.nominal))
 
     assert found[0].known == pytest.approx(1.05)
-    assert found[0].value == pytest.approx(-0.5)
 
 
 def test_an_answer_is_read_from_beside_the_histograms(tmp_path: Path) -> None:

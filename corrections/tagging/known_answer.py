@@ -16,12 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from corrections.results import Interval
     from corrections.tagging.counts import Counts, FloatArray
     from corrections.tagging.results import TaggerPoint
 
+    BoolArray = NDArray[np.bool_]
     Answer = Mapping[str, Mapping[str, Mapping[str, float | Sequence[float]]]]
 
 FILE = "injected_taggers.json"
+# Of edges.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +70,27 @@ def with_known_answer(counts: Counts, answer: Answer, rng: np.random.Generator) 
     return replace(counts, data=data, data_variance=data.copy())
 
 
-def pulls(points: Sequence[TaggerPoint], answer: Answer, pt_edges: FloatArray) -> list[KnownPull]:
-    """Of the points whose answer is known; bins that hold several values are compared with the mean of these."""
+def pulls(
+    points: Sequence[TaggerPoint],
+    answer: Answer,
+    counts: Counts,
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> list[KnownPull]:
+    """Of the points whose answer is known, by their category.
+
+    A bin that holds several values is compared with their mean, weighted with the simulated jets that pass there, which
+    is what all of its jets together have. `groups` are the categories of truth of a category of points; one that is not
+    named is made of itself.
+    """
     found = []
     for point in points:
         by_category = answer.get(point.tagger, {}).get(point.working_point, {})
         if point.is_measured and point.category in by_category:
-            values = _by_pt(by_category[point.category], len(pt_edges) - 1)
-            inside = (pt_edges[:-1] >= point.pt.low - 1e-6) & (pt_edges[1:] <= point.pt.high + 1e-6)
-            found.append(KnownPull(point, float(values[inside].mean())))
+            values = _by_pt(by_category[point.category], len(counts.pt) - 1)
+            passing = _passing(counts, point, (groups or {}).get(point.category, (point.category,)))
+            inside = _inside(counts.pt, point.pt)
+            weights = passing[inside] if passing[inside].sum() > 0 else None
+            found.append(KnownPull(point, float(np.average(values[inside], weights=weights))))
     return found
 
 
@@ -92,6 +110,17 @@ def read_answer(folder: Path) -> Answer:
     if not all(isinstance(cuts, dict) for cuts in content.values()):
         raise InputError(f"{path} must have scale factors by tagger, working point and category")
     return content
+
+
+def _inside(edges: FloatArray, interval: Interval) -> BoolArray:
+    return (edges[:-1] >= interval.low - ROUNDING) & (edges[1:] <= interval.high + ROUNDING)
+
+
+def _passing(counts: Counts, point: TaggerPoint, members: Sequence[str]) -> FloatArray:
+    """Simulated jets of some categories that pass in the range of |eta| of a point, (n_pt,)."""
+    jets = counts.nominal[(slice(None), *counts.place(point.tagger, point.working_point), PASS)].sum(axis=(0, -1))
+    own = jets[[counts.categories.index(name) for name in members]].sum(axis=0)
+    return np.asarray(np.maximum(own[:, _inside(counts.eta, point.eta)].sum(axis=1), 0.0))
 
 
 def _weights(cells: FloatArray, counts: Counts, tagger: str, answer: Mapping[str, Mapping[str, object]]) -> FloatArray:

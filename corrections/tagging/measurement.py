@@ -177,7 +177,7 @@ def measure(
             windows += in_windows(counts, settings, [estimate.point for estimate in own], parallel_map)
         estimates += own
         efficiencies += efficiency_maps(counts, groups)
-        found += pulls([estimate.point for estimate in own], answer, counts.pt)
+        found += pulls([estimate.point for estimate in own], answer, counts, groups)
     again = [each for own in parallel_map(partial(measured_again, settings=settings.fit), fits) for each in own]
     notes = [*_notes(inputs), *_fit_notes(fits)]
     return TaggerMeasurement(
