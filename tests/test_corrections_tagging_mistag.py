@@ -10,7 +10,7 @@ import pytest
 from tagger_histogram_toys import Toy, make_facts, make_passing
 
 from corrections.results import Interval
-from corrections.tagging.counts import Counts, counts_of
+from corrections.tagging.counts import FAIL, PASS, Counts, counts_of
 from corrections.tagging.covariance import covariance, statistical
 from corrections.tagging.known_answer import chi2, pulls, with_known_answer
 from corrections.tagging.mistag import Yields, mistag, mistag_rates
@@ -131,6 +131,25 @@ def test_known_rates_come_back_in_all_bins(counts: Counts) -> None:
     assert len(found) == 12
     assert p_value > 0.01
     assert total > 1
+
+
+def test_known_rates_come_back_where_efficiencies_depend_on_eta(counts: Counts) -> None:
+    nominal = 1e4 * counts.nominal
+    qcd = counts.categories.index("qcd")
+    # 2.5 times as many pass at large |eta|, at both working points
+    for place in (0, 1):
+        jets = nominal[:, 0, place, :, qcd, :, 1]
+        jets[:, FAIL] -= 1.5 * jets[:, PASS].sum() / jets[:, FAIL].sum() * jets[:, FAIL]
+        jets[:, PASS] *= 2.5
+    many = replace(counts, nominal=nominal, varied={})
+    given = {"toy": {"loose": {"qcd": 1.3}, "tight": {"qcd": 1.3}}}
+
+    data = with_known_answer(many, given, np.random.default_rng(8), by_eta=True)
+
+    for each in mistag_rates(data, MistagSettings()):
+        assert each.point.value == pytest.approx(1.3, abs=4 * each.point.stat)
+    for each in mistag_rates(data, MistagSettings(pt=(200, 800), eta=(0.0, 2.0))):
+        assert each.point.value == pytest.approx(1.3, abs=4 * each.point.stat)
 
 
 def test_bins_may_be_joined(counts: Counts) -> None:

@@ -43,14 +43,15 @@ class KnownPull:
         return (self.point.value - self.known) / self.point.total
 
 
-def with_known_answer(counts: Counts, answer: Answer, rng: np.random.Generator) -> Counts:
+def with_known_answer(counts: Counts, answer: Answer, rng: np.random.Generator, *, by_eta: bool = False) -> Counts:
     """The counts with data drawn from their simulation after its efficiencies were changed.
 
     `answer` has scale factors by tagger, working point and category of truth, a number or one for each bin of pT of
     the histogram; what it does not name keeps its efficiency. Jets that pass are multiplied by the scale factor, those
     that fail by (1 - SF eff) / (1 - eff), with the simulated efficiency of the bin of pT; between two working points
     it is (SF_l eff_l - SF_t eff_t) / (eff_l - eff_t), so that a tight cut stays inside a loose one. Each tagger has
-    data of its own.
+    data of its own. With `by_eta` efficiencies are those of bins of |eta| too, as rates that are measured there need;
+    without, few jets in such a bin are no harm.
 
     Raises
     ------
@@ -62,8 +63,9 @@ def with_known_answer(counts: Counts, answer: Answer, rng: np.random.Generator) 
     for tagger, cuts in counts.working_points.items():
         places = [counts.place(tagger, name) for name in cuts]
         cells = np.maximum(counts.cells(tagger, expected, simulated=True), 0.0)
-        weights = _weights(cells, counts, tagger, answer.get(tagger, {}))
-        drawn = rng.poisson((cells * weights[..., None, None]).sum(axis=1))
+        jets = cells.sum(axis=4) if by_eta else cells.sum(axis=(3, 4))[..., None]
+        weights = _weights(jets, counts, tagger, answer.get(tagger, {}))
+        drawn = rng.poisson((cells * weights[..., None]).sum(axis=1))
         for number, place in enumerate(places):
             data[place][PASS] = drawn[number + 1 :].sum(axis=0)
             data[place][FAIL] = drawn[: number + 1].sum(axis=0)
@@ -123,16 +125,15 @@ def _passing(counts: Counts, point: TaggerPoint, members: Sequence[str]) -> Floa
     return np.asarray(np.maximum(own[:, _inside(counts.eta, point.eta)].sum(axis=1), 0.0))
 
 
-def _weights(cells: FloatArray, counts: Counts, tagger: str, answer: Mapping[str, Mapping[str, object]]) -> FloatArray:
-    """Factor on each cell, (1 + n_points, category, pt)."""
-    jets = cells.sum(axis=(3, 4))
+def _weights(jets: FloatArray, counts: Counts, tagger: str, answer: Mapping[str, Mapping[str, object]]) -> FloatArray:
+    """Factor on each cell of jets, both (1 + n_points, category, pt, eta)."""
     total = jets.sum(axis=0)
     shares = np.divide(jets, total, out=np.zeros_like(jets), where=total > 0)
     efficiencies = np.cumsum(shares[::-1], axis=0)[::-1]
     factors = np.ones_like(efficiencies)
     for number, name in enumerate(counts.working_points[tagger]):
         for category, values in answer.get(name, {}).items():
-            factors[number + 1, counts.categories.index(category)] = _by_pt(values, jets.shape[2])
+            factors[number + 1, counts.categories.index(category)] = _by_pt(values, jets.shape[2])[:, None]
     changed = factors * efficiencies
     wanted = changed - np.concatenate([changed[1:], np.zeros_like(changed[:1])])
     weights = np.divide(wanted, shares, out=np.ones_like(shares), where=shares > 0)

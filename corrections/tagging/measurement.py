@@ -140,7 +140,7 @@ def with_injected(inputs: Sequence[TaggingInput], answer: Answer, seed: int) -> 
         known = _known_categories(answer, each.counts)
         rng = np.random.default_rng([seed, place])
         try:
-            counts = with_known_answer(each.counts, known, rng)
+            counts = with_known_answer(each.counts, known, rng, by_eta=each.probe == DIJET)
         except ValueError as error:
             raise InputError(str(error)) from None
         found.append(replace(each, counts=counts, answer=known))
