@@ -15,11 +15,12 @@ from corrections.tagging import cross_check
 from corrections.tagging.counts import FAIL, PASS, Counts, counts_of
 from corrections.tagging.covariance import statistical
 from corrections.tagging.fit import fit
-from corrections.tagging.known_answer import FILE, pulls, read_answer, with_known_answer
+from corrections.tagging.known_answer import FILE, parse_answer, pulls, read_answer, with_known_answer
 from corrections.tagging.points import estimates_of
 from corrections.tagging.results import TaggerPoint
 from corrections.tagging.settings import FitSettings, TemplateSettings
 from corrections.tagging.templates import all_templates
+from processors.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +84,33 @@ def test_an_answer_is_read_from_beside_the_histograms(tmp_path: Path) -> None:
     assert read_answer(tmp_path) == {}
     (tmp_path / FILE).write_text(json.dumps({"toy": {"loose": {"w": 0.9}}}))
     assert read_answer(tmp_path) == {"toy": {"loose": {"w": 0.9}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "injected_taggers.json"),
+        ("[1]", "expected a mapping at the top"),
+        ('{"toy": 3}', "expected working points of toy, got 3"),
+        ('{"toy": {"loose": 3}}', "expected scale factors by category at toy loose, got 3"),
+        ('{"toy": {"loose": {"w": "much"}}}', "at toy loose w, got 'much'"),
+        ('{"toy": {"loose": {"w": [0.9, -1]}}}', r"at toy loose w, got \[0.9, -1\]"),
+        ('{"toy": {"loose": {"w": []}}}', r"at toy loose w, got \[\]"),
+    ],
+)
+def test_an_answer_of_another_form_is_refused_with_its_file(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / FILE).write_text(text)
+
+    with pytest.raises(InputError, match=told) as refused:
+        read_answer(tmp_path)
+
+    assert str(refused.value).startswith(str(tmp_path / FILE))
+
+
+@pytest.mark.parametrize("content", [[1], 3, {"toy": {"loose": 3}}])
+def test_an_answer_from_elsewhere_is_checked_alike(content: object) -> None:
+    with pytest.raises(InputError, match=r"^given\.yaml: expected scale factors by"):
+        parse_answer(content, "given.yaml")
 
 
 @pytest.mark.slow

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import chdtrc
 
 from corrections.tagging.counts import FAIL, PASS
 from processors.errors import InputError
+from processors.fileset import read_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,12 +107,38 @@ def chi2(found: Sequence[KnownPull], covariance: FloatArray) -> tuple[float, flo
 def read_answer(folder: Path) -> Answer:
     """Scale factors by tagger, working point and category from a file beside the histograms; empty without one."""
     path = folder / FILE
-    if not path.is_file():
-        return {}
-    content: Answer = json.loads(path.read_text(encoding="utf-8"))
-    if not all(isinstance(cuts, dict) for cuts in content.values()):
-        raise InputError(f"{path} must have scale factors by tagger, working point and category")
+    return parse_answer(read_document(path), path) if path.is_file() else {}
+
+
+def parse_answer(content: object, source: str | Path) -> Answer:
+    """What a file says, if it has scale factors by tagger, working point and category of truth.
+
+    Raises
+    ------
+    InputError
+        Where it has not, with `source`, the name of the file.
+    """
+    by_tagger = _mapping(content, f"{source}: expected scale factors by tagger")
+    for tagger, cuts in by_tagger.items():
+        for name, by_category in _mapping(cuts, f"{source}: expected working points of {tagger}").items():
+            where = f"{source}: expected scale factors by category at {tagger} {name}"
+            for category, values in _mapping(by_category, where).items():
+                if not _are_factors(values):
+                    told = f"expected a number of at least 0, or one for each bin of pT, at {tagger} {name} {category}"
+                    raise InputError(f"{source}: {told}, got {values!r}")
+    return by_tagger
+
+
+def _mapping(content: object, expected: str) -> Mapping[str, Any]:
+    if not isinstance(content, dict):
+        raise InputError(f"{expected}, got {content!r}")
     return content
+
+
+def _are_factors(values: object) -> bool:
+    given = values if isinstance(values, list) else [values]
+    are_numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in given)
+    return bool(given) and are_numbers and all(isfinite(value) and value >= 0 for value in given)
 
 
 def _inside(edges: FloatArray, interval: Interval) -> BoolArray:

@@ -105,8 +105,9 @@ def read_inputs(folders: Sequence[Path], lumi: float | None) -> list[TaggingInpu
                 raise InputError(
                     f"{folder}: {tagger} has the working points {dict(own)}, elsewhere {dict(cuts[tagger])}"
                 )
+        answer = read_answer(folder)
         try:
-            answer = _known_categories(read_answer(folder), counts)
+            answer = _known_categories(answer, counts)
         except InputError as error:
             raise InputError(f"{folder / ANSWER_FILE}: {error}") from None
         inputs.append(TaggingInput(folder, counts, probe, bool(facts["complete"]), answer))
