@@ -25,7 +25,7 @@ from report.tagger_factors import write_factors, write_uncertainties, write_wind
 from report.tagger_fits import write_fit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from corrections.tagging.known_answer import Answer
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FACTS_FILE = "tagger_measurement.json"
 TABLES = (tables.POINTS, tables.FITS, tables.KNOWN, tables.CLOSURE, tables.WINDOWS)
-OWN = (FACTS_FILE, *TABLES, "covariance.npz", "workspaces", "corrections", "plots")
+CONTENT = (*TABLES, "covariance.npz", "workspaces", "corrections", "plots")
 # Of what is measured again from 1, in uncertainties; its probability is FAILED_BELOW.
 LARGEST_LEFT = 3.29
 
@@ -106,19 +106,20 @@ def _with_progress(parallel_map: Callable[..., Any], title: str) -> Callable[...
 
 
 def _open(output: Path, *, overwrite: bool) -> None:
-    """An empty folder, or one of ours whose content may be replaced."""
+    """An empty folder, or one of ours whose content may be replaced; until all is written it says so."""
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output} is a file; name a folder")
     is_used = output.is_dir() and any(output.iterdir())
     if is_used and not (overwrite and (output / FACTS_FILE).is_file()):
         raise InputError(f"--output {output} is not empty; say --overwrite for an earlier measurement, or name another")
-    for name in OWN:
+    output.mkdir(parents=True, exist_ok=True)
+    _write_json({"is_finished": False}, output / FACTS_FILE)
+    for name in CONTENT:
         path = output / name
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    output.mkdir(parents=True, exist_ok=True)
 
 
 def _write(measurement: TaggerMeasurement, settings: TaggerRunSettings, output: Path) -> WrittenTaggers:
@@ -156,6 +157,7 @@ def _write_facts(
     output: Path,
 ) -> None:
     facts = {
+        "is_finished": True,
         "inputs": [str(folder) for folder in folders],
         "settings": as_plain(settings),
         "corrections": list(written.names),
@@ -164,8 +166,12 @@ def _write_facts(
         "notes": list(measurement.notes),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
-    text = json.dumps(facts, indent=2, ensure_ascii=False)
-    (output / FACTS_FILE).write_text(f"{text}\n", encoding="utf-8")
+    _write_json(facts, output / FACTS_FILE)
+
+
+def _write_json(content: Mapping[str, Any], path: Path) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    path.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _refused_lines(points: Sequence[TaggerPoint], written: WrittenTaggers) -> Iterator[str]:

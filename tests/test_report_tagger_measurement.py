@@ -28,6 +28,8 @@ from report.settings import ReportSettings
 from report.style import experiment_style
 from report.tagger_factors import draw_factors, draw_uncertainties, draw_windows
 from report.tagger_fits import draw_fit
+from report.tagger_measurement import TaggerRunSettings
+from report.tagger_measurement import run as measure_into
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -195,6 +197,36 @@ def test_mistakes_are_refused_in_one_line_before_anything_is_replaced(
     assert run("--input", dijets, "--input", muons, "-o", tmp_path, "--overwrite", "-j", 1, *words) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "tagger_measurement.json").read_text() == "an earlier one"
+
+
+def test_two_folders_of_one_kind_are_refused_before_anything_is_replaced(
+    dijets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tagger_measurement.json").write_text("an earlier one")
+
+    assert run("--input", dijets, "--input", dijets, "-o", tmp_path, "--overwrite", "-j", 1) == 2
+    assert f"{dijets}: toy already has dijets from {dijets}" in capsys.readouterr().err
+    assert (tmp_path / "tagger_measurement.json").read_text() == "an earlier one"
+
+
+def test_a_measurement_that_did_not_end_may_be_overwritten(
+    dijets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    settings = TaggerRunSettings(report=ReportSettings(formats=("png",)))
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed:
+        changed.setattr("report.tagger_measurement.measure", stop)
+        with pytest.raises(KeyboardInterrupt):
+            measure_into([dijets], output, settings, workers=1)
+    assert json.loads((output / "tagger_measurement.json").read_text()) == {"is_finished": False}
+
+    measure_into([dijets], output, settings, workers=1, overwrite=True)
+
+    assert json.loads((output / "tagger_measurement.json").read_text())["is_finished"]
 
 
 def test_a_known_answer_of_another_tagger_is_refused(

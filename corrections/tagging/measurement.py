@@ -115,8 +115,8 @@ def read_inputs(folders: Sequence[Path], lumi: float | None) -> list[TaggingInpu
 
 
 def check(inputs: Sequence[TaggingInput], settings: TaggerMeasurementSettings) -> None:
-    """Refuse bins and ranges of mass that the histograms do not have, all at once."""
-    faults = []
+    """Refuse bins and ranges of mass that the histograms do not have, and what is measured twice, all at once."""
+    faults = _twice(inputs)
     for each in inputs:
         try:
             if each.probe == DIJET:
@@ -197,6 +197,23 @@ def measure(
 def templates_of(each: TaggingInput, settings: TaggerMeasurementSettings) -> list[Any]:
     """What is fitted of an input."""
     return all_templates(each.counts, settings.templates, settings.fit)
+
+
+def _twice(inputs: Sequence[TaggingInput]) -> list[str]:
+    """Taggers that several inputs would measure on jets of one kind: a file has room for one of each point."""
+    faults = []
+    first: dict[tuple[str, bool], Path] = {}
+    for each in inputs:
+        is_dijet = each.probe == DIJET
+        for tagger in each.counts.working_points:
+            if (tagger, is_dijet) in first:
+                kind = "dijets" if is_dijet else "tops and W"
+                faults.append(
+                    f"{each.folder}: {tagger} already has {kind} from {first[tagger, is_dijet]}; give one --input of "
+                    "each kind, made by one tagging run of all files"
+                )
+            first.setdefault((tagger, is_dijet), each.folder)
+    return faults
 
 
 def _known_categories(answer: Answer, counts: Counts) -> Answer:
