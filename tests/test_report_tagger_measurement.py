@@ -187,6 +187,8 @@ def test_lost_input_ends_with_3(tmp_path: Path) -> None:
         (["templates.pt=[200,350]"], "templates.pt must rise and use edges of the histogram"),
         (["templates.mass=[400,500]"], "templates.mass: no bin of the histogram in [400.0, 500.0]"),
         (["windows=[[65,105],[81,83]]"], "windows: no bin of the histogram in [81.0, 83.0]"),
+        (["templates.groups={w: [w], qcd: [qcd]}", "fit.free=[w,qcd]", "json.order=btv"], "has qcd, which json.order"),
+        (["templates.groups={w: [w], mistag: [qcd]}", "fit.free=[w,mistag]"], "fit.free has mistag, which json.order"),
     ],
 )
 def test_mistakes_are_refused_in_one_line_before_anything_is_replaced(

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     ParallelMap = Callable[..., Iterable[Any]]
 
 DIJET = "dijet"
+# The category whose number mistags have.
+QCD = "qcd"
 NOTED_P_VALUE = 1e-2
 
 
@@ -116,7 +118,7 @@ def read_inputs(folders: Sequence[Path], lumi: float | None) -> list[TaggingInpu
 
 def check(inputs: Sequence[TaggingInput], settings: TaggerMeasurementSettings) -> None:
     """Refuse bins and ranges of mass that the histograms do not have, and what is measured twice, all at once."""
-    faults = _twice(inputs)
+    faults = [*_twice(inputs), *_beside_mistags(inputs, settings)]
     for each in inputs:
         try:
             if each.probe == DIJET:
@@ -214,6 +216,17 @@ def _twice(inputs: Sequence[TaggingInput]) -> list[str]:
                 )
             first.setdefault((tagger, is_dijet), each.folder)
     return faults
+
+
+def _beside_mistags(inputs: Sequence[TaggingInput], settings: TaggerMeasurementSettings) -> list[str]:
+    """Groups whose scale factors would have the place of mistags in the file, where both are measured."""
+    if len({each.probe == DIJET for each in inputs}) < 2:
+        return []
+    order = settings.json.order
+    taken = [MISTAG] if order == "jme" else [MISTAG, QCD]
+    same = [name for name in settings.fit.free if name in taken]
+    told = f"fit.free has {', '.join(same)}, which json.order={order} cannot tell from the mistags of dijets"
+    return [f"{told}; give that group another name, or leave it out"] if same else []
 
 
 def _known_categories(answer: Answer, counts: Counts) -> Answer:
