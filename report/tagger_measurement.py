@@ -208,4 +208,5 @@ def _lines(
         f"{n_measured} of {len(measurement.estimates)} scale factors measured with {len(measurement.fits)} fits in "
         f"{seconds['measure']:.1f} s"
     )
-    yield f"Scale factors written: {output / 'corrections' / FILE}"
+    what = "Scale factors" if n_measured else "No scale factors, efficiencies of simulation and cuts alone,"
+    yield f"{what} written: {output / 'corrections' / FILE}"

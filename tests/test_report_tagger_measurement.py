@@ -169,6 +169,22 @@ def test_an_answer_that_is_not_found_again_ends_with_4(tmp_path: Path) -> None:
     assert run("--input", folder, "-o", tmp_path / "out", "-j", 1) == 4
 
 
+def test_without_any_data_the_empty_dataset_is_named_and_no_scale_factors_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passing = make_passing(DIJETS, np.random.default_rng(3))
+    view: Any = passing.view(flow=True)
+    for kind in ("value", "variance"):
+        view[kind][-1] = 0
+    folder = write_run(tmp_path / "in", passing, make_facts(DIJETS, probe="dijet"))
+
+    assert run("--input", folder, "-o", tmp_path / "out", "-j", 1) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert f"note: {folder}: no jets in data" in told
+    assert told[-2].startswith("0 of 12 scale factors measured")
+    assert told[-1].startswith("No scale factors, efficiencies of simulation and cuts alone, written: ")
+
+
 def test_lost_input_ends_with_3(tmp_path: Path) -> None:
     facts = {**make_facts(DIJETS, probe="dijet"), "complete": False}
     folder = write_run(tmp_path / "in", make_passing(DIJETS, np.random.default_rng(3)), facts)

@@ -55,6 +55,8 @@ class Counts:
     is_absolute
         Whether simulation is normalised by cross sections and luminosity. If not, all of it is scaled to the number of
         jets in data.
+    empty
+        Names of the datasets without jets.
     """
 
     working_points: Mapping[str, Mapping[str, float]]
@@ -71,6 +73,7 @@ class Counts:
     variance: FloatArray
     varied: Mapping[str, FloatArray]
     is_absolute: bool
+    empty: tuple[str, ...] = ()
 
     def place(self, tagger: str, working_point: str) -> tuple[int, int]:
         """Places of a tagger and of one of its working points on their axes."""
@@ -169,6 +172,7 @@ def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | N
         variance=variances[:, nominal],
         varied=varied,
         is_absolute=is_absolute,
+        empty=tuple(name for name in datasets if not view[places.index(name), nominal]["value"].any()),
     )
 
 

@@ -271,6 +271,8 @@ def _notes(inputs: Sequence[TaggingInput]) -> list[str]:
     for each in inputs:
         if not each.counts.is_absolute:
             notes.append(f"{each.folder}: without cross sections and luminosity simulation is scaled to data")
+        if each.counts.empty:
+            notes.append(f"{each.folder}: no jets in {', '.join(each.counts.empty)}")
         if not each.is_complete:
             notes.append(f"{each.folder}: the tagging run lost input")
     return notes
