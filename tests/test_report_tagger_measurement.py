@@ -227,6 +227,17 @@ def test_two_folders_of_one_kind_are_refused_before_anything_is_replaced(
     assert (tmp_path / "tagger_measurement.json").read_text() == "an earlier one"
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"taggers": {}, "datasets": [], "settings": {}, "complete": 1}'])
+def test_a_damaged_description_of_a_run_is_refused_with_its_name(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tagging.json"
+    path.write_text(text)
+
+    assert run("--input", tmp_path, "-o", tmp_path / "out", "-j", 1) == 2
+    assert f"{path} is not what `analysis.py tag` writes" in capsys.readouterr().err
+
+
 def test_a_measurement_that_did_not_end_may_be_overwritten(
     dijets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

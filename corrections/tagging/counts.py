@@ -29,6 +29,8 @@ GENERATOR = "generator"
 ROUNDING = 1e-10
 # Of luminosities that should be the same.
 LUMI_TOLERANCE = 0.02
+# What a tagging run tells of itself.
+_FACTS = {"taggers": dict, "datasets": list, "settings": dict, "complete": bool}
 FAIL, PASS = RESULTS.index("fail"), RESULTS.index("pass")
 
 
@@ -100,16 +102,29 @@ def read_counts(folder: Path, lumi: float | None = None) -> tuple[Counts, dict[s
     Raises
     ------
     InputError
-        Where the folder has no tagging run, or one without data or simulation.
+        Where the folder has no tagging run, or one without data or simulation, or its tagging.json is damaged.
     """
     path = folder / FACTS_FILE
     if not path.is_file():
         raise InputError(f"expected {path}, which `analysis.py tag` writes; name the output folder of such a run")
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = _facts(path)
     try:
         return counts_of(read_histograms(folder)["passing"], facts, lumi), facts
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What tagging.json says; anything that such a run does not write is refused."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        complete = all(isinstance(facts[name], kind) for name, kind in _FACTS.items())
+        probe = complete and facts["settings"]["selection"]["probe"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{path} is not what `analysis.py tag` writes ({error!r}); run it again") from None
+    if not isinstance(probe, str):
+        raise InputError(f"{path} is not what `analysis.py tag` writes; run it again")
+    return dict(facts)
 
 
 def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | None = None) -> Counts:
