@@ -71,7 +71,7 @@ def run(
     With `injected` data are made of simulation, see `corrections.tagging.known_answer`.
     """
     began = time.monotonic()
-    inputs = read_inputs(folders, settings.templates.lumi)
+    inputs = read_inputs(folders, settings.templates.lumi, settings.mistag.lumi)
     check(inputs, settings)
     if injected is not None:
         inputs = with_injected(inputs, injected, seed)

@@ -319,6 +319,20 @@ def test_without_luminosity_the_yield_is_fitted_and_told(muons: Path, dijets: Pa
     assert measure(read_inputs([dijets], None), settings).notes == ()
 
 
+def test_the_luminosity_of_fits_is_not_that_of_dijets_and_a_replaced_one_is_told(muons: Path, dijets: Path) -> None:
+    own, other = read_inputs([muons, dijets], None), read_inputs([muons, dijets], 10.0)
+
+    assert other[0].counts.nominal == pytest.approx(10 * own[0].counts.nominal)
+    assert other[0].notes == ("templates.lumi=10 replaces the luminosity of data, 1/fb",)
+    assert np.array_equal(other[1].counts.nominal, own[1].counts.nominal)
+    assert other[1].notes == own[0].notes == ()
+    (of_dijets,) = read_inputs([dijets], None, 2.0)
+    assert of_dijets.counts.nominal == pytest.approx(2 * own[1].counts.nominal)
+    assert measure([of_dijets], TaggerMeasurementSettings()).notes == (
+        f"{dijets}: mistag.lumi=2 replaces the luminosity of data, 1/fb",
+    )
+
+
 def test_progress_is_told_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     clock = iter(range(0, 1000, 3))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))

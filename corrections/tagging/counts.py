@@ -31,6 +31,8 @@ ROUNDING = 1e-10
 LUMI_TOLERANCE = 0.02
 # What a tagging run tells of itself.
 _FACTS = {"taggers": dict, "datasets": list, "settings": dict, "complete": bool}
+# The probe of runs in which mistags are measured.
+DIJET = "dijet"
 FAIL, PASS = RESULTS.index("fail"), RESULTS.index("pass")
 
 
@@ -96,8 +98,12 @@ class Counts:
         return np.moveaxis(np.stack([own[places[0][1], FAIL], *between, passing[-1]]), 0, axis)
 
 
-def read_counts(folder: Path, lumi: float | None = None) -> tuple[Counts, dict[str, Any]]:
+def read_counts(
+    folder: Path, lumi: float | None = None, lumi_of_dijets: float | None = None
+) -> tuple[Counts, dict[str, Any]]:
     """Counts of the folder of a tagging run, and what its tagging.json says.
+
+    `lumi` in 1/fb replaces that of its data, `lumi_of_dijets` where these are dijets.
 
     Raises
     ------
@@ -109,7 +115,8 @@ def read_counts(folder: Path, lumi: float | None = None) -> tuple[Counts, dict[s
         raise InputError(f"expected {path}, which `analysis.py tag` writes; name the output folder of such a run")
     facts = _facts(path)
     try:
-        return counts_of(read_histograms(folder)["passing"], facts, lumi), facts
+        own = lumi_of_dijets if facts["settings"]["selection"]["probe"] == DIJET else lumi
+        return counts_of(read_histograms(folder)["passing"], facts, own), facts
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
 
@@ -275,7 +282,7 @@ def _luminosity(measured: Sequence[Mapping[str, Any]]) -> float | None:
         told = ", ".join(f"{value:g}/fb of {process}" for process, value in by_process.items())
         raise InputError(
             f"data of several processes must be of one luminosity, got {told}; give data that add up the same process "
-            "(or none), or say templates.lumi=VALUE"
+            "(or none), or say templates.lumi=VALUE, mistag.lumi=VALUE for dijets"
         )
     return found[0]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from corrections.results import Interval
 from corrections.tagging.closure import measured_again
-from corrections.tagging.counts import merged_edges, read_counts
+from corrections.tagging.counts import DIJET, merged_edges, read_counts
 from corrections.tagging.covariance import covariance
 from corrections.tagging.efficiency import efficiency_maps
 from corrections.tagging.fit import fit
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     ParallelMap = Callable[..., Iterable[Any]]
 
-DIJET = "dijet"
 # The category whose number mistags have.
 QCD = "qcd"
 NOTED_P_VALUE = 1e-2
@@ -54,6 +53,7 @@ class TaggingInput:
     probe: str
     is_complete: bool
     answer: Answer
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,17 @@ class TaggerMeasurement:
         return max((abs(each.distance) for each in self.again if isfinite(each.distance)), default=0.0)
 
 
-def read_inputs(folders: Sequence[Path], lumi: float | None) -> list[TaggingInput]:
-    """The runs in these folders; the same tagger must have the same cuts in all of them."""
+def read_inputs(folders: Sequence[Path], lumi: float | None, lumi_of_dijets: float | None = None) -> list[TaggingInput]:
+    """The runs in these folders; the same tagger must have the same cuts in all of them.
+
+    `lumi` in 1/fb replaces that of their data, `lumi_of_dijets` that of dijets.
+    """
     inputs = []
     cuts: dict[str, Mapping[str, float]] = {}
     for folder in folders:
-        counts, facts = read_counts(folder, lumi)
+        counts, facts = read_counts(folder, lumi, lumi_of_dijets)
         probe = str(facts["settings"]["selection"]["probe"])
+        notes = _replaced(facts, *(("mistag", lumi_of_dijets) if probe == DIJET else ("templates", lumi)))
         for tagger, own in counts.working_points.items():
             if dict(cuts.setdefault(tagger, own)) != dict(own):
                 raise InputError(
@@ -112,7 +116,7 @@ def read_inputs(folders: Sequence[Path], lumi: float | None) -> list[TaggingInpu
             answer = _known_categories(answer, counts)
         except InputError as error:
             raise InputError(f"{folder / ANSWER_FILE}: {error}") from None
-        inputs.append(TaggingInput(folder, counts, probe, bool(facts["complete"]), answer))
+        inputs.append(TaggingInput(folder, counts, probe, bool(facts["complete"]), answer, tuple(notes)))
     return inputs
 
 
@@ -201,6 +205,13 @@ def templates_of(each: TaggingInput, settings: TaggerMeasurementSettings) -> lis
     return all_templates(each.counts, settings.templates, settings.fit)
 
 
+def _replaced(facts: Mapping[str, Any], section: str, lumi: float | None) -> list[str]:
+    """Tell where a luminosity of the settings replaces another one."""
+    known = {each["lumi"] for each in facts["datasets"] if not each["is_mc"] and each["lumi"] is not None}
+    other = [f"{value:g}" for value in sorted(known) if lumi is not None and value != lumi]
+    return [f"{section}.lumi={lumi:g} replaces the luminosity of data, {' and '.join(other)}/fb"] if other else []
+
+
 def _twice(inputs: Sequence[TaggingInput]) -> list[str]:
     """Taggers that several inputs would measure on jets of one kind: a file has room for one of each point."""
     faults = []
@@ -269,6 +280,7 @@ def _agreement(found: Sequence[KnownPull], estimates: Sequence[Estimate]) -> dic
 def _notes(inputs: Sequence[TaggingInput]) -> list[str]:
     notes = []
     for each in inputs:
+        notes += [f"{each.folder}: {note}" for note in each.notes]
         if not each.counts.is_absolute:
             notes.append(f"{each.folder}: without cross sections and luminosity simulation is scaled to data")
         if each.counts.empty:

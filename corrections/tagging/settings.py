@@ -34,7 +34,7 @@ class TemplateSettings:
     min_expected
         The same for its expectation at the luminosity of data.
     lumi
-        In 1/fb; None for that of the datasets.
+        Of the data that are fitted, in 1/fb; None for that of the datasets.
     """
 
     mass: tuple[float, float] = (50.0, 250.0)
@@ -110,18 +110,22 @@ class MistagSettings:
         Edges of bins, each of them one of the histogram; empty for all of these.
     background
         Relative uncertainty of the yield of all others, which is subtracted from data.
+    lumi
+        Of the dijets, in 1/fb; None for that of the datasets.
     """
 
     multijet: tuple[str, ...] = ("qcd",)
     pt: tuple[float, ...] = ()
     eta: tuple[float, ...] = ()
     background: float = 0.3
+    lumi: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse unknown categories."""
+        """Refuse unknown categories, and what is no luminosity."""
         unknown = sorted(set(self.multijet) - set(CATEGORIES))
         _check(not unknown, f"mistag.multijet has {', '.join(unknown)}, categories are {', '.join(CATEGORIES)}")
         _check(0 <= self.background < 1, f"mistag.background must be 0 or more and below 1, got {self.background:g}")
+        _check(self.lumi is None or self.lumi > 0, f"mistag.lumi must be above 0, got {self.lumi}")
 
 
 @dataclass(frozen=True, slots=True)
