@@ -94,8 +94,14 @@ def run(
     return TaggerRun(
         lines=tuple(_lines(measurement, written, output, seconds)),
         is_complete=all(each.is_complete for each in inputs),
-        is_closed=measurement.p_value >= FAILED_BELOW and measurement.largest_left < LARGEST_LEFT,
+        is_closed=_is_closed(measurement),
     )
+
+
+def _is_closed(measurement: TaggerMeasurement) -> bool:
+    """Whether the known answer was found, and weights leave scale factors of 1, each of them."""
+    left = measurement.largest_left < LARGEST_LEFT and not measurement.lost_again
+    return left and measurement.p_value >= FAILED_BELOW
 
 
 def _with_progress(parallel_map: Callable[..., Any], title: str) -> Callable[..., Iterator[Any]]:
@@ -199,10 +205,15 @@ def _lines(
             f"{each.largest:.2f}"
         )
     if measurement.again:
+        n_again = len(measurement.again) - len(measurement.lost_again)
         yield (
-            f"measured again with weights applied: {len(measurement.again)} scale factors, at most "
+            f"measured again with weights applied: {n_again} of {len(measurement.again)} scale factors, at most "
             f"{measurement.largest_left:.2f} uncertainties from 1"
         )
+    yield from (
+        f"not measured again with weights applied: {each.name} {each.working_point} {each.group}"
+        for each in measurement.lost_again
+    )
     n_measured = sum(each.point.is_measured for each in measurement.estimates)
     yield (
         f"{n_measured} of {len(measurement.estimates)} scale factors measured with {len(measurement.fits)} fits in "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import correctionlib
@@ -15,6 +16,7 @@ from tagger_histogram_toys import Toy, make_facts, make_passing, top_pairs, w_an
 from analysis import main
 from corrections.results import Interval
 from corrections.tagging import cross_check
+from corrections.tagging.closure import Again
 from corrections.tagging.counts import counts_of
 from corrections.tagging.fit import BinFit, fit
 from corrections.tagging.measurement import measure, read_inputs, templates_of, with_injected
@@ -183,6 +185,20 @@ def test_without_any_data_the_empty_dataset_is_named_and_no_scale_factors_are_to
     assert f"note: {folder}: no jets in data" in told
     assert told[-2].startswith("0 of 12 scale factors measured")
     assert told[-1].startswith("No scale factors, efficiencies of simulation and cuts alone, written: ")
+
+
+def test_a_scale_factor_that_is_not_measured_again_is_told_and_ends_with_4(
+    dijets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = measure(read_inputs([dijets], None), TaggerMeasurementSettings())
+    again = (Again("toy_pt200to300", "loose", "w", np.nan, np.nan), Again("toy_pt200to300", "loose", "top", 1.0, 0.1))
+    monkeypatch.setattr("report.tagger_measurement.measure", lambda *_: replace(found, again=again))
+
+    done = measure_into([dijets], tmp_path, TaggerRunSettings(report=ReportSettings(formats=("png",))), workers=1)
+
+    assert not done.is_closed
+    assert "not measured again with weights applied: toy_pt200to300 loose w" in done.lines
+    assert "measured again with weights applied: 1 of 2 scale factors, at most 0.00 uncertainties from 1" in done.lines
 
 
 def test_lost_input_ends_with_3(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,11 @@ class Again:
     group: str
     value: float
     error: float
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it has a value and an uncertainty."""
+        return isfinite(self.value) and isfinite(self.error) and self.error > 0
 
     @property
     def distance(self) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +91,12 @@ class TaggerMeasurement:
     @property
     def largest_left(self) -> float:
         """Largest distance from 1, in uncertainties, of what is measured again; 0 without any."""
-        return max((abs(each.distance) for each in self.again if isfinite(each.distance)), default=0.0)
+        return max((abs(each.distance) for each in self.again if each.is_measured), default=0.0)
+
+    @property
+    def lost_again(self) -> tuple[Again, ...]:
+        """What was measured once, and not again with weights applied."""
+        return tuple(each for each in self.again if not each.is_measured)
 
 
 def read_inputs(folders: Sequence[Path], lumi: float | None, lumi_of_dijets: float | None = None) -> list[TaggingInput]:
