@@ -173,9 +173,12 @@ def jet_weights(factors: AnyArray, efficiencies: AnyArray, level: AnyArray) -> F
 
 def product_by_event(weights: AnyArray, counts: AnyArray) -> Float64Array:
     """Product over the jets of each event, (n_events,); `counts` are their numbers of jets, 1 for one without."""
-    counts = np.asarray(counts, np.int64)
+    counts, weights = np.asarray(counts, np.int64), np.asarray(weights, np.float64)
+    if counts.sum() != len(weights):
+        message = f"counts are {counts.sum()} jets in {len(counts)} events, there are {len(weights)}"
+        raise ValueError(message)
     found = np.ones(len(counts))
-    np.multiply.at(found, np.repeat(np.arange(len(counts)), counts), np.asarray(weights, np.float64))
+    np.multiply.at(found, np.repeat(np.arange(len(counts)), counts), weights)
     return found
 
 

@@ -177,6 +177,12 @@ def test_weights_of_jets_multiply_in_their_event() -> None:
     assert product_by_event(np.array([2.0, 3, 5]), np.array([2, 0, 1])) == pytest.approx([6, 1, 5])
 
 
+@pytest.mark.parametrize("n", [1, 4, 6])
+def test_counts_of_other_jets_are_refused(n: int) -> None:
+    with pytest.raises(ValueError, match=f"counts are 5 jets in 5 events, there are {n}"):
+        product_by_event(np.full(n, 0.9), np.ones(5, np.int64))
+
+
 def jets() -> TaggedJets:
     return TaggedJets(
         counts=np.array([2, 0, 2]),
