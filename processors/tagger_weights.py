@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 NOMINAL = "nominal"
 # Of an uncertainty where a file has no values any more.
 OUTSIDE = 2.0
+# Of efficiencies that are the same.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,11 @@ def jet_weights(factors: AnyArray, efficiencies: AnyArray, level: AnyArray) -> F
         How many working points a jet passes, (n,) from 0 to n_points.
 
     A jet where simulation expects none keeps its weight of 1, and no weight is negative.
+
+    Raises
+    ------
+    ValueError
+        Where shapes differ, a level does not exist, or a working point has a larger efficiency than the one before it.
     """
     factors, efficiencies = np.atleast_2d(factors), np.atleast_2d(efficiencies)
     n_points, n = factors.shape
@@ -161,6 +168,11 @@ def jet_weights(factors: AnyArray, efficiencies: AnyArray, level: AnyArray) -> F
         raise ValueError(message)
     if n and not (level.min() >= 0 and level.max() <= n_points):
         message = f"level must be from 0 to {n_points}, got {level.min()} to {level.max()}"
+        raise ValueError(message)
+    rising = (efficiencies[1:] > (1 + ROUNDING) * efficiencies[:-1]).any(axis=1)
+    if rising.any():
+        place = int(rising.argmax()) + 1
+        message = f"working point {place + 1} is passed more often than {place}; they must be nested, loosest first"
         raise ValueError(message)
     of_all, of_none = np.ones((1, n)), np.zeros((1, n))
     before = np.concatenate([of_all, efficiencies, of_none])
@@ -239,7 +251,10 @@ class TaggerWeights:
             eta, pt = jets.eta[chosen], jets.pt[chosen]
             factors = [of_factor.values(eta, pt, name, systematic) for name in self.working_points]
             shares = [self.efficiencies[category].values(eta, pt, name) for name in self.working_points]
-            weights[chosen] = jet_weights(np.stack(factors), np.stack(shares), jets.level[chosen])
+            try:
+                weights[chosen] = jet_weights(np.stack(factors), np.stack(shares), jets.level[chosen])
+            except ValueError as error:
+                raise InputError(f"{', '.join(self.working_points)} of category {category}: {error}") from None
         return product_by_event(weights, jets.counts)
 
     def add_to(self, weights: Any, jets: TaggedJets, name: str, sources: Sequence[str] = ()) -> None:

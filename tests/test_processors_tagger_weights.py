@@ -305,6 +305,14 @@ def test_a_scale_factor_without_an_efficiency_is_refused(jme: str) -> None:
         TaggerWeights(("loose",), {W: FromFile(jme, "toy_w")}, {})
 
 
+def test_working_points_from_tight_to_loose_are_refused(jme: str) -> None:
+    efficiencies = {W: FromFile(jme, "toy_efficiency", {"category": "w"})}
+    wrong = TaggerWeights(("tight", "loose"), {W: FromFile(jme, "toy_w")}, efficiencies)
+
+    with pytest.raises(InputError, match="tight, loose of category 1: working point 2 is passed more often than 1"):
+        wrong.events(jets())
+
+
 def test_no_jets_at_all_leave_events_as_they_are(jme: str) -> None:
     tagger = TaggerWeights(
         ("loose",), {W: FromFile(jme, "toy_w")}, {W: FromFile(jme, "toy_efficiency", {"category": "w"})}
