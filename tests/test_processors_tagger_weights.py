@@ -292,6 +292,20 @@ def test_descriptions_say_what_the_jets_of_a_category_are(tmp_path: Path) -> Non
     assert "both quarks" not in found["toy_top"].description
 
 
+def test_the_measured_range_is_that_of_each_category(tmp_path: Path) -> None:
+    path = tmp_path / "sf.json.gz"
+    of_w = [point("w", "tight", place) for place in (1, 2)]
+    points = [*of_w, *(each for each in MISTAGS if each.pt == PTS[0])]
+
+    write_tagger_json(points, MAPS, CUTS, path, "btv")
+    both = correctionlib.CorrectionSet.from_file(str(path))["toy"].description
+    write_tagger_json(points, MAPS, CUTS, path)
+    own = correctionlib.CorrectionSet.from_file(str(path))["toy_w"].description
+
+    assert "Measured for pt 300 to 800 GeV (w); 200 to 300 GeV (mistag); outside" in both
+    assert "Measured for pt 300 to 800 GeV; outside" in own
+
+
 def test_words_of_variations_follow_the_order_of_the_file() -> None:
     assert systematic_word("nominal", ["eta", "pt"]) == "nom"
     assert systematic_word("jes_up", ["eta", "pt"]) == "jes_up"

@@ -218,17 +218,25 @@ def _word(name: str, order: Order) -> str:
 
 def _description(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], meanings: Mapping[str, str]) -> str:
     lacking = [each.name for each in points if not each.is_measured]
-    low, high = min(each.pt.low for each in points), max(each.pt.high for each in points)
     sources = ", ".join(["stat", *_unique(shift.source for each in usable for shift in each.shifts)])
     note = f" Not measured, so with their neighbour's value and twice its uncertainty: {'; '.join(lacking)}."
     categories = _unique(each.category for each in usable)
     meaning = "".join(f" {name}: {meanings[name]}." for name in categories if name in meanings)
+    ranges = {name: _pt_range([each for each in points if each.category == name]) for name in categories}
+    if len(ranges) > 1:
+        told = "; ".join(f"{pt} GeV ({name})" for name, pt in ranges.items())
+    else:
+        told = "".join(f"{pt} GeV" for pt in ranges.values())
     return (
         f"Scale factor data/simulation of the efficiency of a tagger.{meaning} up and down hold all sources in "
-        f"quadrature, each of them has variations of its own: {sources}. Not below 0. Measured for pt {low:g} to "
-        f"{high:g} GeV; outside the nearest bin holds with twice its uncertainty. |eta| is clamped."
+        f"quadrature, each of them has variations of its own: {sources}. Not below 0. Measured for pt {told}; "
+        f"outside the nearest bin holds with twice its uncertainty. |eta| is clamped."
         f"{note if lacking else ''}"
     )
+
+
+def _pt_range(points: Sequence[TaggerPoint]) -> str:
+    return f"{min(each.pt.low for each in points):g} to {max(each.pt.high for each in points):g}"
 
 
 def _efficiencies(efficiencies: Sequence[EfficiencyMap], order: Order) -> list[cs.Correction]:
