@@ -6,7 +6,9 @@ An event has the weight
 
 eff the efficiency in simulation (method 1a of the CMS b-tagging group). With nested working points a jet counts in the
 tightest one that it passes, k, with (SF_k eff_k - SF_k+1 eff_k+1) / (eff_k - eff_k+1), of which both factors above are
-the cases of a single one. The sum of weights over many events stays what it was.
+the cases of a single one. The sum of weights over many events stays what it was as long as
+some simulated jets fail and SF eff is at most 1, and at most that of the working point before. Beyond that it grows, as
+no weight is negative.
 
 Files may have either order of arguments of CMS, found out by the names of their inputs: eta, pt, systematic and
 workingpoint with nom and jes_up, or systematic, working_point, flavor, abseta and pt with central and up_jes.

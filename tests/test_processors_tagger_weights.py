@@ -168,6 +168,14 @@ def test_weights_are_never_negative_and_an_impossible_jet_keeps_its_own() -> Non
     assert jet_weights(np.array([0.5]), np.array([1.0]), np.array([0])) == [1.0]
 
 
+def test_the_sum_of_weights_stays_up_to_a_pass_rate_of_one_and_grows_beyond() -> None:
+    shares = np.array([0.4, 0.6])
+
+    for factor, expected in ((1.5, 1.0), (1 / 0.6, 1.0), (2.0, 1.2)):
+        got = jet_weights(np.full(2, factor), np.full(2, 0.6), np.array([0, 1]))
+        assert got @ shares == pytest.approx(expected)
+
+
 def test_levels_beyond_the_working_points_are_refused() -> None:
     with pytest.raises(ValueError, match="level must be from 0 to 1, got 0 to 2"):
         jet_weights(np.ones(2), np.full(2, 0.5), np.array([0, 2]))
