@@ -136,7 +136,7 @@ def _mapping(content: object, expected: str) -> Mapping[str, Any]:
 
 
 def _are_factors(values: object) -> bool:
-    given = values if isinstance(values, list) else [values]
+    given: list[Any] = values if isinstance(values, list) else [values]
     are_numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in given)
     return bool(given) and are_numbers and all(isfinite(value) and value >= 0 for value in given)
 
