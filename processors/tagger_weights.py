@@ -68,7 +68,7 @@ class FromFile:
         """
         names = input_names(self.file, self.name)
         word = systematic_word(systematic, names)
-        inside, given = self._clamped(eta, pt)
+        inside, given = self._clamped(eta, pt, working_point)
         known = self._known(given, working_point)
         found = evaluate(self.file, self.name, {**known, "systematic": lambda: word})
         if systematic != NOMINAL and not inside.all():
@@ -77,12 +77,12 @@ class FromFile:
             found = np.where(inside, found, np.maximum(nominal + OUTSIDE * (found - nominal), 0.0))
         return np.asarray(np.broadcast_to(found, inside.shape), np.float64)
 
-    def _clamped(self, eta: AnyArray, pt: AnyArray) -> tuple[AnyArray, dict[str, Float64Array]]:
+    def _clamped(self, eta: AnyArray, pt: AnyArray, working_point: str) -> tuple[AnyArray, dict[str, Float64Array]]:
         """Whether jets are inside of all bins, (n,), and values by the name of the input that the file has bins for."""
         values = {"eta": np.asarray(eta, np.float64), "pt": np.asarray(pt, np.float64)}
         values["abseta"] = np.abs(values["eta"])
         inside = np.ones(values["pt"].shape, bool)
-        for name, (low, high) in limits(self.file, self.name).items():
+        for name, (low, high) in limits(self.file, self.name, self._keys(working_point)).items():
             if name in values:
                 highest = np.nextafter(high, low)
                 inside &= (values[name] >= low) & (values[name] <= highest)
@@ -91,9 +91,13 @@ class FromFile:
 
     def _known(self, values: Mapping[str, Float64Array], working_point: str) -> dict[str, Any]:
         """A function for each input that can be filled."""
+        given: dict[str, Value] = {**values, **self._keys(working_point)}
+        return {name: (lambda value=value: value) for name, value in given.items()}
+
+    def _keys(self, working_point: str) -> dict[str, str | int]:
+        """Inputs that are the same for all jets."""
         named = self.working_points.get(working_point, working_point)
-        fixed: dict[str, Value] = {"workingpoint": named, "working_point": named, **self.inputs}
-        return {name: (lambda value=value: value) for name, value in {**values, **fixed}.items()}
+        return {"workingpoint": named, "working_point": named, **self.inputs}
 
 
 def systematic_word(systematic: str, inputs: Sequence[str]) -> str:
@@ -105,37 +109,55 @@ def systematic_word(systematic: str, inputs: Sequence[str]) -> str:
     return f"{side}_{source}" if is_btv and source and side in ("up", "down") else systematic
 
 
-def limits(path: str, name: str) -> Mapping[str, tuple[float, float]]:
-    """Range of each input whose bins refuse what lies outside, by its name."""
-    return _limits(path, name, existing_file(path, "correction file").stat().st_mtime_ns)
+def limits(path: str, name: str, keys: Mapping[str, str | int] | None = None) -> Mapping[str, tuple[float, float]]:
+    """Range of each input whose bins refuse what lies outside, by its name.
+
+    With `keys`, values of further inputs, it is that of their branch; branches of other inputs, such as systematic,
+    share the range that all of them have.
+    """
+    modified = existing_file(path, "correction file").stat().st_mtime_ns
+    return _limits(path, name, modified, tuple(sorted((keys or {}).items())))
 
 
 @cache
-def _limits(path: str, name: str, modified: int) -> Mapping[str, tuple[float, float]]:  # noqa: ARG001  part of the key
+def _limits(
+    path: str,
+    name: str,
+    modified: int,  # noqa: ARG001  a changed file is another entry of the cache
+    keys: tuple[tuple[str, str | int], ...],
+) -> Mapping[str, tuple[float, float]]:
     content = Path(path).read_bytes()
     document = json.loads(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
     correction = next((each for each in document["corrections"] if each["name"] == name), None)
     if correction is None:
         raise InputError(f"{path} has no correction {name!r}")
     found: dict[str, tuple[float, float]] = {}
-    for variable, edges in _refusing(correction["data"]):
+    for variable, edges in _refusing(correction["data"], dict(keys)):
         low, high = found.get(variable, (edges[0], edges[-1]))
         found[variable] = max(low, edges[0]), min(high, edges[-1])
     return found
 
 
-def _refusing(node: Any) -> Iterator[tuple[str, tuple[float, float]]]:
-    """First and last edge of each binning below a node that raises outside of them."""
+def _refusing(node: Any, keys: Mapping[str, str | int]) -> Iterator[tuple[str, tuple[float, float]]]:
+    """First and last edge of each binning that raises outside of them, in the branch of the keys below a node."""
     if not isinstance(node, dict):
         return
     kind, content = node.get("nodetype"), node.get("content")
+    if kind == "category":
+        items = {item["key"]: item["value"] for item in content}
+        wanted = keys.get(node["input"])
+        other = node.get("default")
+        chosen = [*items.values(), other] if wanted is None else [items.get(wanted, other)]
+        for item in chosen:
+            yield from _refusing(item, keys)
+        return
     if kind == "binning" and node["flow"] == "error":
         yield node["input"], _ends(node["edges"])
     elif kind == "multibinning" and node["flow"] == "error":
         for name, edges in zip(node["inputs"], node["edges"], strict=True):
             yield name, _ends(edges)
     for item in content if isinstance(content, list) else [content]:
-        yield from _refusing(item.get("value") if isinstance(item, dict) and "key" in item else item)
+        yield from _refusing(item, keys)
 
 
 def _ends(edges: Any) -> tuple[float, float]:

@@ -238,17 +238,20 @@ def test_coffea_takes_the_weights_with_their_variations(jme: str) -> None:
     assert up == pytest.approx(tagger.events(jets(), "up"))
 
 
-def pog_file(folder: Path) -> str:
-    """A map as JME publishes it: bins of eta and pt that refuse what lies outside."""
+def pog_file(folder: Path, **ranges: tuple[float, float]) -> str:
+    """A map as JME publishes it: bins of eta and pt that refuse what lies outside; ranges of pt by working point."""
     values = {"nom": 0.9, "up": 0.95, "down": 0.84}
     by_systematic = cs.Category(
         nodetype="category",
         input="systematic",
         content=[cs.CategoryItem(key=key, value=value) for key, value in values.items()],
     )
-    in_pt = cs.Binning(nodetype="binning", input="pt", edges=[200, 800], content=[by_systematic], flow="error")
-    in_eta = cs.Binning(nodetype="binning", input="eta", edges=[-2.5, 2.5], content=[in_pt], flow="error")
-    data = cs.Category(nodetype="category", input="workingpoint", content=[cs.CategoryItem(key="0p5", value=in_eta)])
+    items = []
+    for name, edges in (ranges or {"0p5": (200.0, 800.0)}).items():
+        in_pt = cs.Binning(nodetype="binning", input="pt", edges=list(edges), content=[by_systematic], flow="error")
+        in_eta = cs.Binning(nodetype="binning", input="eta", edges=[-2.5, 2.5], content=[in_pt], flow="error")
+        items.append(cs.CategoryItem(key=name, value=in_eta))
+    data = cs.Category(nodetype="category", input="workingpoint", content=items)
     correction = cs.Correction(
         name="W_MD",
         version=1,
@@ -273,6 +276,15 @@ def test_a_file_that_refuses_jets_outside_its_bins_is_clamped_with_twice_the_unc
     assert source.values(eta, pt, "tight") == pytest.approx([0.9] * 4)
     assert source.values(eta, pt, "tight", "up") == pytest.approx([0.95, 1.0, 1.0, 1.0])
     assert source.values(eta, pt, "tight", "down") == pytest.approx([0.84, 0.78, 0.78, 0.78])
+
+
+def test_the_range_of_another_working_point_does_not_clamp(tmp_path: Path) -> None:
+    source = FromFile(pog_file(tmp_path, L=(200.0, 800.0), T=(300.0, 500.0)), "W_MD")
+    eta, pt = np.zeros(2), np.array([250.0, 400.0])
+
+    assert limits(source.file, "W_MD", {"workingpoint": "L"})["pt"] == (200, 800)
+    assert source.values(eta, pt, "L", "up") == pytest.approx([0.95, 0.95])
+    assert source.values(eta, pt, "T", "up") == pytest.approx([1.0, 0.95])
 
 
 @pytest.mark.parametrize("order", ["jme", "btv"])
