@@ -142,7 +142,8 @@ def _refusing(node: Any, keys: Mapping[str, str | int]) -> Iterator[tuple[str, t
     """First and last edge of each binning that raises outside of them, in the branch of the keys below a node."""
     if not isinstance(node, dict):
         return
-    kind, content = node.get("nodetype"), node.get("content")
+    kind: Any = node.get("nodetype")
+    content: Any = node.get("content")
     if kind == "category":
         items = {item["key"]: item["value"] for item in content}
         wanted = keys.get(node["input"])
