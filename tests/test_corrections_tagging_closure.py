@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tagger_histogram_toys import make_facts, make_passing, top_pairs, w_and_jets
 
+from corrections.tagging import cross_check
 from corrections.tagging.closure import measured_again, weighted
 from corrections.tagging.counts import counts_of
 from corrections.tagging.fit import BinFit, fit
 from corrections.tagging.settings import FitSettings, TaggerMeasurementSettings, TemplateSettings
 from corrections.tagging.templates import Region, all_templates
-from corrections.tagging.windows import in_windows
+from corrections.tagging.windows import in_windows, p_value
 from processors.tagger_weights import jet_weights
 
 TOYS = {"ttbar": top_pairs(), "wjets": w_and_jets()}
@@ -87,3 +90,41 @@ def test_in_other_ranges_of_mass_the_scale_factor_of_such_a_toy_stays() -> None:
     # without its peak a top is not told from others
     assert not of_top[0].error < 4 * of_top[1].error
     assert np.isnan(of_w[0].published)
+
+
+def test_a_range_of_mass_that_is_described_badly_tells_nothing_unless_asked_for() -> None:
+    counts = counts_of(make_passing(TOYS, np.random.default_rng(4)), make_facts(TOYS))
+    data = counts.data.copy()
+    # a peak in all cells that no template has
+    data[..., 12] *= 3
+    strange = replace(counts, data=data, data_variance=data)
+    window = ((60.0, 250.0),)
+    settings = TaggerMeasurementSettings(templates=COARSE, windows=window)
+    asked_for = replace(settings, fit=replace(SETTINGS, min_p_value=0))
+
+    found, kept = in_windows(strange, settings, []), in_windows(strange, asked_for, [])
+
+    assert np.isnan([each.value for each in found]).all()
+    assert np.isfinite([each.value for each in kept]).any()
+
+
+def test_a_range_of_mass_has_the_values_and_the_rules_of_a_fit_in_it() -> None:
+    factors = {"top": (0.8, 0.8), "w": (0.3, 0.1)}
+    counts = counts_of(make_passing(TOYS, np.random.default_rng(4), factors=factors), make_facts(TOYS))
+    # uncertainties so large that not all of them are half of the value or less
+    rough = replace(SETTINGS, largest_error=10.0, background=0.9)
+    settings = TaggerMeasurementSettings(templates=COARSE, fit=rough, windows=((60.0, 120.0), COARSE.mass))
+    found = in_windows(counts, settings, [])
+
+    for window in settings.windows:
+        (own,) = all_templates(counts, replace(COARSE, mass=window), rough)
+        points = {(each.group, each.working_point): each.value for each in fit(own, rough).points}
+        values = {(each.category, each.working_point): each.value for each in found if each.window == window}
+        assert np.isnan(list(points.values())).any()
+        assert values == pytest.approx(points, abs=1e-3, nan_ok=True)
+
+
+def test_the_probability_in_a_range_of_mass_is_that_of_the_fit(fitted: BinFit) -> None:
+    model = cross_check.likelihood(fitted.templates, SETTINGS)
+
+    assert p_value(model, cross_check.minimum(model)) == pytest.approx(fitted.p_value, rel=1e-3)

@@ -342,7 +342,7 @@ def _point(
         return _unmeasured(group, working_point, "absent", templates)
     place = fitted.names.index(name)
     value, error = float(fitted.values[place]), float(np.sqrt(fitted.covariance[place, place]))
-    if (status := _quality(group, name, (value, error), templates, settings, fitted)) != "ok":
+    if (status := quality(group, name, templates, settings, fitted)) != "ok":
         return _unmeasured(group, working_point, status, templates)
     shifts = {
         source: float(fitted.covariance[place, number] / width)
@@ -352,16 +352,10 @@ def _point(
     return PointFit(group, working_point, "ok", value, error, shifts, by_data[place])
 
 
-def _quality(
-    group: str,
-    name: str,
-    measured: tuple[float, float],
-    templates: Templates,
-    settings: FitSettings,
-    fitted: _Fitted,
-) -> FitStatus:
-    """Whether a fitted scale factor tells anything."""
-    (value, error), high = measured, factor_limits(templates, settings)[name]
+def quality(group: str, name: str, templates: Templates, settings: FitSettings, fitted: _Fitted | Minimum) -> FitStatus:
+    """Whether the scale factor of a group, the parameter `name` at a minimum, tells anything."""
+    place, high = fitted.names.index(name), factor_limits(templates, settings)[name]
+    value, error = float(fitted.values[place]), float(np.sqrt(fitted.covariance[place, place]))
     if (yield_name := FRACTION.format(group)) in fitted.names:
         pull = fitted.values[fitted.names.index(yield_name)]
         if pull < -LARGEST_PULL:

@@ -12,10 +12,12 @@ from itertools import product
 from math import nan
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from scipy.special import chdtrc, xlogy
+
 from corrections.tagging import cross_check
-from corrections.tagging.cross_check import NEAR_LIMIT
-from corrections.tagging.fit import status_before
-from corrections.tagging.samples import factor_limits, factor_of, states_of
+from corrections.tagging.fit import quality, status_before, without_groups
+from corrections.tagging.samples import factor_of, states_of
 from corrections.tagging.templates import all_templates
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from corrections.results import Interval
     from corrections.tagging.counts import Counts
+    from corrections.tagging.cross_check import Likelihood, Minimum
     from corrections.tagging.results import TaggerPoint
     from corrections.tagging.settings import FitSettings, TaggerMeasurementSettings
     from corrections.tagging.templates import Templates
@@ -69,17 +72,32 @@ def in_windows(
 
 
 def _fitted(templates: Templates, settings: FitSettings) -> Mapping[tuple[str, str], tuple[float, float]]:
-    """What can be told of in this range; a group that hardly is in it has an uncertainty that is too large."""
+    """What can be told of in this range, by the rules of the published fit."""
     if status_before(templates, settings) != "ok":
         return {}
-    minimum = cross_check.minimum(cross_check.likelihood(templates, settings))
+    model = cross_check.likelihood(templates, settings)
+    minimum = cross_check.minimum(model)
     if not minimum.is_valid:
         return {}
-    limits, found = factor_limits(templates, settings), {}
+    found, absent = {}, set()
     for (group, working_point), state in states_of(templates, settings).items():
         name = factor_of(templates, settings, group, working_point) if state == "ok" else None
-        if name in minimum.names:
-            value, error = minimum.value(str(name))
-            if error <= settings.largest_error and NEAR_LIMIT < value < limits[str(name)] - NEAR_LIMIT:
-                found[group, working_point] = value, error
-    return found
+        if name is None or name not in minimum.names:
+            continue
+        status = quality(group, name, templates, settings, minimum)
+        if status == "ok":
+            found[group, working_point] = minimum.value(name)
+        elif status == "absent":
+            absent.add(group)
+    if not p_value(model, minimum) < settings.min_p_value:
+        return found
+    return _fitted(without_groups(templates, absent), settings) if absent else {}
+
+
+def p_value(model: Likelihood, minimum: Minimum) -> float:
+    """Probability of data that are described worse, as that of `BinFit`; nan without degrees of freedom."""
+    data, degrees = model.data, len(model.data) - len(model.factors)
+    known = (np.ones(len(data)), np.zeros(len(model.sources)))
+    of_minimum = model.statistic(minimum.values[: len(model.names)], data, *known)
+    distance = max(of_minimum - 2 * float(np.sum(data - xlogy(data, data))), 0.0)
+    return float(chdtrc(degrees, distance)) if degrees > 0 else nan
