@@ -573,6 +573,7 @@ def measure_taggers(
 
     Settings are those of `corrections.tagging.settings`, for example templates.mass=[50,150] or fit.free=[w].
     """
+    from corrections.tagging.known_answer import parse_answer
     from processors.fileset import read_document
     from processors.settings_file import merged_values, settings_from
     from report.tagger_measurement import TaggerRunSettings, run
@@ -580,7 +581,7 @@ def measure_taggers(
     values = merged_values(config, changes, {"json.order": order})
     where = f"{config} or the command line" if config else "the command line"
     settings = settings_from(TaggerRunSettings, values, where)
-    injected = None if inject is None else read_document(inject)
+    injected = None if inject is None else parse_answer(read_document(inject), inject)
     done = run(folders, output, settings, injected=injected, **options)
     for line in done.lines:
         click.echo(line)
