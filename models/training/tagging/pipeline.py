@@ -187,7 +187,7 @@ def _trained(
 
 
 def _seconds_before(rows: Sequence[Report], new: int) -> float:
-    """Seconds of the steps that earlier sessions have made; `new` of the rows of the history are of this one."""
+    """Seconds of the steps that earlier runs have made; `new` of the rows of the history are of this one."""
     return float(sum(row["seconds"] for row in rows[: len(rows) - new]))
 
 
