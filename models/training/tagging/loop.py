@@ -589,19 +589,24 @@ def _has_stalled(history: Sequence[Report], settings: TaggerSettings) -> bool:
 def _check_collapse(state: State, settings: TaggerSettings) -> None:
     rows = state.history[-_PATIENCE:]
     is_ready = len(rows) == _PATIENCE and _is_warm(len(state.history) - _PATIENCE, settings)
-    if not is_ready or not all(_has_collapsed(row) for row in rows):
+    if not is_ready or not all(has_collapsed(row) for row in rows):
         return
-    decorrelation, row = settings.decorrelation, rows[-1]
-    advice = "check the features"
-    if decorrelation.has_penalty:
-        advice = "lower --target-inverse-jsd" if decorrelation.is_constrained else "lower --strength"
+    row, advice = rows[-1], against_collapse(settings, "check the features")
     raise CollapsedError(
         f"the tagger has collapsed after {row['steps']:.0f} steps: rejection {row['rejection']:.2f} at half the "
         f"signal, spread of the score {row['spread']:.1e}, strength {row['strength']:.3g}; {advice}"
     )
 
 
-def _has_collapsed(row: Report) -> bool:
+def against_collapse(settings: TaggerSettings, otherwise: str) -> str:
+    """What may help a tagger that does not separate: less penalty, and `otherwise` without one."""
+    if not settings.decorrelation.has_penalty:
+        return otherwise
+    return "lower --target-inverse-jsd" if settings.decorrelation.is_constrained else "lower --strength"
+
+
+def has_collapsed(row: Report) -> bool:
+    """Whether rejection and spread of the score, which may be nan, are those of a tagger that does not separate."""
     return not row["rejection"] >= COLLAPSED_REJECTION or not row["spread"] > COLLAPSED_SPREAD
 
 

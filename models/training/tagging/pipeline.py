@@ -20,9 +20,9 @@ from models.training.errors import RefusedError
 from models.training.tagging import assessment as judge
 from models.training.tagging.export import PREPROCESS, export, with_map
 from models.training.tagging.loop import (
-    COLLAPSED_REJECTION,
-    COLLAPSED_SPREAD,
     CollapsedError,
+    against_collapse,
+    has_collapsed,
     predict_logits,
     train,
 )
@@ -117,11 +117,9 @@ def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume
     score, of_validation = (_scores(model, score_map, each) for each in (test, validation))
     found = judge.assess(test, score, settings.evaluation)
     points = judge.working_points(validation, of_validation)
-    tested = table.sample.of_fold(TEST)
-    compared = settings.decorrelation.compared
     numbers = {
         **found.numbers,
-        **judge.domain_numbers(tested, _scores(model, score_map, tested), points, compared),
+        **_domain_numbers(model, score_map, table.sample.of_fold(TEST), points, settings),
         "strength": rows[-1]["strength"] if rows and settings.decorrelation.has_penalty else 0.0,
         "parameters": float(_n_parameters(model)),
         "seconds": seconds,
@@ -133,6 +131,19 @@ def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume
     tagger = with_map(model, named.features, score_map, named.protect, named.condition)
     _export(tagger, table, settings, numbers, points, folder)
     return found
+
+
+def _domain_numbers(
+    model: Model,
+    score_map: ScoreMap | None,
+    sample: TaggerSample,
+    points: Mapping[str, float],
+    settings: TaggerSettings,
+) -> dict[str, float]:
+    """How far data and simulation are apart, nothing where there are no data."""
+    if sample.is_simulation.all():
+        return {}
+    return judge.domain_numbers(sample, _scores(model, score_map, sample), points, settings.decorrelation.compared)
 
 
 def of_jets(settings: TaggerSettings, jets: Mapping[str, Any]) -> TaggerSettings:
@@ -205,12 +216,9 @@ def _check_kept(logit: Float64Array, sample: TaggerSample, settings: TaggerSetti
     """Refuse a tagger whose logits (n,) of validation jets do not separate, however short its training was."""
     rejection = roc(logit, sample.is_signal, sample.weight).rejection() if np.isfinite(logit).all() else np.nan
     spread = float(np.std(1.0 / (1.0 + np.exp(-logit))))
-    if rejection >= COLLAPSED_REJECTION and spread > COLLAPSED_SPREAD:
+    if not has_collapsed({"rejection": rejection, "spread": spread}):
         return
-    used = settings.decorrelation
-    advice = "check the features, or allow more steps (fit.steps)"
-    if used.has_penalty:
-        advice = "lower --target-inverse-jsd" if used.is_constrained else "lower --strength"
+    advice = against_collapse(settings, "check the features, or allow more steps (fit.steps)")
     raise CollapsedError(
         f"the tagger that was trained does not separate: rejection {rejection:.2f} at half the signal of validation "
         f"jets, spread of the score {spread:.1e}; {advice}"
@@ -238,7 +246,7 @@ def _of_map(sample: TaggerSample) -> TaggerSample:
     """Background of training and validation within the range, on which a map is fitted; no weight is negative."""
     used = sample.of_fold(TRAINING, VALIDATION)
     used = used.take(used.is_within)
-    return replace(used, weight=np.maximum(used.weight, 0.0))
+    return replace(used, weight=used.positive_weight)
 
 
 def _scores(model: Model, score_map: ScoreMap | None, sample: TaggerSample) -> Float64Array:
