@@ -24,7 +24,7 @@ from report.style import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from corrections.tagging.results import TaggerPoint
@@ -39,37 +39,33 @@ RATIO = "data / simulation"
 
 def write_factors(points: Sequence[TaggerPoint], folder: Path, settings: ReportSettings) -> list[Path]:
     """Paths of a figure for each category with all taggers side by side."""
-    paths = []
-    with experiment_style(settings):
-        for category in dict.fromkeys(each.category for each in points):
-            own = [each for each in points if each.category == category and each.is_measured]
-            if own:
-                figure = draw_factors(category, own, settings)
-                paths += write_figure(figure, folder / file_name("scale_factors", category), settings)
-    return paths
+    return _write(_measured(points), "scale_factors", draw_factors, folder, settings)
 
 
 def write_windows(windows: Sequence[InWindow], folder: Path, settings: ReportSettings) -> list[Path]:
     """Paths of a figure for each category that was measured in several ranges of mass."""
-    paths = []
-    with experiment_style(settings):
-        for category in dict.fromkeys(each.category for each in windows):
-            own = [each for each in windows if each.category == category and np.isfinite(each.value / each.published)]
-            if own:
-                figure = draw_windows(category, own, settings)
-                paths += write_figure(figure, folder / file_name("mass_windows", category), settings)
-    return paths
+    known = [each for each in windows if np.isfinite(each.value / each.published)]
+    return _write(known, "mass_windows", draw_windows, folder, settings)
 
 
 def write_uncertainties(points: Sequence[TaggerPoint], folder: Path, settings: ReportSettings) -> list[Path]:
     """Paths of a figure for each category with what its uncertainties are made of."""
+    return _write(_measured(points), "uncertainties", draw_uncertainties, folder, settings)
+
+
+def _measured(points: Sequence[TaggerPoint]) -> list[TaggerPoint]:
+    return [each for each in points if each.is_measured]
+
+
+def _write(
+    found: Sequence[Any], name: str, draw: Callable[..., Any], folder: Path, settings: ReportSettings
+) -> list[Path]:
+    """Paths of what `draw` makes of each category that there is."""
     paths = []
     with experiment_style(settings):
-        for category in dict.fromkeys(each.category for each in points):
-            own = [each for each in points if each.category == category and each.is_measured]
-            if own:
-                figure = draw_uncertainties(category, own, settings)
-                paths += write_figure(figure, folder / file_name("uncertainties", category), settings)
+        for category in dict.fromkeys(each.category for each in found):
+            figure = draw(category, [each for each in found if each.category == category], settings)
+            paths += write_figure(figure, folder / file_name(name, category), settings)
     return paths
 
 

@@ -484,14 +484,6 @@ def described(sample: TaggerSample) -> list[str]:
     return [*lines, *sample.notes]
 
 
-def planing_factors(sample: TaggerSample) -> Float64Array:
-    """What the weights of background are multiplied with for planing, (n,)."""
-    signal, background = (
-        np.where(each, sample.positive_weight, 0.0) for each in (sample.is_signal, sample.is_background)
-    )
-    return _planing(sample.protected, signal / signal.sum(), background / background.sum())
-
-
 def _planing(protected: Float64Array, signal: Float64Array, background: Float64Array) -> Float64Array:
     """Ratio of the spectra of signal and background for each jet, bounded; bins hold as much of their mean each."""
     both = signal + background
