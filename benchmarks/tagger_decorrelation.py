@@ -22,7 +22,8 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from models.tagging.metrics import effective_entries, rejection_with_error, sculpting
+from models.flat_weights import effective_entries
+from models.tagging.metrics import rejection_with_error, sculpting
 from models.training.tagging.loop import CollapsedError, predict_logits, train
 from models.training.tagging.samples import read_sample
 from models.training.tagging.settings import METHODS, ColumnSettings, DecorrelationSettings, FitSettings, TaggerSettings

@@ -52,10 +52,10 @@ def flat_weights(pt: Float64Array, weight: Float64Array, bound: float = 5.0, bin
     bounded = _bounded(ideal, bound)
     weights[is_used] = bounded
     at_bound = bounded >= bound * (1 - 1e-9)
-    return FlatWeights(weights, effective_size(bounded), effective_size(ideal), float(np.mean(at_bound)))
+    return FlatWeights(weights, effective_entries(bounded), effective_entries(ideal), float(np.mean(at_bound)))
 
 
-def effective_size(weights: Float64Array) -> float:
+def effective_entries(weights: Float64Array) -> float:
     """Effective number of entries, (sum w)^2 / sum w^2; 0 for none."""
     squares = float(np.sum(np.square(weights)))
     return float(np.sum(weights)) ** 2 / squares if squares > 0 else 0.0

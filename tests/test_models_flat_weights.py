@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.flat_weights import effective_size, flat_weights
+from models.flat_weights import effective_entries, flat_weights
 
 
 def falling(n: int = 20_000) -> np.ndarray:
@@ -47,6 +47,6 @@ def test_entries_without_a_momentum_or_a_weight_get_nothing() -> None:
 
 
 def test_the_effective_number_of_equal_weights_is_their_number() -> None:
-    assert effective_size(np.full(7, 3.0)) == pytest.approx(7)
-    assert effective_size(np.array([1.0, 3.0])) == pytest.approx(16 / 10)
-    assert effective_size(np.zeros(0)) == 0.0
+    assert effective_entries(np.full(7, 3.0)) == pytest.approx(7)
+    assert effective_entries(np.array([1.0, 3.0])) == pytest.approx(16 / 10)
+    assert effective_entries(np.zeros(0)) == 0.0

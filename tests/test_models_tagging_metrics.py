@@ -17,7 +17,6 @@ from models.tagging.metrics import (
     against_efficiency,
     balanced_accuracy,
     divergence,
-    effective_entries,
     pareto_front,
     rejection_with_error,
     robustness,
@@ -222,11 +221,6 @@ def test_the_last_bin_of_another_variable_holds_its_upper_edge() -> None:
 def test_a_class_without_weight_is_refused(weight: FloatArray) -> None:
     with pytest.raises(ValueError, match="positive sum"):
         roc(np.arange(4.0), np.array([False, False, True, True]), weight)
-
-
-def test_effective_entries_of_equal_weights_are_their_number() -> None:
-    assert effective_entries(np.full(7, 3.0)) == pytest.approx(7.0)
-    assert effective_entries(np.zeros(0)) == 0.0
 
 
 def test_the_front_keeps_what_nothing_beats() -> None:

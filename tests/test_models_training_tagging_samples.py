@@ -84,6 +84,7 @@ def test_a_missing_column_is_named_with_its_option_and_the_nearest_name(
         ({"label": np.zeros(N)}, "has no signal"),
         ({"label": np.full(N, 2)}, "1 for signal and 0 for background, got 2 in 4,000 jets"),
         ({"label": np.full(N, np.nan)}, "got nan"),
+        ({"label": np.full(N, -1)}, "columns.simulation=is_mc is 0"),
         ({"label": np.array(["w"] * N)}, "holds string, not numbers"),
         ({"weight": np.zeros(N)}, "add up to 0; it must be above 0"),
         ({"weight": -np.ones(N)}, "add up to -"),

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.tagging.metrics import effective_entries
+from models.flat_weights import effective_entries
 
 Float64Array = NDArray[np.float64]
 Kind = Literal["ddt", "percentile", "quantile"]

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.flat_weights import effective_entries
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -378,12 +380,6 @@ def robustness(
         parts = (score[chosen] >= threshold, is_signal[chosen], mass[chosen], weight[chosen])
         found.append(BinOfVariable(low, high, *_in_bin(*parts, edges, draws, rng)))
     return found
-
-
-def effective_entries(weight: Float64Array) -> float:
-    """(sum w)^2 / sum w^2; 0 without any."""
-    squares = float(np.sum(weight**2))
-    return float(np.sum(weight)) ** 2 / squares if squares > 0 else 0.0
 
 
 def pareto_front(gain: Sequence[float], other: Sequence[float]) -> list[int]:

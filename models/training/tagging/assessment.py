@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.flat_weights import effective_entries
 from models.tagging.bump import spurious_bump
 from models.tagging.distance_correlation import distance_correlation
 from models.tagging.metrics import (
     against_efficiency,
     balanced_accuracy,
-    effective_entries,
     rejection_with_error,
     roc,
     sculpting,

@@ -18,7 +18,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.tagging.metrics import Spectrum, effective_entries, roc
+from models.flat_weights import effective_entries
+from models.tagging.metrics import Spectrum, roc
 from models.training.checkpoint import FILE as CHECKPOINT
 from models.training.checkpoint import Checkpoint
 from models.training.errors import RefusedError

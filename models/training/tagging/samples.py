@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features import RaggedConstituents, offsets_of
-from models.tagging.metrics import effective_entries
+from models.flat_weights import effective_entries
 from models.tagging.tagger_table import CONSTITUENT_LISTS, read_constituents
 from models.training.errors import RefusedError
 
@@ -391,7 +391,8 @@ def _labels(columns: dict[str, NDArray[Any]], settings: TaggerSettings, where: s
     if wrong.any():
         raise RefusedError(
             f"{where}: label {settings.columns.label!r} is 1 for signal and 0 for background, got "
-            f"{given[wrong][0]:g} in {np.count_nonzero(wrong):,} jets"
+            f"{given[wrong][0]:g} in {np.count_nonzero(wrong):,} jets; data need none, where "
+            f"columns.simulation={settings.columns.simulation} is 0"
         )
     return np.where(known & ~is_data, given, UNLABELLED).astype(np.int8)
 
