@@ -12,8 +12,8 @@ from models.tagging.distance_correlation import correlation_gradient, distance_c
 FloatArray = np.ndarray
 
 
-def of_all_pairs(x: FloatArray, y: FloatArray, weights: FloatArray) -> float:
-    """The definition, O(N^2)."""
+def of_all_pairs(x: FloatArray, y: FloatArray, weights: FloatArray, *, above_chance: bool = False) -> float:
+    """The definition, O(N^2); less the mean over assignments of the y to the x, if they are all as likely."""
     p = weights / weights.sum()
 
     def centred(values: FloatArray) -> FloatArray:
@@ -23,6 +23,11 @@ def of_all_pairs(x: FloatArray, y: FloatArray, weights: FloatArray) -> float:
 
     first, second = centred(x), centred(y)
     covariance, one, two = (p @ (a * b) @ p for a, b in ((first, second), (first, first), (second, second)))
+    if above_chance:
+        others = ~np.eye(len(x), dtype=bool)
+        pairs = np.outer(p, p)[others]
+        distance = pairs @ np.abs(y[:, None] - y)[others] / pairs.sum()
+        covariance += distance * np.sum(p**2 * np.diag(first))
     return float(covariance / np.sqrt(one * two)) if one > 0 and two > 0 else 0.0
 
 
@@ -49,13 +54,40 @@ def test_it_equals_dcor_without_weights() -> None:
     assert distance_covariance(x, y) == pytest.approx(float(dcor.distance_covariance_sqr(x, y)), rel=1e-9)
 
 
-def test_its_gradient_is_that_of_the_sum_over_all_pairs() -> None:
+@pytest.mark.parametrize("above_chance", [False, True])
+def test_its_gradient_is_that_of_the_sum_over_all_pairs(*, above_chance: bool) -> None:
     x, y, weights = toy(60)
     step = 1e-6
 
-    shifted = [(x + step * unit, x - step * unit) for unit in np.eye(60)]
-    numeric = [(of_all_pairs(up, y, weights) - of_all_pairs(down, y, weights)) / (2 * step) for up, down in shifted]
-    np.testing.assert_allclose(correlation_gradient(x, y, weights).gradient, numeric, atol=1e-8)
+    def pairs(x: FloatArray) -> float:
+        return of_all_pairs(x, y, weights, above_chance=above_chance)
+
+    numeric = [(pairs(x + step * unit) - pairs(x - step * unit)) / (2 * step) for unit in np.eye(60)]
+    found = correlation_gradient(x, y, weights, above_chance=above_chance)
+    assert found.value == pytest.approx(pairs(x), rel=1e-9)
+    np.testing.assert_allclose(found.gradient, numeric, atol=1e-8)
+
+
+def test_above_chance_independent_variables_have_none_on_average_though_weights_go_with_one() -> None:
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(400):
+        x, y = rng.normal(size=200), rng.exponential(size=200)
+        weights = np.where(x > 1.2, 8.0, 1.0)
+        found.append([correlation_gradient(x, y, weights, above_chance=each).value for each in (True, False)])
+    above, with_chance = np.mean(found, axis=0)
+
+    error = np.std(found, axis=0)[0] / 20
+    # the spread of the denominator, which is the same sample, is of second order
+    assert abs(above) < 4 * error
+    assert with_chance > 20 * error
+
+
+def test_above_chance_one_entry_with_all_of_the_weight_gives_a_number() -> None:
+    found = correlation_gradient([0.0, 1.0, 2.0], [1.0, 3.0, 2.0], [1.0, 1e-30, 1e-30], above_chance=True)
+
+    assert np.isfinite(found.value)
+    assert np.isfinite(found.gradient).all()
 
 
 def test_the_gradient_of_tied_entries_lies_between_its_one_sided_limits() -> None:

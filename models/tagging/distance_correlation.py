@@ -10,6 +10,12 @@ and as dCov^2 is homogeneous of degree one in x its value is the product of x an
 that does not factorise is sum_j p_j |y_k - y_j| sgn(x_k - x_j): in the order of x it is a sum over predecessors with
 smaller y, which a Fenwick tree gives in O(log N) (as Huo and Szekely, arXiv:1410.1503, do for the value). Equal values
 have distance 0 and sign 0, so ties are exact and the gradient there is a subgradient.
+
+Independent variables have a positive dCov^2 in a finite sample. It equals sum_ij p_i p_j A_ij |y_i - y_j|, where A does
+not know y and all pairs i != j have one mean distance d of y, so that it is on average -d sum_i p_i^2 A_ii
+= d sum_i p_i^2 (2 a_i - a), for weights that go with x too. With b / (1 - sum_i p_i^2) for d it can be taken off
+("chance" below); for equal weights the U-centred form of Szekely and Rizzo (arXiv:1310.2926) does the same but for
+terms of higher order.
 """
 
 from __future__ import annotations
@@ -32,7 +38,7 @@ _MIN_ENTRIES = 2
 
 
 class Correlation(NamedTuple):
-    """Squared distance correlation in [0, 1], and its derivative by each entry of the first variable, (n,)."""
+    """Squared distance correlation, and its derivative by each entry of the first variable, (n,)."""
 
     value: float
     gradient: Float64Array
@@ -60,10 +66,14 @@ def distance_correlation(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None =
     return correlation_gradient(x, y, weights).value
 
 
-def correlation_gradient(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> Correlation:
+def correlation_gradient(
+    x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None, *, above_chance: bool = False
+) -> Correlation:
     """Squared distance correlation and its gradient by `x`; arguments as for `distance_correlation`.
 
-    The gradient is 0 for entries without weight, and everywhere where the value is 0 by definition.
+    With `above_chance` what independent variables have is taken off, so that the mean over samples of those is 0 and
+    the value may be slightly negative; without, it is in [0, 1]. The gradient is 0 for entries without weight, and
+    everywhere where the value is 0 by definition.
     """
     x, y, weights = _checked(x, y, weights)
     gradient = np.zeros(len(x))
@@ -75,7 +85,7 @@ def correlation_gradient(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None =
     second, other = _standardised(y[used], shares)
     if scale <= 0 or other <= 0:
         return Correlation(0.0, gradient)
-    value, slope = _correlation(first, second, shares)
+    value, slope = _correlation(first, second, shares, above_chance=above_chance)
     gradient[used] = slope / scale
     return Correlation(value, gradient)
 
@@ -116,9 +126,13 @@ def _standardised(values: Float64Array, shares: Float64Array) -> tuple[Float64Ar
     return centred / spread, spread
 
 
-def _correlation(x: Float64Array, y: Float64Array, shares: Float64Array) -> tuple[float, Float64Array]:
+def _correlation(
+    x: Float64Array, y: Float64Array, shares: Float64Array, *, above_chance: bool
+) -> tuple[float, Float64Array]:
     """Value and gradient by x of standardised variables."""
     of_both = _covariance_gradient(x, y, shares)
+    if above_chance:
+        of_both -= _chance_gradient(x, y, shares)
     of_first = _variance_gradient(x, shares)
     covariance, first = float(x @ of_both), 0.5 * float(x @ of_first)
     second = 0.5 * float(y @ _variance_gradient(y, shares))
@@ -126,7 +140,7 @@ def _correlation(x: Float64Array, y: Float64Array, shares: Float64Array) -> tupl
         return 0.0, np.zeros(len(x))
     root = np.sqrt(first * second)
     gradient = of_both / root - 0.5 * covariance / (root * first) * of_first
-    return min(max(covariance / root, 0.0), 1.0), gradient
+    return min(max(covariance / root, -1.0 if above_chance else 0.0), 1.0), gradient
 
 
 def _covariance_gradient(x: Float64Array, y: Float64Array, shares: Float64Array) -> Float64Array:
@@ -139,6 +153,19 @@ def _covariance_gradient(x: Float64Array, y: Float64Array, shares: Float64Array)
     to_y[by_y] = _mean_distances(y[by_y], shares[by_y])
     result = np.empty(len(x))
     result[order] = _pair_sums(x[order], y[order], shares[order], ranks[order], to_y[order], float(shares @ to_y))
+    return result
+
+
+def _chance_gradient(x: Float64Array, y: Float64Array, shares: Float64Array) -> Float64Array:
+    """Derivative by each x of the dCov^2 that independent variables have on average, (n,); of degree one in x too."""
+    sorted_y = np.argsort(y)
+    squares = float(shares @ shares)
+    distance = float(shares[sorted_y] @ _mean_distances(y[sorted_y], shares[sorted_y])) / max(1.0 - squares, _CONSTANT)
+    order = np.argsort(x)
+    x, shares = x[order], shares[order]
+    signs, of_shares = _sign_sums(x, shares, np.ones(len(x))), _sign_sums(x, shares, shares)
+    result = np.empty(len(x))
+    result[order] = 2.0 * distance * shares * ((shares - squares) * signs + of_shares)
     return result
 
 

@@ -75,8 +75,8 @@ _UNSEEN = 0.5
 # How fast the strength falls with the rejection below the least one, as for an excess.
 _ROOM = 5.0
 _NEAR_LEAST = 0.9
-# How far the strength may rise above the one at which the divergence was least.
-_BEYOND = 2.0
+# How far the strength may rise above the one at which the divergence was as good as least, and what counts as that.
+_BEYOND, _AS_GOOD = 2.0, 1.2
 # By how much an earlier round is to be closer to the target than a late one, in units of the target.
 _EARLY = 0.5
 
@@ -546,15 +546,18 @@ def _adjust(state: State, row: Report, settings: TaggerSettings) -> None:
 
 
 def _best_strength(history: Sequence[Report], settings: TaggerSettings) -> float:
-    """The strength at which the divergence was least in the mean of a few rounds, infinite before there are some.
+    """The strength at which the divergence was first as good as least, infinite before there are some rounds.
 
-    Far beyond it more strength takes rejection without a gain, and an adversary loses the tagger out of sight.
+    It is that in the mean of a few rounds. Far beyond it more strength takes rejection without a gain, and an adversary
+    loses the tagger out of sight.
     """
     warm = 2 * _warm_rounds(settings)
     ends = range(warm + _SMOOTHED, len(history) + 1)
-    means = [float(np.mean([row["jsd_bound"] for row in history[end - _SMOOTHED : end]])) for end in ends]
-    best = int(np.argmin(np.nan_to_num(means, nan=math.inf))) if means else 0
-    return history[ends[best] - 1]["strength"] if means else math.inf
+    means = np.array([np.mean([row["jsd_bound"] for row in history[end - _SMOOTHED : end]]) for end in ends])
+    if not np.isfinite(means).any():
+        return math.inf
+    first = int(np.argmax(means <= _AS_GOOD * np.nanmin(means)))
+    return history[ends[first] - 1]["strength"]
 
 
 def _keep_best(state: State, row: Report, settings: TaggerSettings) -> None:

@@ -85,12 +85,10 @@ class DistanceCorrelation(Penalty):
     """DisCo (Kasieczka and Shih, arXiv:2001.05310): squared distance correlation of score and protected variable."""
 
     first_strength = 20.0
-    # Beyond, what is positive for independent variables too drives the score, and not what depends.
-    largest = 50.0
     minimum = 256
 
     def value(self, logit: Any, batch: Batch) -> Any:
-        """Of background, in [0, 1]; that of independent variables is about 2.6 over the number of jets."""
+        """Of background, at most 1; what independent variables have is taken off, else it would drive the score."""
         score = centred_score(logit, batch)
         return distance_correlation(score, batch["protected"], with_passing(score, batch["background"]))
 
@@ -142,7 +140,7 @@ def distance_correlation(score: Any, protected: Any, weight: Any) -> tuple[Any, 
 
 
 def _correlation(score: Any, protected: Any, weight: Any) -> tuple[Any, Any]:
-    found = correlation_gradient(score, protected, weight)
+    found = correlation_gradient(score, protected, weight, above_chance=True)
     return np.float32(found.value), found.gradient.astype(np.float32)
 
 
@@ -150,15 +148,17 @@ class MomentDecomposition(Penalty):
     """MoDe (Kitouni, Nachman, Weisser and Williams, arXiv:2010.09745).
 
     The distribution function of the score in bins of the protected variable of equal population, minus its
-    projection on Legendre polynomials up to an order, squared and integrated over the score. The derivative by a
-    score is minus twice its weight times the residual there: a projection does not change to first order.
+    projection on Legendre polynomials up to an order, squared and integrated over the score. The two factors of the
+    square are those of two halves of the jets, whose fluctuations are independent: the mean without dependence is 0.
+    The derivative by a score is minus its weight times the residual of the other half there, as a projection does not
+    change to first order.
     """
 
     first_strength = 50.0
-    minimum = 256
+    minimum = 512
 
     def value(self, logit: Any, batch: Batch) -> Any:
-        """Mean over bins of the integral over the score in [0, 1]."""
+        """Mean over bins of the integral over the score in [0, 1]; may be slightly negative."""
         n_bins = self.settings.bins
         score, weight, rank = _of_background(batch, centred_score(logit, batch), batch["background"], batch["rank"])
         place = ops.cast(ops.clip(ops.floor(rank * n_bins), 0, n_bins - 1), "int32")
@@ -176,18 +176,18 @@ def _residual_matrix(n_bins: int, order: int) -> Any:
 def _moments(score: Any, of_bin: Any, weight: Any, residuals: Any) -> tuple[Any, Callable[..., Any]]:
     order = _rising_order(score)
     sorted_score = tf.gather(score, order)
-    shares = of_bin * weight[:, tf.newaxis]
-    shares = shares / tf.maximum(tf.reduce_sum(shares, axis=0), _TINY)
-    steps = tf.gather(shares, order)
-    rising = tf.cumsum(steps, axis=0)
-    residual = tf.matmul(rising, residuals)
+    is_first = tf.cast(tf.range(tf.shape(score)[0]) % 2, tf.float32)
+    steps, found = [], []
+    for half in (is_first, 1.0 - is_first):
+        shares = of_bin * (weight * half)[:, tf.newaxis]
+        steps.append(tf.gather(shares / tf.maximum(tf.reduce_sum(shares, axis=0), _TINY), order))
+        found.append(tf.matmul(tf.cumsum(steps[-1], axis=0), residuals))
     width = tf.concat([sorted_score[1:] - sorted_score[:-1], tf.zeros((1,))], axis=0)
     n_bins = tf.cast(tf.shape(of_bin)[1], tf.float32)
-    value = tf.reduce_sum(width[:, tf.newaxis] * tf.square(residual)) / n_bins
+    value = tf.reduce_sum(width[:, tf.newaxis] * found[0] * found[1]) / n_bins
 
     def gradient(upstream: Any) -> tuple[Any, None, None, None]:
-        middle = tf.matmul(rising - 0.5 * steps, residuals)
-        slope = -2.0 * tf.reduce_sum(steps * middle, axis=1) / n_bins
+        slope = -tf.reduce_sum(steps[0] * found[1] + steps[1] * found[0], axis=1) / n_bins
         back = tf.scatter_nd(order[:, tf.newaxis], slope, tf.shape(score))
         return upstream * back, None, None, None
 

@@ -67,7 +67,7 @@ class Sizes(NamedTuple):
 
 SIZES: Mapping[Kind, Sizes] = MappingProxyType(
     {
-        "dense": Sizes((), (64, 64, 64), 1, 16384, 200_000),
+        "dense": Sizes((), (64, 64, 64), 1, 16384, 500_000),
         "deepsets": Sizes((64, 64, 64), (64, 64), 64, 4096, 60_000),
         "energyflow": Sizes((64, 64, 64), (64, 64), 64, 4096, 60_000),
         "particlenet": Sizes((32, 64), (128,), 48, 1024, 15_000),
