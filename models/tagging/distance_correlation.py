@@ -130,9 +130,7 @@ def _correlation(
     x: Float64Array, y: Float64Array, shares: Float64Array, *, above_chance: bool
 ) -> tuple[float, Float64Array]:
     """Value and gradient by x of standardised variables."""
-    of_both = _covariance_gradient(x, y, shares)
-    if above_chance:
-        of_both -= _chance_gradient(x, y, shares)
+    of_both = _covariance_gradient(x, y, shares, above_chance=above_chance)
     of_first = _variance_gradient(x, shares)
     covariance, first = float(x @ of_both), 0.5 * float(x @ of_first)
     second = 0.5 * float(y @ _variance_gradient(y, shares))
@@ -143,7 +141,9 @@ def _correlation(
     return min(max(covariance / root, -1.0 if above_chance else 0.0), 1.0), gradient
 
 
-def _covariance_gradient(x: Float64Array, y: Float64Array, shares: Float64Array) -> Float64Array:
+def _covariance_gradient(
+    x: Float64Array, y: Float64Array, shares: Float64Array, *, above_chance: bool = False
+) -> Float64Array:
     """Derivative of dCov^2 by each x, (n,)."""
     order = np.argsort(x)
     ranks = np.empty(len(y), np.int64)
@@ -151,22 +151,20 @@ def _covariance_gradient(x: Float64Array, y: Float64Array, shares: Float64Array)
     ranks[by_y] = np.arange(len(y))
     to_y = np.empty(len(y))
     to_y[by_y] = _mean_distances(y[by_y], shares[by_y])
+    mean = float(shares @ to_y)
+    sums = _pair_sums(x[order], y[order], shares[order], ranks[order], to_y[order], mean)
+    if above_chance:
+        sums -= mean * _chance_sums(x[order], shares[order])
     result = np.empty(len(x))
-    result[order] = _pair_sums(x[order], y[order], shares[order], ranks[order], to_y[order], float(shares @ to_y))
+    result[order] = sums
     return result
 
 
-def _chance_gradient(x: Float64Array, y: Float64Array, shares: Float64Array) -> Float64Array:
-    """Derivative by each x of the dCov^2 that independent variables have on average, (n,); of degree one in x too."""
-    sorted_y = np.argsort(y)
+def _chance_sums(x: Float64Array, shares: Float64Array) -> Float64Array:
+    """Derivative of sum_i p_i^2 (2 a_i - a) / (1 - sum_i p_i^2) by each of the sorted x, (n,)."""
     squares = float(shares @ shares)
-    distance = float(shares[sorted_y] @ _mean_distances(y[sorted_y], shares[sorted_y])) / max(1.0 - squares, _CONSTANT)
-    order = np.argsort(x)
-    x, shares = x[order], shares[order]
     signs, of_shares = _sign_sums(x, shares, np.ones(len(x))), _sign_sums(x, shares, shares)
-    result = np.empty(len(x))
-    result[order] = 2.0 * distance * shares * ((shares - squares) * signs + of_shares)
-    return result
+    return 2.0 * shares * ((shares - squares) * signs + of_shares) / max(1.0 - squares, _CONSTANT)
 
 
 def _variance_gradient(x: Float64Array, shares: Float64Array) -> Float64Array:
