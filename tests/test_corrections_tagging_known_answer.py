@@ -72,6 +72,17 @@ def test_known_values_of_joined_bins_are_those_of_all_jets_that_pass(counts: Cou
     assert found[0].value == pytest.approx((1 - found[0].known) / 0.1)
 
 
+def test_the_known_value_of_several_categories_is_that_of_all_their_jets_that_pass(counts: Counts) -> None:
+    merged = TaggerPoint("scale_factor", "toy", "loose", "merged", Interval(200, 300), Interval(0, 2), 1.0, 0.1)
+    answer = {"toy": {"loose": {"top": 0.8}}}
+
+    (found,) = pulls([merged], answer, counts, {"merged": ("w", "top")})
+
+    # 25 % of the jets are tops of which 60 % pass, 35 % are W of which 50 % do, as in simulation
+    assert found.known == pytest.approx((0.8 * 0.25 * 0.6 + 0.35 * 0.5) / (0.25 * 0.6 + 0.35 * 0.5), abs=2e-3)
+    assert pulls([merged], answer, counts, {"merged": ("w", "other")}) == []
+
+
 def test_where_nothing_is_simulated_known_values_are_averaged(counts: Counts) -> None:
     point = TaggerPoint("scale_factor", "toy", "loose", "w", Interval(300, 800), Interval(0, 2), 1.0, 0.1)
 

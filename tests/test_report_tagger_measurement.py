@@ -163,6 +163,17 @@ def test_an_injected_answer_is_compared_with_what_is_measured(
     assert corrections["toy"].evaluate("central", "loose", 0, 0.5, 250.0) == pytest.approx(1.3, abs=0.15)
 
 
+def test_answers_that_nothing_is_compared_with_are_told(dijets: Path) -> None:
+    answer = {"toy": {"loose": {"qcd": 1.1, "w": 0.9}, "tight": {"w": 0.8}}}
+    inputs = with_injected(read_inputs([dijets], None), answer, 1)
+
+    found = measure(inputs, TaggerMeasurementSettings())
+
+    told = "known answers that no measured scale factor is compared with: toy loose w, toy tight w"
+    assert found.notes == (told,)
+    assert {each.point.working_point for each in found.pulls} == {"loose"}
+
+
 def test_an_answer_that_is_not_found_again_ends_with_4(tmp_path: Path) -> None:
     passing = make_passing(DIJETS, np.random.default_rng(3))
     folder = write_run(tmp_path / "in", passing, make_facts(DIJETS, probe="dijet"))

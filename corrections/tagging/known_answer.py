@@ -79,22 +79,28 @@ def pulls(
     counts: Counts,
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> list[KnownPull]:
-    """Of the points whose answer is known, by their category.
+    """Of the points whose answer is known, that is where one of their categories of truth has one.
 
-    A bin that holds several values is compared with their mean, weighted with the simulated jets that pass there, which
-    is what all of its jets together have. `groups` are the categories of truth of a category of points; one that is not
-    named is made of itself.
+    Several bins and several categories are compared with the mean of their values, 1 for a category without one,
+    weighted with the simulated jets that pass there, which is what all of these jets together have. `groups` are the
+    categories of truth of a category of points; one that is not named is made of itself.
     """
     found = []
     for point in points:
         by_category = answer.get(point.tagger, {}).get(point.working_point, {})
-        if point.is_measured and point.category in by_category:
-            values = _by_pt(by_category[point.category], len(counts.pt) - 1)
-            passing = _passing(counts, point, (groups or {}).get(point.category, (point.category,)))
+        members = members_of(point, groups)
+        if point.is_measured and not by_category.keys().isdisjoint(members):
             inside = _inside(counts.pt, point.pt)
-            weights = passing[inside] if passing[inside].sum() > 0 else None
-            found.append(KnownPull(point, float(np.average(values[inside], weights=weights))))
+            values = np.stack([_by_pt(by_category.get(name, 1.0), len(inside)) for name in members])[:, inside]
+            passing = _passing(counts, point, members)[:, inside]
+            weights = passing if passing.sum() > 0 else None
+            found.append(KnownPull(point, float(np.average(values, weights=weights))))
     return found
+
+
+def members_of(point: TaggerPoint, groups: Mapping[str, Sequence[str]] | None) -> Sequence[str]:
+    """Categories of truth that a point is of."""
+    return (groups or {}).get(point.category, (point.category,))
 
 
 def chi2(found: Sequence[KnownPull], covariance: FloatArray) -> tuple[float, float]:
@@ -146,10 +152,10 @@ def _inside(edges: FloatArray, interval: Interval) -> BoolArray:
 
 
 def _passing(counts: Counts, point: TaggerPoint, members: Sequence[str]) -> FloatArray:
-    """Simulated jets of some categories that pass in the range of |eta| of a point, (n_pt,)."""
+    """Simulated jets of each category that pass in the range of |eta| of a point, (n_members, n_pt)."""
     jets = counts.nominal[(slice(None), *counts.place(point.tagger, point.working_point), PASS)].sum(axis=(0, -1))
-    own = jets[[counts.categories.index(name) for name in members]].sum(axis=0)
-    return np.asarray(np.maximum(own[:, _inside(counts.eta, point.eta)].sum(axis=1), 0.0))
+    own = jets[[counts.categories.index(name) for name in members]]
+    return np.asarray(np.maximum(own[..., _inside(counts.eta, point.eta)].sum(axis=-1), 0.0))
 
 
 def _weights(jets: FloatArray, counts: Counts, tagger: str, answer: Mapping[str, Mapping[str, object]]) -> FloatArray:

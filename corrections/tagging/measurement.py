@@ -15,7 +15,7 @@ from corrections.tagging.covariance import covariance
 from corrections.tagging.efficiency import efficiency_maps
 from corrections.tagging.fit import fit
 from corrections.tagging.known_answer import FILE as ANSWER_FILE
-from corrections.tagging.known_answer import chi2, pulls, read_answer, with_known_answer
+from corrections.tagging.known_answer import chi2, members_of, pulls, read_answer, with_known_answer
 from corrections.tagging.mistag import CATEGORY as MISTAG
 from corrections.tagging.mistag import mistag_rates
 from corrections.tagging.points import estimates_of
@@ -24,7 +24,7 @@ from corrections.tagging.windows import in_windows
 from processors.errors import InputError, raise_if_any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from corrections.tagging.closure import Again
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from corrections.tagging.efficiency import EfficiencyMap
     from corrections.tagging.fit import BinFit
     from corrections.tagging.known_answer import Answer, KnownPull
-    from corrections.tagging.results import Estimate
+    from corrections.tagging.results import Estimate, TaggerPoint
     from corrections.tagging.settings import TaggerMeasurementSettings
     from corrections.tagging.windows import InWindow
 
@@ -171,26 +171,27 @@ def measure(
     found: list[KnownPull] = []
     windows: list[InWindow] = []
     cuts: dict[str, Mapping[str, float]] = {}
+    compared: set[tuple[str, str, str]] = set()
     for each in inputs:
         counts = each.counts
         cuts |= counts.working_points
         if each.probe == DIJET:
             own = mistag_rates(counts, settings.mistag)
             groups: Mapping[str, Sequence[str]] = {MISTAG: settings.mistag.multijet}
-            answer = _for_mistags(each.answer, settings.mistag.multijet)
         else:
             fitted = list(parallel_map(partial(fit, settings=settings.fit), templates_of(each, settings)))
             fits += fitted
             eta = Interval(float(counts.eta[0]), float(counts.eta[-1]))
             own = [estimate for one in fitted for estimate in estimates_of(one, eta)]
             groups = {name: members for name, members in settings.templates.groups.items() if name in settings.fit.free}
-            answer = each.answer
             windows += in_windows(counts, settings, [estimate.point for estimate in own], parallel_map)
         estimates += own
         efficiencies += efficiency_maps(counts, groups)
-        found += pulls([estimate.point for estimate in own], answer, counts, groups)
+        of_input = pulls([estimate.point for estimate in own], each.answer, counts, groups)
+        compared |= {place for pull in of_input for place in _places(pull.point, groups)}
+        found += of_input
     again = [each for own in parallel_map(partial(measured_again, settings=settings.fit), fits) for each in own]
-    notes = [*_notes(inputs), *_fit_notes(fits)]
+    notes = [*_notes(inputs), *_fit_notes(fits), *_answer_notes(inputs, compared)]
     return TaggerMeasurement(
         estimates=tuple(estimates),
         fits=tuple(fits),
@@ -257,19 +258,6 @@ def _known_categories(answer: Answer, counts: Counts) -> Answer:
     return answer
 
 
-def _for_mistags(answer: Answer, multijet: Sequence[str]) -> Answer:
-    """The answer of multijets under the name that points of mistags have."""
-    return {
-        tagger: {name: _renamed(by_category, multijet) for name, by_category in by_cut.items()}
-        for tagger, by_cut in answer.items()
-    }
-
-
-def _renamed(by_category: Mapping[str, Any], multijet: Sequence[str]) -> dict[str, Any]:
-    values = [value for category, value in by_category.items() if category in multijet]
-    return {MISTAG: values[0]} if values else {}
-
-
 def _agreement(found: Sequence[KnownPull], estimates: Sequence[Estimate]) -> dict[str, Agreement]:
     """By tagger, as different taggers look at the same jets in ways that are not known."""
     by_point = {id(each.point): each for each in estimates}
@@ -292,6 +280,24 @@ def _notes(inputs: Sequence[TaggingInput]) -> list[str]:
         if not each.is_complete:
             notes.append(f"{each.folder}: the tagging run lost input")
     return notes
+
+
+def _places(point: TaggerPoint, groups: Mapping[str, Sequence[str]]) -> set[tuple[str, str, str]]:
+    """Where an answer has what a point is compared with: tagger, working point, category of truth."""
+    return {(point.tagger, point.working_point, name) for name in members_of(point, groups)}
+
+
+def _answer_notes(inputs: Sequence[TaggingInput], compared: Collection[tuple[str, str, str]]) -> list[str]:
+    """Known answers that no scale factor was compared with."""
+    known = {
+        (tagger, name, category): None
+        for each in inputs
+        for tagger, cuts in each.answer.items()
+        for name, by_category in cuts.items()
+        for category in by_category
+    }
+    lost = [" ".join(place) for place in known if place not in compared]
+    return [f"known answers that no measured scale factor is compared with: {', '.join(lost)}"] if lost else []
 
 
 def _fit_notes(fits: Sequence[BinFit]) -> list[str]:
