@@ -585,6 +585,8 @@ def measure_taggers(
     done = run(folders, output, settings, injected=injected, **options)
     for line in done.lines:
         click.echo(line)
+    if done.is_empty:
+        return FAILED
     return INCOMPLETE if not done.is_complete else 0 if done.is_closed else NOT_CLOSED
 
 

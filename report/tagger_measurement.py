@@ -49,9 +49,10 @@ class TaggerRunSettings(TaggerMeasurementSettings):
 
 @dataclass(frozen=True, slots=True)
 class TaggerRun:
-    """What came of a run."""
+    """What came of a run; `is_empty` where not one scale factor was measured."""
 
     lines: tuple[str, ...]
+    is_empty: bool
     is_complete: bool
     is_closed: bool
 
@@ -93,6 +94,7 @@ def run(
     _write_facts(measurement, written, settings, folders, seconds, output)
     return TaggerRun(
         lines=tuple(_lines(measurement, written, output, seconds)),
+        is_empty=not measurement.n_measured,
         is_complete=all(each.is_complete for each in inputs),
         is_closed=_is_closed(measurement),
     )
@@ -214,10 +216,9 @@ def _lines(
         f"not measured again with weights applied: {each.name} {each.working_point} {each.group}"
         for each in measurement.lost_again
     )
-    n_measured = sum(each.point.is_measured for each in measurement.estimates)
     yield (
-        f"{n_measured} of {len(measurement.estimates)} scale factors measured with {len(measurement.fits)} fits in "
-        f"{seconds['measure']:.1f} s"
+        f"{measurement.n_measured} of {len(measurement.estimates)} scale factors measured with "
+        f"{len(measurement.fits)} fits in {seconds['measure']:.1f} s"
     )
-    what = "Scale factors" if n_measured else "No scale factors, efficiencies of simulation and cuts alone,"
+    what = "Scale factors" if measurement.n_measured else "No scale factors, efficiencies of simulation and cuts alone,"
     yield f"{what} written: {output / 'corrections' / FILE}"

@@ -182,7 +182,7 @@ def test_an_answer_that_is_not_found_again_ends_with_4(tmp_path: Path) -> None:
     assert run("--input", folder, "-o", tmp_path / "out", "-j", 1) == 4
 
 
-def test_without_any_data_the_empty_dataset_is_named_and_no_scale_factors_are_told(
+def test_without_any_data_the_empty_dataset_is_named_and_the_measurement_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     passing = make_passing(DIJETS, np.random.default_rng(3))
@@ -191,7 +191,7 @@ def test_without_any_data_the_empty_dataset_is_named_and_no_scale_factors_are_to
         view[kind][-1] = 0
     folder = write_run(tmp_path / "in", passing, make_facts(DIJETS, probe="dijet"))
 
-    assert run("--input", folder, "-o", tmp_path / "out", "-j", 1) == 0
+    assert run("--input", folder, "-o", tmp_path / "out", "-j", 1) == 1
     told = capsys.readouterr().out.splitlines()
     assert f"note: {folder}: no jets in data" in told
     assert told[-2].startswith("0 of 12 scale factors measured")
@@ -296,6 +296,19 @@ def test_a_known_answer_of_another_tagger_is_refused(
     answer.write_text(json.dumps({"toy": {"loose": {"qcd": [1.1, 1.2]}}}))
     assert run("--input", dijets, "-o", tmp_path / "out", "--inject", answer) == 2
     assert "one for each of the 3 bins of pT" in capsys.readouterr().err
+
+
+def test_an_answer_beside_the_histograms_that_does_not_fit_them_is_refused_with_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passing = make_passing(DIJETS, np.random.default_rng(3))
+    folder = write_run(tmp_path / "in", passing, make_facts(DIJETS, probe="dijet"))
+    path = folder / "injected_taggers.json"
+    path.write_text(json.dumps({"toy": {"loose": {"qcd": [1.1, 1.2]}}}))
+
+    assert run("--input", folder, "-o", tmp_path / "out", "-j", 1) == 2
+    assert f"{path}: a scale factor must be a number, or one for each of the 3" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_with_something_else_is_not_overwritten(

@@ -91,7 +91,7 @@ def pulls(
         members = members_of(point, groups)
         if point.is_measured and not by_category.keys().isdisjoint(members):
             inside = _inside(counts.pt, point.pt)
-            values = np.stack([_by_pt(by_category.get(name, 1.0), len(inside)) for name in members])[:, inside]
+            values = np.stack([by_pt(by_category.get(name, 1.0), len(inside)) for name in members])[:, inside]
             passing = _passing(counts, point, members)[:, inside]
             weights = passing if passing.sum() > 0 else None
             found.append(KnownPull(point, float(np.average(values, weights=weights))))
@@ -166,7 +166,7 @@ def _weights(jets: FloatArray, counts: Counts, tagger: str, answer: Mapping[str,
     factors = np.ones_like(efficiencies)
     for number, name in enumerate(counts.working_points[tagger]):
         for category, values in answer.get(name, {}).items():
-            factors[number + 1, counts.categories.index(category)] = _by_pt(values, jets.shape[2])[:, None]
+            factors[number + 1, counts.categories.index(category)] = by_pt(values, jets.shape[2])[:, None]
     changed = factors * efficiencies
     wanted = changed - np.concatenate([changed[1:], np.zeros_like(changed[:1])])
     weights = np.divide(wanted, shares, out=np.ones_like(shares), where=shares > 0)
@@ -176,9 +176,15 @@ def _weights(jets: FloatArray, counts: Counts, tagger: str, answer: Mapping[str,
     return np.asarray(weights)
 
 
-def _by_pt(values: object, n: int) -> FloatArray:
+def by_pt(values: object, n: int) -> FloatArray:
+    """Scale factors of an answer for each of n bins of pT, (n,).
+
+    Raises
+    ------
+    InputError
+        Where they are neither one nor n.
+    """
     given = np.atleast_1d(np.asarray(values, np.float64))
     if given.shape not in ((1,), (n,)):
-        message = f"a scale factor must be a number, or one for each of the {n} bins of pT; got {values}"
-        raise ValueError(message)
+        raise InputError(f"a scale factor must be a number, or one for each of the {n} bins of pT; got {values}")
     return np.asarray(np.broadcast_to(given, (n,)))

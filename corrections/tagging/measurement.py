@@ -15,7 +15,7 @@ from corrections.tagging.covariance import covariance
 from corrections.tagging.efficiency import efficiency_maps
 from corrections.tagging.fit import fit
 from corrections.tagging.known_answer import FILE as ANSWER_FILE
-from corrections.tagging.known_answer import chi2, members_of, pulls, read_answer, with_known_answer
+from corrections.tagging.known_answer import by_pt, chi2, members_of, pulls, read_answer, with_known_answer
 from corrections.tagging.mistag import CATEGORY as MISTAG
 from corrections.tagging.mistag import mistag_rates
 from corrections.tagging.points import estimates_of
@@ -89,6 +89,11 @@ class TaggerMeasurement:
         return min(1.0, len(self.agreement) * worst) if self.agreement else 1.0
 
     @property
+    def n_measured(self) -> int:
+        """Scale factors that have a value."""
+        return sum(each.point.is_measured for each in self.estimates)
+
+    @property
     def largest_left(self) -> float:
         """Largest distance from 1, in uncertainties, of what is measured again; 0 without any."""
         return max((abs(each.distance) for each in self.again if each.is_measured), default=0.0)
@@ -117,7 +122,7 @@ def read_inputs(folders: Sequence[Path], lumi: float | None, lumi_of_dijets: flo
                 )
         answer = read_answer(folder)
         try:
-            answer = _known_categories(answer, counts)
+            _check_answer(answer, counts)
         except InputError as error:
             raise InputError(f"{folder / ANSWER_FILE}: {error}") from None
         inputs.append(TaggingInput(folder, counts, probe, bool(facts["complete"]), answer, tuple(notes)))
@@ -148,13 +153,13 @@ def with_injected(inputs: Sequence[TaggingInput], answer: Answer, seed: int) -> 
 
     found = []
     for place, each in enumerate(inputs):
-        known = _known_categories(answer, each.counts)
+        _check_answer(answer, each.counts)
         rng = np.random.default_rng([seed, place])
         try:
-            counts = with_known_answer(each.counts, known, rng, by_eta=each.probe == DIJET)
+            counts = with_known_answer(each.counts, answer, rng, by_eta=each.probe == DIJET)
         except ValueError as error:
             raise InputError(str(error)) from None
-        found.append(replace(each, counts=counts, answer=known))
+        found.append(replace(each, counts=counts, answer=answer))
     return found
 
 
@@ -245,8 +250,8 @@ def _beside_mistags(inputs: Sequence[TaggingInput], settings: TaggerMeasurementS
     return [f"{told}; give that group another name, or leave it out"] if same else []
 
 
-def _known_categories(answer: Answer, counts: Counts) -> Answer:
-    """Without what this run does not have; unknown names are refused."""
+def _check_answer(answer: Answer, counts: Counts) -> None:
+    """Refuse names that this run does not have, and lists that are not one for each of its bins of pT."""
     for tagger, by_cut in answer.items():
         for name, by_category in by_cut.items():
             unknown = set(by_category) - set(counts.categories)
@@ -255,7 +260,8 @@ def _known_categories(answer: Answer, counts: Counts) -> Answer:
             if name not in counts.working_points.get(tagger, {}):
                 known = {key: list(value) for key, value in counts.working_points.items()}
                 raise InputError(f"no working point {name} of {tagger}; there are {known}")
-    return answer
+            for values in by_category.values():
+                by_pt(values, len(counts.pt) - 1)
 
 
 def _agreement(found: Sequence[KnownPull], estimates: Sequence[Estimate]) -> dict[str, Agreement]:
