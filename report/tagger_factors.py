@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from corrections.results import Interval
     from corrections.tagging.results import TaggerPoint
     from corrections.tagging.windows import InWindow
     from report.settings import ReportSettings
@@ -87,7 +89,7 @@ def draw_factors(category: str, points: Sequence[TaggerPoint], settings: ReportS
             _draw_points(axes, own, (place, len(taggers)))
         _pt_axis(axes, edges)
         axes.set_ylim(*limits)
-        _title(axes, names[column] + (f", |η| {etas[row].low:g} to {etas[row].high:g}" if len(etas) > 1 else ""))
+        _title(axes, names[column] + _told(etas[row], etas))
         if row + 1 == len(etas):
             axes.set_xlabel("jet pT [GeV]")
         if column == 0:
@@ -98,33 +100,40 @@ def draw_factors(category: str, points: Sequence[TaggerPoint], settings: ReportS
 
 
 def draw_uncertainties(category: str, points: Sequence[TaggerPoint], settings: ReportSettings) -> Any:
-    """Largest uncertainties by source relative to the scale factor, against pT in the first bin of |eta|.
+    """Largest uncertainties by source relative to the scale factor, against pT.
 
-    Rows are taggers, columns working points.
+    Rows are taggers, each in all ranges of |eta|, columns working points.
     """
     names = list(dict.fromkeys(each.working_point for each in points))
-    taggers = list(dict.fromkeys(each.tagger for each in points))
-    eta = min((each.eta for each in points), key=lambda interval: interval.low)
-    shown = [each for each in points if each.eta == eta]
-    sources = _largest_sources(shown)
-    figure, panels = _panels(len(taggers), len(names))
-    edges = sorted({edge for each in shown for edge in (each.pt.low, each.pt.high)})
+    etas = sorted({each.eta for each in points}, key=lambda eta: eta.low)
+    rows = list(product(dict.fromkeys(each.tagger for each in points), etas))
+    sources = _largest_sources(points)
+    figure, panels = _panels(len(rows), len(names))
+    edges = sorted({edge for each in points for edge in (each.pt.low, each.pt.high)})
     for (row, column), axes in np.ndenumerate(panels):
-        for point in (each for each in shown if (each.tagger, each.working_point) == (taggers[row], names[column])):
+        tagger, eta = rows[row]
+        for point in (
+            each for each in points if (each.tagger, each.working_point, each.eta) == (tagger, names[column], eta)
+        ):
             sizes = {source: _size(point, source) for source in sources}
             _draw_levels(axes, point, {"total": point.total, "data": point.stat, **sizes})
         _pt_axis(axes, edges)
-        _title(axes, f"{taggers[row]} {names[column]}")
-        if row + 1 == len(taggers):
+        _title(axes, f"{tagger} {names[column]}{_told(eta, etas)}")
+        if row + 1 == len(rows):
             axes.set_xlabel("jet pT [GeV]")
         if column == 0:
             axes.set_ylabel("relative uncertainty")
     axes = panels[0, 0]
-    axes.set_ylim(0, 1.5 * max(each.total / each.value for each in shown))
+    axes.set_ylim(0, 1.5 * max(each.total / each.value for each in points))
     handles = [Line2D([], [], **_line(place), label=name) for place, name in enumerate(("total", "data", *sources))]
     axes.legend(handles=handles, frameon=False, loc="upper left", ncols=2, fontsize=9)
     header(figure, settings, f"scale factor of {category}: uncertainties")
     return figure
+
+
+def _told(eta: Interval, etas: Sequence[Interval]) -> str:
+    """A range of |eta| for the title of a panel, where there are several."""
+    return f", |η| {eta.low:g} to {eta.high:g}" if len(etas) > 1 else ""
 
 
 def _largest_sources(points: Sequence[TaggerPoint]) -> list[str]:

@@ -136,6 +136,22 @@ def test_figures_have_a_panel_for_each_working_point_and_region(fitted: BinFit) 
         assert low < 1 < high
 
 
+def test_uncertainties_are_drawn_in_each_range_of_eta_which_is_named(dijets: Path) -> None:
+    found = measure(read_inputs([dijets], None), TaggerMeasurementSettings())
+    points = [each.point for each in found.estimates]
+
+    with experiment_style(ReportSettings()):
+        figure = draw_uncertainties("mistag", points, ReportSettings())
+
+    titles = [axes.get_title(loc="right") for axes in figure.axes]
+    assert titles == [f"toy {name}, |η| {eta}" for eta in ("0 to 1", "1 to 2") for name in ("loose", "tight")]
+    for axes, eta in zip(figure.axes, (0, 0, 1, 1), strict=True):
+        (name,) = (name for name in ("loose", "tight") if name in axes.get_title(loc="right"))
+        own = [each for each in points if each.eta.low == eta and each.working_point == name]
+        drawn = {height for line in axes.lines for height in np.unique(line.get_ydata())}
+        assert drawn >= {each.total / each.value for each in own}
+
+
 def test_every_point_of_a_ratio_is_in_its_panel(fitted: BinFit) -> None:
     figure = draw_fit(fitted, ReportSettings())
 
