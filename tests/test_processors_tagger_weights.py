@@ -106,6 +106,25 @@ def test_outside_the_measured_range_the_uncertainty_doubles(jme: str, pt: float,
     assert "twice its uncertainty" in factors.description
 
 
+def test_in_a_range_of_eta_that_was_not_measured_its_neighbour_holds_with_twice_the_uncertainty(tmp_path: Path) -> None:
+    nan = float("nan")
+    etas = (Interval(0, 1), Interval(1, 2))
+    points = [
+        TaggerPoint("mistag", "toy", "tight", "mistag", pt, eta, 1.3 if eta == etas[0] else nan, 0.1)
+        for eta, pt in product(etas, PTS)
+    ]
+    path = tmp_path / "tagger_sf.json.gz"
+    write_tagger_json(points, MAPS, CUTS, path)
+
+    factors = correctionlib.CorrectionSet.from_file(str(path))["toy_mistag"]
+
+    assert factors.evaluate(1.5, 350.0, "nom", "tight") == pytest.approx(1.3)
+    assert [factors.evaluate(eta, 350.0, "up", "tight") for eta in (0.5, -1.5)] == pytest.approx([1.4, 1.5])
+    # and not four times where pT is outside too
+    assert factors.evaluate(1.5, 2000.0, "stat_down", "tight") == pytest.approx(1.1)
+    assert "toy tight mistag at pt 200-300, |eta| 1-2" in factors.description
+
+
 def test_what_is_not_finite_is_refused_by_name_and_the_rest_written(tmp_path: Path) -> None:
     path = tmp_path / "sf.json.gz"
     bad: dict[tuple[str, str, int], dict[str, Any]] = {
