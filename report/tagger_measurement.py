@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from corrections.results import FAILED_BELOW
 from corrections.tagging import tables
 from corrections.tagging.covariance import write_covariance
-from corrections.tagging.measurement import check, measure, read_inputs, with_injected
+from corrections.tagging.measurement import check, close_loop, measure, read_inputs, with_injected
 from corrections.tagging.mistag import CATEGORY as MISTAG
 from corrections.tagging.settings import TaggerMeasurementSettings
 from corrections.tagging.tagger_json import FILE, write_tagger_json
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from corrections.tagging.closure import Closure
     from corrections.tagging.known_answer import Answer
     from corrections.tagging.measurement import TaggerMeasurement
     from corrections.tagging.results import TaggerPoint
     from corrections.tagging.tagger_json import WrittenTaggers
 
 FACTS_FILE = "tagger_measurement.json"
-TABLES = (tables.POINTS, tables.FITS, tables.KNOWN, tables.CLOSURE, tables.WINDOWS)
+TABLES = (tables.POINTS, tables.FITS, tables.KNOWN, tables.CLOSURE, tables.SPECTRA, tables.WINDOWS)
 CONTENT = (*TABLES, "covariance.npz", "workspaces", "corrections", "plots")
-# Of what is measured again from 1, in uncertainties; its probability is FAILED_BELOW.
-LARGEST_LEFT = 3.29
+# Of what is measured again from 1, in uncertainties: of the same jets, so that chance has no part in it.
+LARGEST_LEFT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,9 @@ def run(
         measurement = measure(inputs, settings, _with_progress(pool.map, "fits"))
         measured = time.monotonic()
         written = _write(measurement, settings, output)
+        closure = close_loop(inputs, measurement, settings, output / "corrections" / FILE, pool.map)
+        tables.write_closure(closure.again, output / tables.CLOSURE)
+        tables.write_spectra(closure.spectra, output / tables.SPECTRA)
         draw = partial(write_fit, folder=output / "plots", settings=settings.report)
         list(_with_progress(pool.map, "figures")(draw, measurement.fits))
     finally:
@@ -91,18 +95,18 @@ def run(
     write_uncertainties(points, output / "plots", settings.report)
     write_windows(measurement.windows, output / "plots", settings.report)
     seconds = {"measure": measured - began, "write": time.monotonic() - measured}
-    _write_facts(measurement, written, settings, folders, seconds, output)
+    _write_facts(measurement, closure, written, settings, folders, seconds, output)
     return TaggerRun(
-        lines=tuple(_lines(measurement, written, output, seconds)),
+        lines=tuple(_lines(measurement, closure, written, output, seconds)),
         is_empty=not measurement.n_measured,
         is_complete=all(each.is_complete for each in inputs),
-        is_closed=_is_closed(measurement),
+        is_closed=_is_closed(measurement, closure),
     )
 
 
-def _is_closed(measurement: TaggerMeasurement) -> bool:
+def _is_closed(measurement: TaggerMeasurement, closure: Closure) -> bool:
     """Whether the known answer was found, and weights leave scale factors of 1, each of them."""
-    left = measurement.largest_left < LARGEST_LEFT and not measurement.lost_again
+    left = closure.largest_left < LARGEST_LEFT and not closure.lost
     return left and measurement.p_value >= FAILED_BELOW
 
 
@@ -134,7 +138,6 @@ def _write(measurement: TaggerMeasurement, settings: TaggerRunSettings, output: 
     points = [each.point for each in measurement.estimates]
     tables.write_points(points, output / tables.POINTS)
     tables.write_fits(measurement.fits, output / tables.FITS)
-    tables.write_closure(measurement.again, output / tables.CLOSURE)
     tables.write_workspaces(measurement.fits, settings.fit, output / "workspaces")
     write_covariance(measurement.estimates, output / "covariance.npz")
     if measurement.windows:
@@ -158,6 +161,7 @@ def _meanings(settings: TaggerRunSettings) -> dict[str, str]:
 
 def _write_facts(
     measurement: TaggerMeasurement,
+    closure: Closure,
     written: WrittenTaggers,
     settings: TaggerRunSettings,
     folders: Sequence[Path],
@@ -171,6 +175,7 @@ def _write_facts(
         "corrections": list(written.names),
         "refused": dict(written.refused),
         "known_answer": as_plain(measurement.agreement),
+        "closure": {"largest_left": closure.largest_left, "lost": [each.point.name for each in closure.lost]},
         "notes": list(measurement.notes),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
@@ -196,7 +201,11 @@ def _refused_lines(points: Sequence[TaggerPoint], written: WrittenTaggers) -> It
 
 
 def _lines(
-    measurement: TaggerMeasurement, written: WrittenTaggers, output: Path, seconds: dict[str, float]
+    measurement: TaggerMeasurement,
+    closure: Closure,
+    written: WrittenTaggers,
+    output: Path,
+    seconds: dict[str, float],
 ) -> Iterator[str]:
     yield from (f"note: {note}" for note in measurement.notes)
     yield from _refused_lines([each.point for each in measurement.estimates], written)
@@ -206,19 +215,26 @@ def _lines(
             f"known answer of {tagger}: chi2 {each.chi2:.1f} of {each.n_points}, p = {each.p_value:.3f}, largest pull "
             f"{each.largest:.2f}"
         )
-    if measurement.again:
-        n_again = len(measurement.again) - len(measurement.lost_again)
-        yield (
-            f"measured again with weights applied: {n_again} of {len(measurement.again)} scale factors, at most "
-            f"{measurement.largest_left:.2f} uncertainties from 1"
-        )
-    yield from (
-        f"not measured again with weights applied: {each.name} {each.working_point} {each.group}"
-        for each in measurement.lost_again
-    )
+    yield from _closure_lines(closure)
     yield (
         f"{measurement.n_measured} of {len(measurement.estimates)} scale factors measured with "
         f"{len(measurement.fits)} fits in {seconds['measure']:.1f} s"
     )
     what = "Scale factors" if measurement.n_measured else "No scale factors, efficiencies of simulation and cuts alone,"
     yield f"{what} written: {output / 'corrections' / FILE}"
+
+
+def _closure_lines(closure: Closure) -> Iterator[str]:
+    """Whether simulation with the weights of the file is that of data."""
+    if closure.again:
+        n_again = len(closure.again) - len(closure.lost)
+        yield (
+            f"measured again with weights of the file: {n_again} of {len(closure.again)} scale factors, at most "
+            f"{closure.largest_left:.2f} uncertainties from 1"
+        )
+    yield from (f"not measured again with weights of the file: {each.point.name}" for each in closure.lost)
+    if closure.spectra:
+        before, after = (sum(getattr(each, name) for each in closure.spectra) for name in ("before", "after"))
+        n = sum(each.bins for each in closure.spectra)
+        told = f"chi2 {before:.0f} of {n} bins, with weights of the file {after:.0f}"
+        yield f"spectra of pass and fail beside data: {told}"

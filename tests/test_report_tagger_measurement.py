@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import correctionlib
@@ -16,11 +15,12 @@ from tagger_histogram_toys import Toy, make_facts, make_passing, top_pairs, w_an
 from analysis import main
 from corrections.results import Interval
 from corrections.tagging import cross_check
-from corrections.tagging.closure import Again
+from corrections.tagging.closure import Again, Closure, Spectrum
 from corrections.tagging.counts import counts_of
 from corrections.tagging.fit import BinFit, fit
 from corrections.tagging.measurement import measure, read_inputs, templates_of, with_injected
 from corrections.tagging.points import estimates_of
+from corrections.tagging.results import TaggerPoint
 from corrections.tagging.settings import FitSettings, TaggerMeasurementSettings, TemplateSettings
 from corrections.tagging.templates import all_templates
 from corrections.tagging.windows import InWindow
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 TOYS = {"ttbar": top_pairs(), "wjets": w_and_jets()}
 DIJETS = {"dijet": Toy({"qcd": (40_000, 20_000, 10_000)}, times=5), "ttbar": Toy({"top": (200, 100, 50)})}
+ETA = Interval(0, 2)
 COARSE = ["templates.pt=[200,800]", "templates.min_effective=400", "templates.min_expected=40"]
 
 
@@ -217,15 +218,30 @@ def test_without_any_data_the_empty_dataset_is_named_and_the_measurement_fails(
 def test_a_scale_factor_that_is_not_measured_again_is_told_and_ends_with_4(
     dijets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = measure(read_inputs([dijets], None), TaggerMeasurementSettings())
-    again = (Again("toy_pt200to300", "loose", "w", np.nan, np.nan), Again("toy_pt200to300", "loose", "top", 1.0, 0.1))
-    monkeypatch.setattr("report.tagger_measurement.measure", lambda *_: replace(found, again=again))
+    (one, other) = (TaggerPoint("scale_factor", "toy", "loose", name, Interval(200, 300), ETA) for name in ("w", "top"))
+    closure = Closure((Again(one), Again(other, 1.0, 0.1)), (Spectrum("toy", 10, 100.0, 9.0),))
+    monkeypatch.setattr("report.tagger_measurement.close_loop", lambda *_: closure)
 
     done = measure_into([dijets], tmp_path, TaggerRunSettings(report=ReportSettings(formats=("png",))), workers=1)
 
     assert not done.is_closed
-    assert "not measured again with weights applied: toy_pt200to300 loose w" in done.lines
-    assert "measured again with weights applied: 1 of 2 scale factors, at most 0.00 uncertainties from 1" in done.lines
+    assert "not measured again with weights of the file: toy loose w at pt 200-300, |eta| 0-2" in done.lines
+    told = "measured again with weights of the file: 1 of 2 scale factors, at most 0.00 uncertainties from 1"
+    assert told in done.lines
+    assert "spectra of pass and fail beside data: chi2 100 of 10 bins, with weights of the file 9" in done.lines
+
+
+def test_the_loop_is_closed_with_mistags_and_told(dijets: Path, tmp_path: Path) -> None:
+    done = measure_into([dijets], tmp_path, TaggerRunSettings(report=ReportSettings(formats=("png",))), workers=1)
+
+    assert done.is_closed
+    rows = rows_of(tmp_path / "closure.csv")
+    assert len(rows) == 12
+    assert [float(row["again"]) for row in rows] == pytest.approx([1] * 12)
+    assert {float(row["applied"]) for row in rows} == {
+        float(row["value"]) for row in rows_of(tmp_path / "tagger_sf.csv")
+    }
+    assert [float(row["chi2_with_weights"]) > 0 for row in rows_of(tmp_path / "closure_spectra.csv")] == [True] * 6
 
 
 def test_lost_input_ends_with_3(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,30 @@ class Counts:
         passing = [own[number, PASS] for _, number in places]
         between = [_less(loose, tight) for loose, tight in pairwise(passing)]
         return np.moveaxis(np.stack([own[places[0][1], FAIL], *between, passing[-1]]), 0, axis)
+
+    def put(self, tagger: str, values: FloatArray, cells: FloatArray, *, simulated: bool) -> None:
+        """Replace the jets of a tagger in an array like those of this record; `cells` as the method of that name."""
+        axis = values.ndim - (7 if simulated else 6)
+        target, given = np.moveaxis(values, (axis, axis + 1, axis + 2), (0, 1, 2)), np.moveaxis(cells, axis, 0)
+        for number, name in enumerate(self.working_points[tagger], start=1):
+            target[(*self.place(tagger, name), PASS)] = given[number:].sum(axis=0)
+            target[(*self.place(tagger, name), FAIL)] = given[:number].sum(axis=0)
+
+    def within_eta(self, first: int, last: int) -> Counts:
+        """The same in the bins [first, last) of |eta| alone."""
+
+        def inside(values: FloatArray) -> FloatArray:
+            return values[..., first:last, :]
+
+        return replace(
+            self,
+            eta=self.eta[first : last + 1],
+            data=inside(self.data),
+            data_variance=inside(self.data_variance),
+            nominal=inside(self.nominal),
+            variance=inside(self.variance),
+            varied={source: inside(values) for source, values in self.varied.items()},
+        )
 
 
 def read_counts(

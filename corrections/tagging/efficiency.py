@@ -28,16 +28,21 @@ class EfficiencyMap:
 
 
 def efficiency_maps(counts: Counts, groups: Mapping[str, Sequence[str]]) -> list[EfficiencyMap]:
-    """Maps of each tagger, working point and group of categories of truth; a bin without jets has nan."""
+    """Maps of each tagger, working point and group of categories of truth; a bin without jets has nan.
+
+    Where weights of either sign would let more jets pass a working point than the one before, as many pass both.
+    """
     found = []
     for tagger, cuts in counts.working_points.items():
+        highest = dict.fromkeys(groups, np.ones((len(counts.pt) - 1, len(counts.eta) - 1)))
         for working_point in cuts:
             jets = counts.nominal[(slice(None), *counts.place(tagger, working_point))].sum(axis=(0, 5))
             for group, members in groups.items():
                 own = jets[:, [counts.categories.index(name) for name in members]].sum(axis=1)
                 total = own[PASS] + own[FAIL]
                 values = np.divide(own[PASS], total, out=np.full(total.shape, np.nan), where=total > 0)
-                values = np.where(np.isfinite(values), np.clip(values, 0.0, 1.0), np.nan)
+                values = np.where(np.isfinite(values), np.clip(values, 0.0, highest[group]), np.nan)
+                highest[group] = values
                 found.append(EfficiencyMap(tagger, working_point, group, counts.eta, counts.pt, values.T))
     return found
 

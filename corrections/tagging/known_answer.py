@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import chdtrc
 
-from corrections.tagging.counts import FAIL, PASS
+from corrections.tagging.counts import PASS
 from processors.errors import InputError
 from processors.fileset import read_document
 
@@ -61,15 +61,12 @@ def with_known_answer(counts: Counts, answer: Answer, rng: np.random.Generator, 
     """
     data = np.zeros_like(counts.data)
     expected = np.maximum(counts.nominal.sum(axis=0), 0.0)
-    for tagger, cuts in counts.working_points.items():
-        places = [counts.place(tagger, name) for name in cuts]
+    for tagger in counts.working_points:
         cells = np.maximum(counts.cells(tagger, expected, simulated=True), 0.0)
         jets = cells.sum(axis=4) if by_eta else cells.sum(axis=(3, 4))[..., None]
         weights = _weights(jets, counts, tagger, answer.get(tagger, {}))
         drawn = rng.poisson((cells * weights[..., None]).sum(axis=1))
-        for number, place in enumerate(places):
-            data[place][PASS] = drawn[number + 1 :].sum(axis=0)
-            data[place][FAIL] = drawn[: number + 1].sum(axis=0)
+        counts.put(tagger, data, drawn, simulated=False)
     return replace(counts, data=data, data_variance=data.copy())
 
 
@@ -90,7 +87,7 @@ def pulls(
         by_category = answer.get(point.tagger, {}).get(point.working_point, {})
         members = members_of(point, groups)
         if point.is_measured and not by_category.keys().isdisjoint(members):
-            inside = _inside(counts.pt, point.pt)
+            inside = within(counts.pt, point.pt)
             values = np.stack([by_pt(by_category.get(name, 1.0), len(inside)) for name in members])[:, inside]
             passing = _passing(counts, point, members)[:, inside]
             weights = passing if passing.sum() > 0 else None
@@ -147,7 +144,8 @@ def _are_factors(values: object) -> bool:
     return bool(given) and are_numbers and all(isfinite(value) and value >= 0 for value in given)
 
 
-def _inside(edges: FloatArray, interval: Interval) -> BoolArray:
+def within(edges: FloatArray, interval: Interval) -> BoolArray:
+    """Which bins lie in an interval, (n_bins,)."""
     return (edges[:-1] >= interval.low - ROUNDING) & (edges[1:] <= interval.high + ROUNDING)
 
 
@@ -155,7 +153,7 @@ def _passing(counts: Counts, point: TaggerPoint, members: Sequence[str]) -> Floa
     """Simulated jets of each category that pass in the range of |eta| of a point, (n_members, n_pt)."""
     jets = counts.nominal[(slice(None), *counts.place(point.tagger, point.working_point), PASS)].sum(axis=(0, -1))
     own = jets[[counts.categories.index(name) for name in members]]
-    return np.asarray(np.maximum(own[..., _inside(counts.eta, point.eta)].sum(axis=-1), 0.0))
+    return np.asarray(np.maximum(own[..., within(counts.eta, point.eta)].sum(axis=-1), 0.0))
 
 
 def _weights(jets: FloatArray, counts: Counts, tagger: str, answer: Mapping[str, Mapping[str, object]]) -> FloatArray:

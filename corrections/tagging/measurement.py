@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from corrections.results import Interval
-from corrections.tagging.closure import measured_again
+from corrections.tagging.closure import Closure, closure_of_fits, closure_of_mistags
 from corrections.tagging.counts import DIJET, merged_edges, read_counts
 from corrections.tagging.covariance import covariance
 from corrections.tagging.efficiency import efficiency_maps
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from corrections.tagging.closure import Again
+    from corrections.tagging.closure import Again, Spectrum
     from corrections.tagging.counts import Counts
     from corrections.tagging.efficiency import EfficiencyMap
     from corrections.tagging.fit import BinFit
@@ -69,7 +69,7 @@ class Agreement:
 class TaggerMeasurement:
     """All estimates with the fits they come from; `pulls`, and `agreement` by tagger, where the answer is known.
 
-    `again` are scale factors of fits after they were applied, `windows` those in other ranges of mass.
+    `windows` are scale factors in other ranges of mass.
     """
 
     estimates: tuple[Estimate, ...]
@@ -78,7 +78,6 @@ class TaggerMeasurement:
     cuts: Mapping[str, Mapping[str, float]]
     pulls: tuple[KnownPull, ...] = ()
     agreement: Mapping[str, Agreement] = field(default_factory=dict)
-    again: tuple[Again, ...] = ()
     windows: tuple[InWindow, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -92,16 +91,6 @@ class TaggerMeasurement:
     def n_measured(self) -> int:
         """Scale factors that have a value."""
         return sum(each.point.is_measured for each in self.estimates)
-
-    @property
-    def largest_left(self) -> float:
-        """Largest distance from 1, in uncertainties, of what is measured again; 0 without any."""
-        return max((abs(each.distance) for each in self.again if each.is_measured), default=0.0)
-
-    @property
-    def lost_again(self) -> tuple[Again, ...]:
-        """What was measured once, and not again with weights applied."""
-        return tuple(each for each in self.again if not each.is_measured)
 
 
 def read_inputs(folders: Sequence[Path], lumi: float | None, lumi_of_dijets: float | None = None) -> list[TaggingInput]:
@@ -195,7 +184,6 @@ def measure(
         of_input = pulls([estimate.point for estimate in own], each.answer, counts, groups)
         compared |= {place for pull in of_input for place in _places(pull.point, groups)}
         found += of_input
-    again = [each for own in parallel_map(partial(measured_again, settings=settings.fit), fits) for each in own]
     notes = [*_notes(inputs), *_fit_notes(fits), *_answer_notes(inputs, compared)]
     return TaggerMeasurement(
         estimates=tuple(estimates),
@@ -204,10 +192,31 @@ def measure(
         cuts=cuts,
         pulls=tuple(found),
         agreement=_agreement(found, estimates),
-        again=tuple(again),
         windows=tuple(windows),
         notes=tuple(notes),
     )
+
+
+def close_loop(
+    inputs: Sequence[TaggingInput],
+    measurement: TaggerMeasurement,
+    settings: TaggerMeasurementSettings,
+    file: Path,
+    parallel_map: ParallelMap = map,
+) -> Closure:
+    """What is left in each input with the scale factors that were measured in it applied, as `file` has them."""
+    points = [each.point for each in measurement.estimates]
+    again: list[Again] = []
+    spectra: list[Spectrum] = []
+    for each in inputs:
+        if each.probe == DIJET:
+            found = closure_of_mistags(each.counts, points, settings, file)
+        else:
+            own = [one for one in measurement.fits if one.templates.tagger in each.counts.working_points]
+            found = closure_of_fits(each.counts, own, points, settings, file, parallel_map)
+        again += found.again
+        spectra += found.spectra
+    return Closure(tuple(again), tuple(spectra))
 
 
 def templates_of(each: TaggingInput, settings: TaggerMeasurementSettings) -> list[Any]:

@@ -149,6 +149,15 @@ def mistag(yields: Yields, empty: TaggerPoint, first: int, background: float) ->
     )
 
 
+def ratio_of(counts: Counts, point: TaggerPoint, settings: MistagSettings) -> float:
+    """Rate in data over that in simulation in the bin of a point; nan without jets."""
+    (pt,) = merged_edges(counts.pt, (point.pt.low, point.pt.high), "pt")
+    (eta,) = merged_edges(counts.eta, (point.eta.low, point.eta.high), "eta")
+    first = 1 + list(counts.working_points[point.tagger]).index(point.working_point)
+    two = yields_in(counts, point.tagger, pt, eta, settings).at(first)
+    return _ratio(two.data, two.other, two.multijet)
+
+
 def _slopes(jets: FloatArray, passes: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> FloatArray:
     """Derivatives of the share of jets that pass, of (fail, pass), by the number of each cell, (n_cells,)."""
     return np.asarray(np.where(passes, jets[FAIL], -jets[PASS]) / jets.sum() ** 2)

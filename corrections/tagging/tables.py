@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from corrections.tagging.closure import Again
+    from corrections.tagging.closure import Again, Spectrum
     from corrections.tagging.fit import BinFit
     from corrections.tagging.known_answer import KnownPull
     from corrections.tagging.results import TaggerPoint
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from corrections.tagging.windows import InWindow
 
 POINTS, FITS, KNOWN, CLOSURE = "tagger_sf.csv", "fits.csv", "known_answer.csv", "closure.csv"
-WINDOWS = "mass_windows.csv"
+WINDOWS, SPECTRA = "mass_windows.csv", "closure_spectra.csv"
 _POINT = ("quantity", "tagger", "working_point", "category", "pt_low", "pt_high", "eta_low", "eta_high")
 _KNOWN = ("tagger", "working_point", "category", "pt_low", "pt_high", "eta_low", "eta_high")
 _FIT = ("tagger", "working_points", "left_out", "pt_low", "pt_high", "status")
@@ -58,9 +58,15 @@ def write_known(pulls: Sequence[KnownPull], path: Path) -> None:
 
 
 def write_closure(again: Sequence[Again], path: Path) -> None:
-    """Scale factors after they were applied."""
-    rows = [[each.name, each.working_point, each.group, each.value, each.error, each.distance] for each in again]
-    _write(path, ("fit", "working_point", "category", "value", "uncertainty", "distance"), rows)
+    """Scale factors after they were applied, beside those that were."""
+    rows = [[*_place(each.point), each.point.value, each.value, each.error, each.distance] for each in again]
+    _write(path, (*_POINT, "applied", "again", "uncertainty", "distance"), rows)
+
+
+def write_spectra(spectra: Sequence[Spectrum], path: Path) -> None:
+    """Data and simulation without weights and with them."""
+    rows = [[each.name, each.bins, each.before, each.after] for each in spectra]
+    _write(path, ("spectra", "bins", "chi2", "chi2_with_weights"), rows)
 
 
 def write_windows(windows: Sequence[InWindow], path: Path) -> None:

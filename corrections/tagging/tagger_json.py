@@ -21,6 +21,7 @@ from corrections.schema import NotWritableError, formula, publish
 from corrections.tagging.efficiency import filled
 from corrections.tagging.mistag import CATEGORY as MISTAG
 from models.tagging.columns import CATEGORIES
+from processors.tagger_weights import FromFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -148,6 +149,17 @@ def flavors(categories: Iterable[str]) -> dict[str, int]:
     known = {name: CATEGORIES.index(name) for name in names if name in CATEGORIES}
     mistags = {MISTAG: CATEGORIES.index("qcd")} if MISTAG in names else {}
     return known | mistags | {name: FIRST_OTHER_FLAVOR + place for place, name in enumerate(others)}
+
+
+def places_in(
+    path: Path, tagger: str, category: str, order: Order, categories: Iterable[str]
+) -> tuple[FromFile, FromFile]:
+    """Where a file has the scale factors of a category, and its efficiencies; `categories` are those of all points."""
+    efficiencies = f"{tagger}_efficiency"
+    if order == "jme":
+        return FromFile(str(path), f"{tagger}_{category}"), FromFile(str(path), efficiencies, {"category": category})
+    flavor = {"flavor": flavors(categories)[category]}
+    return FromFile(str(path), tagger, flavor), FromFile(str(path), efficiencies, flavor)
 
 
 def _working_points(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], order: Order) -> cs.Category:

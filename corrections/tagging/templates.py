@@ -8,7 +8,7 @@ there and keeps its sum; how many bins that were is told.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,11 +20,13 @@ from processors.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from corrections.tagging.counts import Counts, FloatArray
     from corrections.tagging.results import FitStatus
     from corrections.tagging.settings import FitSettings, TemplateSettings
 
-    IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
+    IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +172,10 @@ def _templates(
     while True:
         kept = [name for name in cuts if name not in left_out]
         region_of = _region_of(cuts, kept)
-        made = [
-            _region(_joined_cells(cells, region_of == place), name, inside, edges, weight, settings)
-            for place, name in enumerate(region_names(kept) if kept else ("fail",))
-        ]
+        made = []
+        for place, name in enumerate(region_names(kept) if kept else ("fail",)):
+            own = _joined_cells(cells, region_of == place)
+            made.append(_region(own, name, inside, edges, weight, _starts(own, inside, weight, settings)))
         regions = tuple(region for region, _ in made)
         hopeless = _hopeless(regions, kept, len(fit.free))
         if hopeless is None:
@@ -193,6 +195,25 @@ def _templates(
         weight=weight,
         negative_bins=sum(n for _, n in made),
         is_absolute=counts.is_absolute,
+    )
+
+
+def refilled(templates: Templates, counts: Counts, settings: TemplateSettings, fit: FitSettings) -> Templates:
+    """Templates with the simulation of other counts of the same jets, in the same bins and working points."""
+    (pt,) = merged_edges(counts.pt, (templates.pt.low, templates.pt.high), "pt")
+    cells = _cells(counts, templates.tagger, pt, settings, fit)
+    inside = slice(*mass_range(counts.mass, settings.mass, "templates.mass"))
+    edges = counts.mass[inside.start : inside.stop + 1]
+    made = []
+    for place, region in enumerate(templates.regions):
+        own, starts = _joined_cells(cells, templates.region_of == place), np.unique(region.index, return_index=True)[1]
+        made.append(_region(own, region.name, inside, edges, templates.weight, starts))
+    return replace(
+        templates,
+        regions=tuple(region for region, _ in made),
+        totals=np.maximum(cells.nominal.sum(axis=-1), 0.0) / templates.weight,
+        variances=cells.variance.sum(axis=-1) / templates.weight**2,
+        negative_bins=sum(n for _, n in made),
     )
 
 
@@ -276,13 +297,18 @@ def mass_range(edges: FloatArray, wanted: tuple[float, float], name: str) -> tup
     return first, last
 
 
+def _starts(cells: _Cells, inside: slice, weight: float, settings: TemplateSettings) -> IntArray:
+    """First bins of the histogram, in a range of mass, of the joined ones."""
+    nominal, variance = cells.nominal[:, inside].sum(axis=0), cells.variance[:, inside].sum(axis=0)
+    return joined(nominal / weight, variance / weight**2, settings.min_effective, settings.min_expected)
+
+
 def _region(
-    cells: _Cells, name: str, inside: slice, edges: FloatArray, weight: float, settings: TemplateSettings
+    cells: _Cells, name: str, inside: slice, edges: FloatArray, weight: float, starts: IntArray
 ) -> tuple[Region, int]:
     """Joined bins of one region, and in how many of them simulation was negative."""
     nominal = cells.nominal[:, inside] / weight
     variance = cells.variance[:, inside] / weight**2
-    starts = joined(nominal.sum(axis=0), variance.sum(axis=0), settings.min_effective, settings.min_expected)
     index = np.searchsorted(starts, np.arange(nominal.shape[-1]), side="right") - 1
 
     def join(values: FloatArray) -> FloatArray:
@@ -308,9 +334,7 @@ def _region(
     return region, int(np.count_nonzero(join(nominal) < 0))
 
 
-def joined(
-    values: FloatArray, variances: FloatArray, min_effective: float, min_expected: float
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def joined(values: FloatArray, variances: FloatArray, min_effective: float, min_expected: float) -> IntArray:
     """First bins of groups of neighbours, each with enough events; what is left at the end joins the last group.
 
     `values` and `variances` (n,) are sums of weights and of squared weights.
