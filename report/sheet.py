@@ -67,11 +67,20 @@ class Area(NamedTuple):
     order: float = 1
 
 
+class Hatch(NamedTuple):
+    """Look of areas that let what is below them through: slanted lines, `gap` inches apart."""
+
+    colour: str
+    width: float = 0.7
+    gap: float = 0.06
+    order: float = 2
+
+
 FRAME = Line("#000000", 0.9, order=6)
 GUIDE = Line("#808080", 0.8, (2, 2), order=0.5)
 SHADE = Area("#000000", 0.06, order=0)
 
-Look = Line | Marker | Area
+Look = Line | Marker | Area | Hatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +278,18 @@ class Sheet:
         x = [ends[0], ends[1], ends[1], ends[0]]
         self._areas[look].append(np.stack(panel.clip(x, [low, low, high, high]), axis=-1))
 
+    def hatched(self, panel: Panel, edges: FloatArray, low: FloatArray, high: FloatArray, look: Hatch) -> None:
+        """Lines between two histograms, the same ones across all bins."""
+        left, bottom = panel.clip(edges[:-1], low)
+        right, top = panel.clip(edges[1:], high)
+        line = Line(look.colour, look.width, order=look.order)
+        for x0, x1, y0, y1 in zip(left, right, bottom, top, strict=True):
+            # a line is x - y = offset
+            offsets = look.gap * np.arange(math.ceil((x0 - y1) / look.gap), math.floor((x1 - y0) / look.gap) + 1)
+            start, end = np.maximum(x0, y0 + offsets), np.minimum(x1, y1 + offsets)
+            for offset, ends in zip(offsets, np.stack([start, end], axis=-1), strict=True):
+                self._stroke(line, np.stack([ends, ends - offset], axis=-1))
+
     def words(self, panel: Panel, row: int, text: str, *, colour: str = "#000000", bold: bool = False) -> None:
         """Text in the upper left corner of a panel, rows counted from the top."""
         size = NORMAL if bold else SMALL
@@ -370,6 +391,8 @@ def _sample(look: Look) -> Artist:
         return _line(look, [], [])
     if isinstance(look, Marker):
         return _marker(look._replace(size=max(look.size, 5)), [], [])
+    if isinstance(look, Hatch):
+        return Patch(facecolor="none", edgecolor=look.colour, hatch="/////", linewidth=0)
     return Patch(color=look.colour, alpha=look.opacity, linewidth=0)
 
 

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import mplhep
 import numpy as np
 
 from report.figures import file_name
-from report.style import (
-    BLUE,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    VIOLET,
-    experiment_style,
-    header,
-    new_figure,
-    text_options,
-)
+from report.sheet import Area, Grid, Hatch, Key, Marker, Scale
+from report.style import BLACK, BLUE, GREY, ORANGE, PURPLE, RED, VIOLET, experiment_style
 from report.tagger_factors import write_figure
 
 if TYPE_CHECKING:
@@ -30,10 +19,16 @@ if TYPE_CHECKING:
     from corrections.tagging.fit import BinFit
     from corrections.tagging.templates import Region
     from report.settings import ReportSettings
+    from report.sheet import Panel, Sheet
 
 COLOURS = (BLUE, ORANGE, PURPLE, GREY, RED, VIOLET)
 MASS = "soft-drop mass [GeV]"
-DATA: dict[str, Any] = {"fmt": "o", "color": "black", "elinewidth": 1, "markersize": 3.5}
+DATA, OUTSIDE = Marker(BLACK, "o", 3.5), Marker(BLACK, "^", 5.0)
+UNCERTAINTY = Hatch("#555555")
+PANEL_WIDTH = 4.4
+HEADROOM = 1.35
+# Of a ratio from 1, at least and at most.
+REACH = (0.25, 2.0)
 
 
 def write_fit(fitted: BinFit, folder: Path, settings: ReportSettings) -> list[Path]:
@@ -46,31 +41,29 @@ def write_fit(fitted: BinFit, folder: Path, settings: ReportSettings) -> list[Pa
 
 def draw_fit(fitted: BinFit, settings: ReportSettings) -> Any:
     """Regions (columns), before and after the fit (rows), each with data over expectation below."""
-    regions = fitted.templates.regions
-    figure = new_figure(0.7 + 4.4 * len(regions), 10.5)
-    edges = {"left": 0.75 / figure.get_figwidth(), "right": 1 - 0.15 / figure.get_figwidth()}
-    grid = figure.add_gridspec(
-        5, len(regions), height_ratios=(3, 1, 0.75, 3, 1), hspace=0.06, wspace=0.24, top=0.91, bottom=0.06, **edges
-    )
-    order = np.argsort([sum(own[place].sum() for own in fitted.after) for place in range(len(fitted.templates.groups))])
-    rows = ((0, "before", fitted.before, fitted.error_before), (3, "after", fitted.after, fitted.error_after))
-    for column, region in enumerate(regions):
-        for row, when, expected, errors in rows:
-            main = figure.add_subplot(grid[row, column])
-            ratio = figure.add_subplot(grid[row + 1, column], sharex=main)
-            _stack(main, region, expected[column], errors[column], (fitted.templates.groups, order))
-            title = f"{_told(fitted, column)}, {when} the fit"
-            main.set_title(title, loc="left", **text_options(title))
-            _ratio(ratio, region, expected[column].sum(axis=0), errors[column])
-            main.tick_params(labelbottom=False)
-            if column == 0:
-                main.set_ylabel("jets / GeV")
-                ratio.set_ylabel("data / exp.")
-    figure.axes[0].legend(ncols=2, frameon=False)
-    header(
-        figure, settings, f"{fitted.templates.tagger}, {fitted.templates.pt.low:g} to {fitted.templates.pt.high:g} GeV"
-    )
-    return figure
+    templates, n = fitted.templates, len(fitted.templates.regions)
+    grid = Grid(columns=n, rows=2, height=4.1, lower=0.27, gap_x=0.65, gap_y=0.6, width=0.7 + PANEL_WIDTH * n)
+    title = f"{templates.tagger}, {templates.pt.low:g} to {templates.pt.high:g} GeV"
+    sheet = grid.sheet(2 * n, settings, title)
+    order = np.argsort(
+        [sum(own[place].sum() for own in fitted.after) for place in range(len(templates.groups))]
+    ).tolist()
+    rows = (("before", fitted.before, fitted.error_before), ("after", fitted.after, fitted.error_after))
+    for row, (when, expected, errors) in enumerate(rows):
+        for column, region in enumerate(templates.regions):
+            mass = Scale(float(region.edges[0]), float(region.edges[-1]))
+            own, total = expected[column], expected[column].sum(axis=0)
+            main = grid.panel(sheet, row * n + column, mass, _scale_of_jets(region, total))
+            ratio = grid.lower_panel(sheet, row * n + column, mass, scale_of_ratio(region, total))
+            sheet.frame(main, y_label="" if column else "jets / GeV", joined="below")
+            sheet.frame(ratio, MASS, "" if column else "data / exp.", joined="above")
+            sheet.words(main, 0, f"{_told(fitted, column)}, {when} the fit", bold=True)
+            _stack(sheet, main, region, own[order], [COLOURS[place % len(COLOURS)] for place in order])
+            _compare(sheet, main, region, (total, errors[column]), np.diff(region.edges))
+            _compare(sheet, ratio, region, (total, errors[column]), total)
+            sheet.level(ratio, 1.0)
+    sheet.legend(_keys(templates.groups, order))
+    return sheet.figure()
 
 
 def _told(fitted: BinFit, place: int) -> str:
@@ -81,55 +74,39 @@ def _told(fitted: BinFit, place: int) -> str:
     return ", ".join([*passed, *failed])
 
 
-def _stack(
-    axes: Any, region: Region, expected: FloatArray, errors: FloatArray, groups: tuple[Sequence[str], Any]
+def _keys(groups: Sequence[str], order: Sequence[int]) -> list[Key]:
+    """Groups as they lie on each other, uppermost first."""
+    found = [Key((Area(COLOURS[place % len(COLOURS)], 1.0),), groups[place]) for place in reversed(order)]
+    return [*found, Key((UNCERTAINTY,), "uncertainty"), Key((DATA,), "data")]
+
+
+def _scale_of_jets(region: Region, total: FloatArray) -> Scale:
+    highest = np.maximum(region.data, total) / np.diff(region.edges)
+    return Scale(0.0, HEADROOM * float(highest.max()))
+
+
+def scale_of_ratio(region: Region, total: FloatArray) -> Scale:
+    """As long as the points of data over expectation need, from 0 to 3 at most."""
+    reach = float(np.clip(1.15 * np.abs(region.data / total - 1).max(), *REACH))
+    return Scale(max(1 - reach, 0.0), 1 + reach, n_ticks=4)
+
+
+def _stack(sheet: Sheet, panel: Panel, region: Region, expected: FloatArray, colours: Sequence[str]) -> None:
+    """Groups on top of each other, (n_groups, n), lowest first, per GeV."""
+    heights = expected.cumsum(axis=0) / np.diff(region.edges)
+    for place, (height, colour) in enumerate(zip(heights, colours, strict=True)):
+        # what is higher is drawn first, so that the lower ones cover it
+        sheet.steps(panel, region.edges, height, Area(colour, 1.0, order=1 - 0.01 * place))
+
+
+def _compare(
+    sheet: Sheet, panel: Panel, region: Region, expected: tuple[FloatArray, FloatArray], unit: FloatArray
 ) -> None:
-    """Groups on top of each other with their uncertainty, and data, per GeV."""
-    names, order = groups
-    width = np.diff(region.edges)
-    mplhep.histplot(
-        [expected[place] / width for place in order],
-        region.edges,
-        ax=axes,
-        stack=True,
-        histtype="fill",
-        label=[names[place] for place in order],
-        color=[COLOURS[place % len(COLOURS)] for place in order],
-    )
-    total = expected.sum(axis=0)
-    _band(axes, region, (total - errors) / width, (total + errors) / width)
-    middle = 0.5 * (region.edges[1:] + region.edges[:-1])
-    error = np.sqrt(region.data) / width
-    axes.errorbar(middle, region.data / width, error, 0.5 * width, **DATA, label="data")
-    axes.set_xlim(region.edges[0], region.edges[-1])
-    axes.set_ylim(0, 1.45 * max(float((region.data / width).max()), float((total / width).max())))
-
-
-def _band(axes: Any, region: Region, low: FloatArray, high: FloatArray) -> None:
-    label = "uncertainty"
-    axes.stairs(
-        high,
-        region.edges,
-        baseline=low,
-        fill=True,
-        facecolor="none",
-        edgecolor="#555555",
-        hatch="////",
-        linewidth=0,
-        label=label,
-    )
-
-
-def _ratio(axes: Any, region: Region, expected: FloatArray, errors: FloatArray) -> None:
-    """Data over expectation; the axis is as long as the points need, from 0 to 3 at most, arrows tell of the others."""
-    width, middle = np.diff(region.edges), 0.5 * (region.edges[1:] + region.edges[:-1])
-    values, error = region.data / expected, np.sqrt(region.data) / expected
-    _band(axes, region, 1 - errors / expected, 1 + errors / expected)
-    axes.errorbar(middle, values, error, 0.5 * width, **DATA)
-    axes.axhline(1, color=GREY, linewidth=0.8)
-    reach = float(np.clip(1.15 * np.abs(values - 1).max(), 0.25, 2.0))
-    low, high = max(1 - reach, 0.0), 1 + reach
-    axes.set_ylim(low, high)
-    is_above = values > high
-    axes.plot(middle[is_above], np.full(is_above.sum(), high), "^", color="black", clip_on=False, markersize=5)
-    axes.set_xlabel(MASS)
+    """Data, and expectation with its uncertainty, in a unit; arrows for data above the panel."""
+    total, errors = expected
+    sheet.hatched(panel, region.edges, (total - errors) / unit, (total + errors) / unit, UNCERTAINTY)
+    middle, values = 0.5 * (region.edges[1:] + region.edges[:-1]), region.data / unit
+    ends = (region.edges[:-1], region.edges[1:])
+    sheet.points(panel, middle, values, np.sqrt(region.data) / unit, DATA, ends=ends)
+    above = values > panel.y.high
+    sheet.points(panel, middle[above], np.full(above.sum(), panel.y.high), np.zeros(above.sum()), OUTSIDE)

@@ -29,7 +29,7 @@ from processors.progress import counted
 from report.settings import ReportSettings
 from report.style import experiment_style
 from report.tagger_factors import draw_factors, draw_uncertainties, draw_windows
-from report.tagger_fits import draw_fit
+from report.tagger_fits import draw_fit, scale_of_ratio
 from report.tagger_measurement import TaggerRunSettings
 from report.tagger_measurement import run as measure_into
 
@@ -117,12 +117,12 @@ def test_figures_have_a_panel_for_each_working_point_and_region(fitted: BinFit) 
         of_windows = draw_windows("w", windows, settings)
         of_sources = draw_uncertainties("w", [p for p in points if p.category == "w"], settings)
 
-    titles = [axes.get_title(loc="left") for axes in of_fit.axes if axes.get_title(loc="left")]
-    assert titles[::2] == [
-        "fail loose, before the fit",
-        "pass loose, fail tight, before the fit",
-        "pass tight, before the fit",
-    ]
+    titles = [text.get_text() for text in of_fit.texts if text.get_text().endswith("the fit")]
+    regions = ["fail loose", "pass loose, fail tight", "pass tight"]
+    assert titles == [f"{region}, {when} the fit" for when in ("before", "after") for region in regions]
+    (legend,) = of_fit.legends
+    named = {text.get_text() for text in legend.get_texts()}
+    assert named == {"top", "w", "other", "unmatched", "uncertainty", "data"}
     assert [axes.get_title(loc="right") for axes in of_factors.axes] == ["loose", "tight"]
     assert [axes.get_title(loc="right") for axes in of_windows.axes] == [
         "loose, 200 to 300 GeV",
@@ -153,14 +153,13 @@ def test_uncertainties_are_drawn_in_each_range_of_eta_which_is_named(dijets: Pat
         assert drawn >= {each.total / each.value for each in own}
 
 
-def test_every_point_of_a_ratio_is_in_its_panel(fitted: BinFit) -> None:
-    figure = draw_fit(fitted, ReportSettings())
-
-    for axes in figure.axes[1::2]:
-        low, high = axes.get_ylim()
-        (points,) = [line.get_ydata() for line in axes.lines if line.get_marker() == "o"]
-        assert low <= points.min()
-        assert points.max() <= high
+def test_every_point_of_a_ratio_is_in_its_panel_up_to_3(fitted: BinFit) -> None:
+    for region, before, after in zip(fitted.templates.regions, fitted.before, fitted.after, strict=True):
+        for total in (before.sum(axis=0), after.sum(axis=0)):
+            scale = scale_of_ratio(region, total)
+            assert scale.low <= (region.data / total).min()
+            assert (region.data / total).max() <= scale.high
+        assert scale_of_ratio(region, 0.1 * total).high == pytest.approx(3)
 
 
 def test_an_injected_answer_is_compared_with_what_is_measured(
