@@ -25,7 +25,7 @@ from report.style import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from corrections.results import Interval
@@ -112,11 +112,8 @@ def draw_uncertainties(category: str, points: Sequence[TaggerPoint], settings: R
     edges = sorted({edge for each in points for edge in (each.pt.low, each.pt.high)})
     for (row, column), axes in np.ndenumerate(panels):
         tagger, eta = rows[row]
-        for point in (
-            each for each in points if (each.tagger, each.working_point, each.eta) == (tagger, names[column], eta)
-        ):
-            sizes = {source: _size(point, source) for source in sources}
-            _draw_levels(axes, point, {"total": point.total, "data": point.stat, **sizes})
+        which = (tagger, names[column], eta)
+        _draw_levels(axes, [each for each in points if (each.tagger, each.working_point, each.eta) == which], sources)
         _pt_axis(axes, edges)
         _title(axes, f"{tagger} {names[column]}{_told(eta, etas)}")
         if row + 1 == len(rows):
@@ -148,9 +145,13 @@ def _size(point: TaggerPoint, source: str) -> float:
     return shift.size if shift else 0.0
 
 
-def _draw_levels(axes: Any, point: TaggerPoint, sizes: Mapping[str, float]) -> None:
-    for place, size in enumerate(sizes.values()):
-        axes.plot([point.pt.low, point.pt.high], [size / point.value] * 2, **_line(place))
+def _draw_levels(axes: Any, points: Sequence[TaggerPoint], sources: Sequence[str]) -> None:
+    """Relative uncertainties as levels in the bins of points: the whole, that of data and each source, a line each."""
+    edges = [edge for each in points for edge in (each.pt.low, each.pt.high, np.nan)]
+    sizes = [[each.total, each.stat, *(_size(each, source) for source in sources)] for each in points]
+    for place in range(2 + len(sources)):
+        heights = [own[place] / each.value for each, own in zip(points, sizes, strict=True)]
+        axes.plot(edges, np.repeat(heights, 3), **_line(place))
 
 
 def _line(place: int) -> dict[str, Any]:

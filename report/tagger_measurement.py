@@ -86,14 +86,10 @@ def run(
         closure = close_loop(inputs, measurement, settings, output / "corrections" / FILE, pool.map)
         tables.write_closure(closure.again, output / tables.CLOSURE)
         tables.write_spectra(closure.spectra, output / tables.SPECTRA)
-        draw = partial(write_fit, folder=output / "plots", settings=settings.report)
-        list(_with_progress(pool.map, "figures")(draw, measurement.fits))
+        drawings = list(_drawings(measurement, output / "plots", settings.report))
+        list(_with_progress(pool.map, "figures")(_drawn, drawings))
     finally:
         stop_pool(pool)
-    points = [each.point for each in measurement.estimates]
-    write_factors(points, output / "plots", settings.report)
-    write_uncertainties(points, output / "plots", settings.report)
-    write_windows(measurement.windows, output / "plots", settings.report)
     seconds = {"measure": measured - began, "write": time.monotonic() - measured}
     _write_facts(measurement, closure, written, settings, folders, seconds, output)
     return TaggerRun(
@@ -102,6 +98,21 @@ def run(
         is_complete=all(each.is_complete for each in inputs),
         is_closed=_is_closed(measurement, closure),
     )
+
+
+def _drawings(
+    measurement: TaggerMeasurement, folder: Path, settings: ReportSettings
+) -> Iterator[Callable[[], list[Path]]]:
+    """What writes the figures, those that take longest first."""
+    points = [each.point for each in measurement.estimates]
+    yield partial(write_uncertainties, points, folder, settings)
+    yield partial(write_factors, points, folder, settings)
+    yield partial(write_windows, measurement.windows, folder, settings)
+    yield from (partial(write_fit, each, folder, settings) for each in measurement.fits)
+
+
+def _drawn(drawing: Callable[[], list[Path]]) -> list[Path]:
+    return drawing()
 
 
 def _is_closed(measurement: TaggerMeasurement, closure: Closure) -> bool:
