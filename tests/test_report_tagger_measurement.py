@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import correctionlib
 import numpy as np
 import pytest
+from matplotlib.lines import Line2D
 from tagger_histogram_toys import Toy, make_facts, make_passing, top_pairs, w_and_jets, write_run
 
 from analysis import main
@@ -27,6 +28,7 @@ from corrections.tagging.windows import InWindow
 from processors.errors import InputError
 from processors.progress import counted
 from report.settings import ReportSettings
+from report.sheet import Grid, Hatch, Panel, Scale
 from report.style import experiment_style
 from report.tagger_factors import draw_factors, draw_uncertainties, draw_windows
 from report.tagger_fits import draw_fit, scale_of_ratio
@@ -411,3 +413,23 @@ def test_progress_is_told_without_a_terminal(capsys: pytest.CaptureFixture[str],
     assert list(counted(iter("abc"), 3, "fits")) == ["a", "b", "c"]
 
     assert capsys.readouterr().err == "fits: 2 of 3\n"
+
+
+def test_a_hatched_band_stays_within_its_bins_and_the_panel() -> None:
+    sheet = Grid(columns=1, height=3.0, rows=1).sheet(1, ReportSettings(), "")
+    panel = Panel(1.0, 0.5, 5.0, 2.0, Scale(0.0, 100.0), Scale(0.0, 10.0))
+    edges, low, high = np.array([0.0, 20, 100]), np.array([1.0, 4]), np.array([3.0, 12])
+
+    sheet.hatched(panel, edges, low, high, Hatch("#555555"))
+
+    (line,) = (each for each in sheet.figure().get_children() if isinstance(each, Line2D))
+    x, y = (np.asarray(values, np.float64) for values in line.get_data())
+    x, y = x[np.isfinite(x)], y[np.isfinite(y)]
+    across, up = (x - 1.0) / 5.0 * 100, (y - 0.5) / 2.0 * 10
+    for place, inside in ((0, across < 20 - 1e-6), (1, across > 20 + 1e-6)):
+        assert inside.sum() > 10
+        assert up[inside].min() == pytest.approx(low[place], abs=0.1)
+        assert up[inside].max() == pytest.approx(min(high[place], 10.0), abs=0.1)
+        assert np.all((up[inside] >= low[place] - 1e-9) & (up[inside] <= min(high[place], 10.0) + 1e-9))
+    assert across.min() >= -1e-9
+    assert across.max() <= 100 + 1e-9
