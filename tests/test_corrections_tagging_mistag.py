@@ -13,7 +13,7 @@ from corrections.results import Interval
 from corrections.tagging.counts import FAIL, PASS, Counts, counts_of
 from corrections.tagging.covariance import covariance, statistical
 from corrections.tagging.known_answer import chi2, pulls, with_known_answer
-from corrections.tagging.mistag import Yields, mistag, mistag_rates
+from corrections.tagging.mistag import Yields, likely_variance, mistag, mistag_rates
 from corrections.tagging.results import Estimate, TaggerPoint
 from corrections.tagging.settings import MistagSettings
 
@@ -62,6 +62,27 @@ def test_the_uncertainty_of_data_is_that_of_toys_with_weights() -> None:
 
     # 20 000 toys know a width to 0.5 %, and the ratio is linear to about 1 %
     assert stat == pytest.approx(values.std(), rel=0.03)
+
+
+def test_few_jets_without_large_weights_are_not_taken_to_be_known_well() -> None:
+    rng = np.random.default_rng(7)
+    pulls, plain = [], []
+
+    for _ in range(4000):
+        # one jet of ten has a weight of 10, and 5 % pass whatever their weight
+        numbers = rng.poisson(np.outer((0.95, 0.05), (400, 40)))
+        data, variance = numbers @ [1.0, 10], numbers @ [1.0, 100]
+        likely = likely_variance(data, variance)
+        if data[1] > 2 * np.sqrt(likely[1]):
+            pulls.append((data[1] - 40) / np.sqrt(likely[1]))
+        if data[1] > 2 * np.sqrt(variance[1]):
+            plain.append((data[1] - 40) / np.sqrt(variance[1]))
+
+    # without the mean weight of all jets some toys are 4 of their uncertainties too low and more
+    assert np.min(plain) < -4
+    assert np.min(pulls) > -3
+    assert likely_variance(np.array([30.0, 4]), np.array([30.0, 4])) == pytest.approx([30, 4])
+    assert likely_variance(np.zeros(2), np.zeros(2)) == pytest.approx([0, 0])
 
 
 def test_what_passes_is_the_sum_of_the_cells_above_a_working_point() -> None:

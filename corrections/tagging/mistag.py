@@ -97,17 +97,28 @@ def yields_in(
         sums = counts.cells(tagger, values, simulated=True)[inside].sum(axis=(-3, -2, -1)).sum(axis=-3)
         return sums[..., is_multijet].sum(axis=-1), sums[..., ~is_multijet].sum(axis=-1)
 
+    data = of_data(counts.data)
     multijet, other = split(counts.nominal)
     multijet_variance, other_variance = split(counts.variance)
     return Yields(
-        data=of_data(counts.data),
-        data_variance=of_data(counts.data_variance),
+        data=data,
+        data_variance=likely_variance(data, of_data(counts.data_variance)),
         multijet=multijet,
-        multijet_variance=multijet_variance,
+        multijet_variance=likely_variance(multijet, multijet_variance),
         other=other,
         other_variance=other_variance,
         varied={source: split(values) for source, values in counts.varied.items()},
     )
+
+
+def likely_variance(jets: FloatArray, variance: FloatArray) -> FloatArray:
+    """Variance of sums of weights in cells, (n_cells,), at least that of jets with the mean weight of all cells.
+
+    The few jets of a cell may lack large weights by chance: then there are too few, and they seem to be known too well.
+    """
+    total = float(jets.sum())
+    mean = float(variance.sum()) / total if total > 0 else 0.0
+    return np.asarray(np.maximum(variance, mean * np.maximum(jets, 0.0)))
 
 
 def mistag(yields: Yields, empty: TaggerPoint, first: int, background: float) -> Estimate:
