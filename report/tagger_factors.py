@@ -37,6 +37,8 @@ COLOURS = (BLUE, RED, PURPLE, ORANGE, GREY, VIOLET, DARK_BLUE)
 MARKERS = ("o", "s", "^", "v", "D", "P", "X")
 PANEL_WIDTH, PANEL_HEIGHT = 3.9, 3.1
 RATIO = "data / simulation"
+# Of an uncertainty: a source that is less does nothing.
+SMALL = 1e-3
 
 
 def write_factors(points: Sequence[TaggerPoint], folder: Path, settings: ReportSettings) -> list[Path]:
@@ -134,8 +136,8 @@ def _told(eta: Interval, etas: Sequence[Interval]) -> str:
 
 
 def _largest_sources(points: Sequence[TaggerPoint]) -> list[str]:
-    """The sources that matter most on average, at most as many as can be told apart."""
-    names = dict.fromkeys(shift.source for each in points for shift in each.shifts)
+    """The sources that matter most on average, at most as many as can be told apart, and none that does nothing."""
+    names = dict.fromkeys(shift.source for each in points for shift in each.shifts if shift.size > SMALL * each.total)
     sizes = {name: sum(_size(each, name) / each.value for each in points) for name in names}
     return sorted(sizes, key=lambda name: -sizes[name])[: len(COLOURS) - 1]
 

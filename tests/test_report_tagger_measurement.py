@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import correctionlib
@@ -14,7 +15,7 @@ from matplotlib.lines import Line2D
 from tagger_histogram_toys import Toy, make_facts, make_passing, top_pairs, w_and_jets, write_run
 
 from analysis import main
-from corrections.results import Interval
+from corrections.results import Interval, Shift
 from corrections.tagging import cross_check
 from corrections.tagging.closure import Again, Closure, Spectrum
 from corrections.tagging.counts import counts_of
@@ -153,6 +154,17 @@ def test_uncertainties_are_drawn_in_each_range_of_eta_which_is_named(dijets: Pat
         own = [each for each in points if each.eta.low == eta and each.working_point == name]
         drawn = {height for line in axes.lines for height in np.unique(line.get_ydata())}
         assert drawn >= {each.total / each.value for each in own}
+
+
+def test_a_source_that_does_nothing_is_not_drawn(dijets: Path) -> None:
+    found = measure(read_inputs([dijets], None), TaggerMeasurementSettings())
+    points = [each.point for each in found.estimates]
+    more = [replace(each, shifts=(*each.shifts, Shift("nothing", 1e-9, -1e-9))) for each in points]
+
+    legends = [draw_uncertainties("mistag", each, ReportSettings()).axes[0].get_legend() for each in (points, more)]
+
+    named = [{text.get_text() for text in legend.get_texts()} for legend in legends]
+    assert named[0] == named[1] == {"total", "data", "jes", "jms", "template", "background"}
 
 
 def test_every_point_of_a_ratio_is_in_its_panel_up_to_3(fitted: BinFit) -> None:
