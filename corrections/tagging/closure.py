@@ -104,9 +104,12 @@ def closure_of_fits(
         for each in fits
         if each.is_drawable
     ]
-    found: dict[tuple[Any, ...], tuple[float, float]] = {}
-    for (templates, _), values in zip(pairs, parallel_map(partial(_values, settings=settings.fit), pairs), strict=True):
-        found |= {(templates.tagger, templates.pt, *key): value for key, value in values.items()}
+    again = parallel_map(partial(_values, settings=settings.fit), [templates for _, templates in pairs])
+    found = {
+        (templates.tagger, templates.pt, *key): value
+        for (templates, _), values in zip(pairs, again, strict=True)
+        for key, value in values.items()
+    }
     own = [p for p in points if p.quantity == "scale_factor" and p.is_measured and p.tagger in counts.working_points]
     return Closure(
         again=tuple(Again(p, *found.get((p.tagger, p.pt, p.category, p.working_point), (nan, nan))) for p in own),
@@ -152,9 +155,8 @@ def _without_absent(templates: Templates, fitted: BinFit) -> Templates:
     return without_groups(templates, {name for name, jets in zip(templates.groups, yields, strict=True) if not jets})
 
 
-def _values(pair: tuple[Templates, Templates], settings: FitSettings) -> Mapping[tuple[str, str], tuple[float, float]]:
-    """Scale factors, and their uncertainties, of the second of two templates by group and working point."""
-    templates = pair[1]
+def _values(templates: Templates, settings: FitSettings) -> Mapping[tuple[str, str], tuple[float, float]]:
+    """Scale factors and their uncertainties by group and working point; none where the fit fails."""
     minimum = cross_check.minimum(cross_check.likelihood(templates, settings))
     found = {}
     for (group, working_point), state in states_of(templates, settings).items():
