@@ -26,7 +26,7 @@ MASS = "soft-drop mass [GeV]"
 DATA, OUTSIDE = Marker(BLACK, "o", 3.5), Marker(BLACK, "^", 5.0)
 UNCERTAINTY = Hatch("#555555")
 PANEL_WIDTH = 4.4
-HEADROOM = 1.35
+HEADROOM = 1.2
 # Of a ratio from 1, at least and at most.
 REACH = (0.25, 2.0)
 
@@ -53,7 +53,7 @@ def draw_fit(fitted: BinFit, settings: ReportSettings) -> Any:
         for column, region in enumerate(templates.regions):
             mass = Scale(float(region.edges[0]), float(region.edges[-1]))
             own, total = expected[column], expected[column].sum(axis=0)
-            main = grid.panel(sheet, row * n + column, mass, _scale_of_jets(region, total))
+            main = grid.panel(sheet, row * n + column, mass, _scale_of_jets(region, total, errors[column]))
             ratio = grid.lower_panel(sheet, row * n + column, mass, scale_of_ratio(region, total))
             sheet.frame(main, y_label="" if column else "jets / GeV", joined="below")
             sheet.frame(ratio, MASS, "" if column else "data / exp.", joined="above")
@@ -80,9 +80,10 @@ def _keys(groups: Sequence[str], order: Sequence[int]) -> list[Key]:
     return [*found, Key((UNCERTAINTY,), "uncertainty"), Key((DATA,), "data")]
 
 
-def _scale_of_jets(region: Region, total: FloatArray) -> Scale:
-    highest = np.maximum(region.data, total) / np.diff(region.edges)
-    return Scale(0.0, HEADROOM * float(highest.max()))
+def _scale_of_jets(region: Region, total: FloatArray, errors: FloatArray) -> Scale:
+    """With all error bars, and room for words above; an uncertainty counts as no more than the expectation."""
+    highest = np.maximum(region.data + np.sqrt(region.data), total + np.minimum(errors, total))
+    return Scale(0.0, HEADROOM * float((highest / np.diff(region.edges)).max()))
 
 
 def scale_of_ratio(region: Region, total: FloatArray) -> Scale:
