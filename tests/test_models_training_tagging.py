@@ -228,6 +228,18 @@ def test_the_mixture_of_an_adversary_is_the_one_of_scipy_and_has_its_slope() -> 
     np.testing.assert_allclose(tape.gradient(found, given), slopes, atol=1e-4)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 1.0])
+def test_an_adversary_knows_the_condition_of_a_share_of_jets(share: float) -> None:
+    keras.utils.set_random_seed(1)
+    penalty = make_penalty(replace(SETTINGS.decorrelation, method="adversarial", conditional=share))
+    assert isinstance(penalty, penalties.Adversary)
+    logit, told = batch(5000)
+
+    found = [penalty.outputs(logit, tf.sigmoid(logit), told["condition"] + shift).numpy() for shift in (0.0, 1.0)]
+
+    assert np.mean(np.any(found[0] != found[1], axis=1)) == pytest.approx(share, abs=0.01)
+
+
 def test_a_reversed_gradient_has_the_other_sign_times_the_strength() -> None:
     values = tf.constant([1.0, 2.0])
     with tf.GradientTape() as tape:
@@ -331,6 +343,7 @@ def test_a_short_training_that_does_not_separate_is_a_collapse_too(tmp_path: Pat
     [
         (FitSettings, {"average": 0}, "fit.average is at least 1"),
         (DecorrelationSettings, {"adversary_rate": 0.0}, "adversary_rate is above 0"),
+        (DecorrelationSettings, {"conditional": 1.5}, "conditional is a share"),
         (NetworkSettings, {"kind": "bdt", "units": (1,)}, "leaves of a tree, at least 2"),
     ],
 )
@@ -678,9 +691,10 @@ def test_an_adversary_finds_a_dependence_that_the_condition_brings_about() -> No
     penalty.layers[0] = Remembering()
     penalty.value(logit, told)
 
-    hidden = np.asarray(outputs[0])[::2]
-    assert np.all(hidden[:, 3:] == 0)
-    assert np.std(np.asarray(outputs[0])[1::2, 3]) > 0.5
+    values = np.asarray(outputs[0])
+    is_seen = values[:, 4] == 1
+    assert np.all(values[~is_seen, 3:] == 0)
+    assert np.std(values[is_seen, 3]) > 0.5
 
 
 def test_no_weight_of_a_training_is_negative(table: Path) -> None:

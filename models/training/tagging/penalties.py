@@ -30,6 +30,8 @@ _TINY = 1e-9
 # Normal scores are those of ranks that are not nearer to 0 and 1, and no component is narrower or wider, in logarithms.
 _LEAST_RANK = 1e-5
 _LOG_WIDTHS = (-3.0, 2.0)
+# Multiples of it modulo 1 are spread evenly.
+_GOLDEN = 0.6180340
 # What an adversary sees of a jet, see `Adversary.outputs`.
 _SEEN = 5
 # Width of the step of a score at its cut in units of the spread of the logits.
@@ -262,9 +264,9 @@ def reversed_gradient(values: Any, strength: Any) -> tuple[Any, Callable[..., An
 class Adversary(Penalty):
     """A network that predicts the rank of the protected variable from score and condition, through reversed gradients.
 
-    Ranks are those of background, so that a prediction from nothing has the density 1 everywhere. Of every other jet
-    it does not know the condition: where the protected variable goes with the condition, a score that is free of it
-    at each condition and depends on the condition is not free of it as a whole.
+    Ranks are those of background, so that a prediction from nothing has the density 1 everywhere. Of a share of jets
+    alone it knows the condition: where the protected variable goes with the condition, a score that is free of it at
+    each condition and depends on the condition is not free of it as a whole.
     """
 
     first_strength = 2.0
@@ -300,8 +302,9 @@ class Adversary(Penalty):
         return ops.sum(with_passing(centred, weight) * log_density)
 
     def outputs(self, logit: Any, centred: Any, condition: Any) -> Any:
-        """Of the network, (n, n_outputs), which sees the score in several scales and every other condition."""
-        is_seen = ops.cast(ops.arange(ops.shape(logit)[0]) % 2, "float32")
+        """Of the network, (n, n_outputs), which sees the score in several scales, and the condition of some jets."""
+        place = ops.cast(ops.arange(ops.shape(logit)[0]), "float32")
+        is_seen = ops.cast((_GOLDEN * place) % 1.0 < self.settings.conditional, "float32")
         values = ops.stack([ops.sigmoid(logit), centred, 0.3 * logit, is_seen * condition, is_seen], axis=-1)
         for layer in self.layers:
             values = layer(values)

@@ -188,6 +188,9 @@ class DecorrelationSettings:
         Learning rate of an adversary in units of the first one of the tagger; it does not fall.
     adversary_steps
         Steps of the adversary per step of the tagger.
+    conditional
+        Share of jets of which an adversary knows the condition. With more of them the score is freer of the protected
+        variable at each condition; with 0 it is asked to be so as a whole alone, which leaves more rejection.
     compared
         Simulated jets that domain adaptation compares with data: "all", where data hold signal in the share that the
         table has, or "background", where data are multijets.
@@ -210,6 +213,7 @@ class DecorrelationSettings:
     adversary_units: tuple[int, ...] = (32,)
     adversary_rate: float = 5.0
     adversary_steps: int = 2
+    conditional: float = 0.5
     compared: Literal["all", "background"] = "all"
 
     def __post_init__(self) -> None:
@@ -224,6 +228,8 @@ class DecorrelationSettings:
             raise ValueError("decorrelation.planed and blur are shares, and warm_up one below 0.5")
         if self.order not in {0, 1, 2} or self.bins < 4 or self.components < 1 or self.adversary_steps < 1:
             raise ValueError("decorrelation.order is 0, 1 or 2, bins at least 4, components and adversary_steps 1")
+        if not 0 <= self.conditional <= 1:
+            raise ValueError(f"decorrelation.conditional is a share, got {self.conditional}")
         if not 0 < self.map_efficiency < 1 or not self.map_rho[0] < self.map_rho[1]:
             raise ValueError("decorrelation.map_efficiency is between 0 and 1, and map_rho a range that rises")
         if not self.adversary_rate > 0:
