@@ -373,6 +373,18 @@ def test_the_strength_rises_while_the_target_is_missed_and_falls_when_it_is_met(
     assert state.strength < risen
 
 
+def test_one_huge_gradient_counts_as_a_few_usual_ones_and_hardly_changes_what_is_usual() -> None:
+    mean, usual = tf.Variable(0.0), [tf.constant([3.0, 0.0]), tf.constant([[4.0]])]
+
+    first = loop._limited(usual, mean)
+    huge = loop._limited([1000.0 * each for each in usual], mean)
+
+    np.testing.assert_allclose(np.asarray(first[0]), [3.0, 0.0])
+    assert float(tf.linalg.global_norm(huge)) == pytest.approx(15.0)
+    assert float(mean) == pytest.approx(5.0, rel=0.05)
+    np.testing.assert_allclose(np.asarray(loop._limited(usual, mean)[1]), [[4.0]])
+
+
 @pytest.mark.parametrize("last", [2e-2, 2.6e-3])
 def test_the_strength_does_not_run_away_from_where_the_divergence_was_first_as_good_as_least(last: float) -> None:
     settings = with_method("adversarial", target_inverse_jsd=1000.0, warm_up=0.0)
@@ -494,7 +506,7 @@ def test_a_training_with_a_target_goes_on_where_it_was_killed(table: Path, tmp_p
 def _state(strength: float) -> Any:
     penalty = make_penalty(SETTINGS.decorrelation)
     network: Any = None
-    return loop.State(network, penalty, [], [], strength)
+    return loop.State(network, penalty, [], [], tf.Variable(0.0), strength)
 
 
 def test_a_batch_without_enough_background_is_refused(table: Path) -> None:

@@ -77,6 +77,8 @@ _ROOM = 5.0
 _NEAR_LEAST = 0.9
 # How far the strength may rise above the one at which the divergence was as good as least, and what counts as that.
 _BEYOND, _AS_GOOD = 2.0, 1.2
+# A gradient counts as at most so many times the mean of those before, which forgets with each step.
+_LARGEST_GRADIENT, _REMEMBERED = 3.0, 0.98
 # By how much an earlier round is to be closer to the target than a late one, in units of the target.
 _EARLY = 0.5
 
@@ -97,6 +99,8 @@ class State:
         Averaged weights of the network, as variables.
     optimizers
         Of the network, and of an adversary.
+    norm
+        Of gradients of the network, a running mean as a variable; 0 before the first step.
     strength
         Of the penalty.
     best, best_rank
@@ -109,6 +113,7 @@ class State:
     penalty: Penalty
     averaged: list[Any]
     optimizers: list[Any]
+    norm: Any
     strength: float
     best: list[Any] = field(default_factory=list)
     best_rank: list[float] = field(default_factory=list)
@@ -185,7 +190,8 @@ def start(sample: TaggerSample, settings: TaggerSettings) -> State:
         optimizers[1].build(penalty.variables)
     averaged = [tf.Variable(each, trainable=False) for each in network.trainable_variables]
     given = settings.decorrelation.strength
-    return State(network, penalty, averaged, optimizers, penalty.first_strength if given is None else given)
+    norm = tf.Variable(0.0, trainable=False)
+    return State(network, penalty, averaged, optimizers, norm, penalty.first_strength if given is None else given)
 
 
 def train(
@@ -294,7 +300,7 @@ def compiled_steps(state: State, prepared: Prepared, settings: TaggerSettings) -
             loss = _cross_entropy(logit, batch) + term
         variables = network.trainable_variables
         gradients = tape.gradient(loss, [*variables, *penalty.variables])
-        state.optimizers[0].apply(gradients[: len(variables)], variables)
+        state.optimizers[0].apply(_limited(gradients[: len(variables)], state.norm), variables)
         if penalty.variables:
             state.optimizers[1].apply(gradients[len(variables) :], penalty.variables)
         keep.assign(tf.minimum(keep + 1.0, float(settings.fit.average)))
@@ -312,6 +318,18 @@ def compiled_steps(state: State, prepared: Prepared, settings: TaggerSettings) -
         return losses, values
 
     return steps  # type: ignore[no-any-return]
+
+
+def _limited(gradients: Sequence[Any], mean: Any) -> list[Any]:
+    """Gradients whose norm is at most a few times the running mean of norms, which is updated.
+
+    A batch in which few jets pass can have a huge one, after which an optimizer with momentum would leave for good.
+    """
+    norm = tf.linalg.global_norm(gradients)
+    limit = tf.where(mean > 0, _LARGEST_GRADIENT * mean, norm)
+    factor = tf.minimum(limit / tf.maximum(norm, 1e-20), 1.0)
+    mean.assign(tf.where(mean > 0, _REMEMBERED * mean + (1.0 - _REMEMBERED) * factor * norm, norm))
+    return [factor * each for each in gradients]
 
 
 def shuffled(n_jets: int, size: int, begin: int, end: int, seed: int) -> Any:
@@ -619,6 +637,7 @@ def _variables(state: State) -> dict[str, list[Any]]:
         "weight": list(state.network.variables),
         "penalty": list(state.penalty.variables),
         "averaged": state.averaged,
+        "norm": [state.norm],
     }
     return found | {f"optimizer{i}": list(each.variables) for i, each in enumerate(state.optimizers)}
 
