@@ -10,11 +10,14 @@ import pytest
 import analysis
 import samples
 from models.calibration import load_calibration
+from models.card import card_path, read_card
 from models.evaluation import gaussian_core
 from models.event_table import read_table
 from models.features import RaggedConstituents, offsets_of
 from models.session import OnnxModel
 from models.shipped import shipped_names, shipped_path
+from models.tagging.columns import W_FEATURES
+from models.tagging.tagger import load_tagger
 from models.training.samples import sample_of
 from models.training.settings import FitSettings, LossSettings
 from processors.settings_file import merged_values
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 LARGEST = 1_000_000
 CALIBRATION = "calibration_deepsets"
+TAGGERS = tuple(name for name in shipped_names() if name != CALIBRATION)
 
 
 def path_of(name: str) -> str:
@@ -61,6 +65,13 @@ def jets_with(counts: list[int], seed: int = 1) -> tuple[dict[str, NDArray[Any]]
     return columns, RaggedConstituents(offsets_of(np.array(counts)), values)
 
 
+def tagged_jets(counts: list[int]) -> tuple[dict[str, NDArray[Any]], RaggedConstituents]:
+    """Columns of large-R jets, and constituents."""
+    columns, constituents = jets_with(counts)
+    rng = np.random.default_rng(2)
+    return {**columns, **{name: rng.random(len(counts)) for name in W_FEATURES}}, constituents
+
+
 @pytest.mark.parametrize("name", shipped_names())
 def test_shipped_networks_are_small_and_tell_what_they_were_trained_on(name: str) -> None:
     path = shipped_path(name)
@@ -68,6 +79,30 @@ def test_shipped_networks_are_small_and_tell_what_they_were_trained_on(name: str
     assert path is not None
     assert path.stat().st_size < LARGEST
     assert "digest" in OnnxModel(str(path)).metadata["trained_on"]
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_shipped_taggers_give_scores_of_jets_and_none_of_no_jets(name: str) -> None:
+    tagger = load_tagger(path_of(name))
+    columns, constituents = tagged_jets([1, 3, 40, 120])
+    nothing, empty = tagged_jets([])
+
+    scores, without = tagger.scores(columns, constituents)
+
+    assert not without
+    assert np.all((scores >= 0) & (scores <= 1))
+    assert len(np.unique(scores)) == 4
+    assert tagger.scores(nothing, empty)[0].shape == (0,)
+    assert set(tagger.working_points) == {"eff30", "eff50", "eff70"}
+
+
+@pytest.mark.parametrize("method", ["disco", "adversarial"])
+@pytest.mark.parametrize("plain", ["w_dense", "top_deepsets"])
+def test_shipped_decorrelated_taggers_know_less_of_the_mass_than_plain_ones(plain: str, method: str) -> None:
+    told = {name: read_card(card_path(path_of(name))).metrics for name in (plain, f"{plain}_{method}")}
+
+    assert told[f"{plain}_{method}"]["jsd_sub"] < 0.2 * told[plain]["jsd_sub"]
+    assert told[f"{plain}_{method}"]["rejection_0.5"] > 8.0
 
 
 def test_the_shipped_calibration_gives_factors_for_jets_of_any_size() -> None:

@@ -178,7 +178,7 @@ def test_disco_in_the_graph_is_the_fast_correlation() -> None:
     score = 1 / (1 + np.exp((values[order][np.searchsorted(passed, 0.5 * passed[-1])] - values) / width))
     weight = told["background"].numpy()
     halves = weight / weight.sum() + weight * score / (weight * score).sum()
-    known = correlation_gradient(score, told["protected"], halves, above_chance=True)
+    known = correlation_gradient(score, told["protected"], halves, above_chance=weight)
     assert value == pytest.approx(known.value, rel=1e-4)
     np.testing.assert_allclose(slope, known.gradient * score * (1 - score) / width, atol=1e-7)
 

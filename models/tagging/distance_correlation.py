@@ -67,13 +67,15 @@ def distance_correlation(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None =
 
 
 def correlation_gradient(
-    x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None, *, above_chance: bool = False
+    x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None, *, above_chance: ArrayLike | None = None
 ) -> Correlation:
     """Squared distance correlation and its gradient by `x`; arguments as for `distance_correlation`.
 
-    With `above_chance` what independent variables have is taken off, so that the mean over samples of those is 0 and
-    the value may be slightly negative; without, it is in [0, 1]. The gradient is 0 for entries without weight, and
-    everywhere where the value is 0 by definition.
+    With weights (n,) in `above_chance` what independent variables have is taken off, so that the mean over samples of
+    those is 0 and the value may be slightly negative; without, it is in [0, 1]. dVar_y^2 is then that with these
+    weights, which should not go with x: of few entries that have most of `weights` it is small by chance where the
+    covariance is low, and the mean would be negative. The gradient is 0 for entries without weight, and everywhere
+    where the value is 0 by definition.
     """
     x, y, weights = _checked(x, y, weights)
     gradient = np.zeros(len(x))
@@ -85,7 +87,11 @@ def correlation_gradient(
     second, other = _standardised(y[used], shares)
     if scale <= 0 or other <= 0:
         return Correlation(0.0, gradient)
-    value, slope = _correlation(first, second, shares, above_chance=above_chance)
+    of_second = None
+    if above_chance is not None:
+        given = np.asarray(above_chance, np.float64)[used]
+        of_second = given / given.sum()
+    value, slope = _correlation(first, second, shares, of_second)
     gradient[used] = slope / scale
     return Correlation(value, gradient)
 
@@ -127,18 +133,19 @@ def _standardised(values: Float64Array, shares: Float64Array) -> tuple[Float64Ar
 
 
 def _correlation(
-    x: Float64Array, y: Float64Array, shares: Float64Array, *, above_chance: bool
+    x: Float64Array, y: Float64Array, shares: Float64Array, of_second: Float64Array | None
 ) -> tuple[float, Float64Array]:
-    """Value and gradient by x of standardised variables."""
-    of_both = _covariance_gradient(x, y, shares, above_chance=above_chance)
+    """Value and gradient by x of standardised variables, above chance with shares of its own for the spread of y."""
+    of_both = _covariance_gradient(x, y, shares, above_chance=of_second is not None)
     of_first = _variance_gradient(x, shares)
     covariance, first = float(x @ of_both), 0.5 * float(x @ of_first)
-    second = 0.5 * float(y @ _variance_gradient(y, shares))
+    second = 0.5 * float(y @ _variance_gradient(y, shares if of_second is None else of_second))
     if first <= 0 or second <= 0:
         return 0.0, np.zeros(len(x))
     root = np.sqrt(first * second)
     gradient = of_both / root - 0.5 * covariance / (root * first) * of_first
-    return min(max(covariance / root, -1.0 if above_chance else 0.0), 1.0), gradient
+    value = covariance / root
+    return (min(max(value, 0.0), 1.0) if of_second is None else value), gradient
 
 
 def _covariance_gradient(

@@ -92,7 +92,8 @@ class DistanceCorrelation(Penalty):
     def value(self, logit: Any, batch: Batch) -> Any:
         """Of background, at most 1; what independent variables have is taken off, else it would drive the score."""
         score = centred_score(logit, batch)
-        return distance_correlation(score, batch["protected"], with_passing(score, batch["background"]))
+        weight = with_passing(score, batch["background"])
+        return distance_correlation(score, batch["protected"], weight, batch["background"])
 
 
 def centred_score(logit: Any, batch: Batch) -> Any:
@@ -130,19 +131,22 @@ def _width(logit: Any, softness: float) -> Any:
 
 
 @tf.custom_gradient
-def distance_correlation(score: Any, protected: Any, weight: Any) -> tuple[Any, Callable[..., Any]]:
-    """Squared distance correlation of tensors (n,) with weights (n,), a scalar float32; differentiable by the score."""
-    value, slope = tf.numpy_function(_correlation, [score, protected, weight], (tf.float32, tf.float32))
+def distance_correlation(score: Any, protected: Any, weight: Any, background: Any) -> tuple[Any, Callable[..., Any]]:
+    """Squared distance correlation above chance of tensors (n,) with weights (n,), a scalar float32.
+
+    It is differentiable by the score. `background` are weights that do not know it, for the spread of `protected`.
+    """
+    value, slope = tf.numpy_function(_correlation, [score, protected, weight, background], (tf.float32, tf.float32))
     value, slope = tf.ensure_shape(value, ()), tf.ensure_shape(slope, score.shape)
 
-    def gradient(upstream: Any) -> tuple[Any, None, None]:
-        return upstream * slope, None, None
+    def gradient(upstream: Any) -> tuple[Any, None, None, None]:
+        return upstream * slope, None, None, None
 
     return value, gradient
 
 
-def _correlation(score: Any, protected: Any, weight: Any) -> tuple[Any, Any]:
-    found = correlation_gradient(score, protected, weight, above_chance=True)
+def _correlation(score: Any, protected: Any, weight: Any, background: Any) -> tuple[Any, Any]:
+    found = correlation_gradient(score, protected, weight, above_chance=background)
     return np.float32(found.value), found.gradient.astype(np.float32)
 
 
