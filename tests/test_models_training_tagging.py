@@ -373,6 +373,20 @@ def test_the_strength_rises_while_the_target_is_missed_and_falls_when_it_is_met(
     assert state.strength < risen
 
 
+@pytest.mark.parametrize(("last", "risen"), [(0.02, False), (0.012, True)])
+def test_the_strength_waits_while_the_divergence_falls(last: float, *, risen: bool) -> None:
+    settings = with_method("disco", target_inverse_jsd=1000.0, warm_up=0.0)
+    settings = replace(settings, fit=replace(settings.fit, steps=100, rounds=100))
+    state = _state(20.0)
+    state.history = [
+        {"jsd_bound": each, "jsd_floor": 0.0, "rejection": 20.0, "strength": 20.0} for each in (last, 0.012)
+    ]
+
+    loop._adjust(state, state.history[-1], settings)
+
+    assert (state.strength > 20.0) == risen
+
+
 def test_one_huge_gradient_counts_as_a_few_usual_ones_and_hardly_changes_what_is_usual() -> None:
     mean, usual = tf.Variable(0.0), [tf.constant([3.0, 0.0]), tf.constant([[4.0]])]
 

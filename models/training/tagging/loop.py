@@ -77,6 +77,8 @@ _ROOM = 5.0
 _NEAR_LEAST = 0.9
 # How far the strength may rise above the one at which the divergence was as good as least, and what counts as that.
 _BEYOND, _AS_GOOD = 2.0, 1.2
+# The strength does not rise while the divergence falls by so much from one round to the next.
+_FALLING = 0.9
 # A gradient counts as at most so many times the mean of those before, which forgets with each step.
 _LARGEST_GRADIENT, _REMEMBERED = 3.0, 0.98
 # By how much an earlier round is to be closer to the target than a late one, in units of the target.
@@ -554,6 +556,8 @@ def _adjust(state: State, row: Report, settings: TaggerSettings) -> None:
     if not is_ready or not math.isfinite(row["jsd_bound"]):
         return
     excess = _excess([row], decorrelation.target_inverse_jsd)
+    if len(state.history) > 1 and row["jsd_bound"] < _FALLING * state.history[-2]["jsd_bound"]:
+        excess = min(excess, 0.0)
     least = _least_rejection(state.history, settings)
     if 0 < least < math.inf and row["rejection"] > 0:
         excess = min(excess, _ROOM * math.log(row["rejection"] / least))
