@@ -284,6 +284,8 @@ class Sheet:
         right, top = panel.clip(edges[1:], high)
         line = Line(look.colour, look.width, order=look.order)
         for x0, x1, y0, y1 in zip(left, right, bottom, top, strict=True):
+            if not y1 > y0:  # nan too
+                continue
             # a line is x - y = offset
             offsets = look.gap * np.arange(math.ceil((x0 - y1) / look.gap), math.floor((x1 - y0) / look.gap) + 1)
             start, end = np.maximum(x0, y0 + offsets), np.minimum(x1, y1 + offsets)

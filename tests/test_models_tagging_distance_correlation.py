@@ -87,6 +87,15 @@ def test_above_chance_independent_variables_have_none_on_average_though_weights_
     assert np.mean(with_chance) > 20 * error
 
 
+@pytest.mark.parametrize(
+    ("spread", "message"),
+    [([0.0] * 3, "add up to 0"), ([1.0, -1.0, 1.0], "not negative"), ([1.0, np.nan, 1.0], "finite"), ([1.0], "shapes")],
+)
+def test_weights_of_the_spread_that_mean_nothing_are_refused(spread: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        correlation_gradient([0.0, 1.0, 2.0], [1.0, 3.0, 2.0], above_chance=spread)
+
+
 def test_above_chance_one_entry_with_all_of_the_weight_gives_a_number() -> None:
     found = correlation_gradient([0.0, 1.0, 2.0], [1.0, 3.0, 2.0], [1.0, 1e-30, 1e-30], above_chance=[1.0, 1.0, 1.0])
 

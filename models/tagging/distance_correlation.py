@@ -13,9 +13,9 @@ have distance 0 and sign 0, so ties are exact and the gradient there is a subgra
 
 Independent variables have a positive dCov^2 in a finite sample. It equals sum_ij p_i p_j A_ij |y_i - y_j|, where A does
 not know y and all pairs i != j have one mean distance d of y, so that it is on average -d sum_i p_i^2 A_ii
-= d sum_i p_i^2 (2 a_i - a), for weights that go with x too. With b / (1 - sum_i p_i^2) for d it can be taken off
-("chance" below); for equal weights the U-centred form of Szekely and Rizzo (arXiv:1310.2926) does the same but for
-terms of higher order.
+= d sum_i p_i^2 (2 a_i - a), for weights that go with x too; for weights that go with y it is near. With
+b / (1 - sum_i p_i^2) for d it can be taken off ("chance" below); for equal weights the U-centred form of Szekely and
+Rizzo (arXiv:1310.2926) does the same but for terms of higher order.
 """
 
 from __future__ import annotations
@@ -72,12 +72,14 @@ def correlation_gradient(
     """Squared distance correlation and its gradient by `x`; arguments as for `distance_correlation`.
 
     With weights (n,) in `above_chance` what independent variables have is taken off, so that the mean over samples of
-    those is 0 and the value may be slightly negative; without, it is in [0, 1]. dVar_y^2 is then that with these
-    weights, which should not go with x: of few entries that have most of `weights` it is small by chance where the
-    covariance is low, and the mean would be negative. The gradient is 0 for entries without weight, and everywhere
-    where the value is 0 by definition.
+    those is 0 unless `weights` go with y. dVar_y^2 is then that with these weights, which should not go with x: of few
+    entries that have most of `weights` it is small by chance where the covariance is low, and the mean would be
+    negative. The value may be slightly negative, or above 1 where entries of large weight spread more than all; without
+    `above_chance` it is in [0, 1]. The gradient is 0 for entries without weight, and everywhere where the value is 0 by
+    definition.
     """
     x, y, weights = _checked(x, y, weights)
+    of_all = None if above_chance is None else _checked(x, y, above_chance)[2]
     gradient = np.zeros(len(x))
     used = weights > 0
     if np.count_nonzero(used) < _MIN_ENTRIES:
@@ -88,9 +90,10 @@ def correlation_gradient(
     if scale <= 0 or other <= 0:
         return Correlation(0.0, gradient)
     of_second = None
-    if above_chance is not None:
-        given = np.asarray(above_chance, np.float64)[used]
-        of_second = given / given.sum()
+    if of_all is not None:
+        if not (total := of_all[used].sum()) > 0:
+            raise ValueError("weights of the spread add up to 0 for entries that have a weight")
+        of_second = of_all[used] / total
     value, slope = _correlation(first, second, shares, of_second)
     gradient[used] = slope / scale
     return Correlation(value, gradient)

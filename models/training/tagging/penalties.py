@@ -90,7 +90,10 @@ class DistanceCorrelation(Penalty):
     minimum = 256
 
     def value(self, logit: Any, batch: Batch) -> Any:
-        """Of background, at most 1; what independent variables have is taken off, else it would drive the score."""
+        """Of background; what independent variables have is taken off, else it would drive the score.
+
+        It may be slightly negative, and above 1 where the spread of those that pass is larger than that of all.
+        """
         score = centred_score(logit, batch)
         weight = with_passing(score, batch["background"])
         return distance_correlation(score, batch["protected"], weight, batch["background"])
@@ -156,8 +159,7 @@ class MomentDecomposition(Penalty):
     The distribution function of the score in bins of the protected variable of equal population, minus its
     projection on Legendre polynomials up to an order, squared and integrated over the score. The two factors of the
     square are those of two halves of the jets, whose fluctuations are independent: the mean without dependence is 0.
-    The derivative by a score is minus its weight times the residual of the other half there, as a projection does not
-    change to first order.
+    The derivative by a score is minus its weight times the residual of the other half there.
     """
 
     first_strength = 50.0
@@ -182,9 +184,9 @@ def _residual_matrix(n_bins: int, order: int) -> Any:
 def _moments(score: Any, of_bin: Any, weight: Any, residuals: Any) -> tuple[Any, Callable[..., Any]]:
     order = _rising_order(score)
     sorted_score = tf.gather(score, order)
-    is_first = tf.cast(tf.range(tf.shape(score)[0]) % 2, tf.float32)
+    is_odd = tf.cast(tf.range(tf.shape(score)[0]) % 2, tf.float32)
     steps, found = [], []
-    for half in (is_first, 1.0 - is_first):
+    for half in (is_odd, 1.0 - is_odd):
         shares = of_bin * (weight * half)[:, tf.newaxis]
         steps.append(tf.gather(shares / tf.maximum(tf.reduce_sum(shares, axis=0), _TINY), order))
         found.append(tf.matmul(tf.cumsum(steps[-1], axis=0), residuals))
