@@ -38,7 +38,7 @@ FACTS_FILE = "tagger_measurement.json"
 TABLES = (tables.POINTS, tables.FITS, tables.KNOWN, tables.CLOSURE, tables.SPECTRA, tables.WINDOWS)
 CONTENT = (*TABLES, "covariance.npz", "workspaces", "corrections", "plots")
 # Of what is measured again from 1, in uncertainties: of the same jets, so that chance has no part in it.
-LARGEST_LEFT = 1.0
+LARGEST_LEFT = 0.3
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,20 @@ def test_chi2_is_that_of_all_uncertainties_with_their_correlations(fitted: BinFi
     assert np.mean(found) == pytest.approx(len(model.data), rel=0.1)
 
 
+def test_data_without_expectation_have_an_infinite_chi2_and_empty_bins_do_not_count(fitted: BinFit) -> None:
+    model = cross_check.likelihood(fitted.templates, SETTINGS)
+    nominal, straight, bent = (each.copy() for each in (model.nominal, model.straight, model.bent))
+    for values in (nominal, straight, bent):
+        values[..., 0] = 0
+    emptied = replace(model, nominal=nominal, straight=straight, bent=bent)
+    data = model.data.copy()
+    data[0] = 0
+
+    assert model.data[0] > 0
+    assert chi2(emptied) == np.inf
+    assert np.isfinite(chi2(replace(emptied, data=data)))
+
+
 def test_a_tight_cut_is_not_passed_more_often_than_a_loose_one() -> None:
     counts = counts_of(make_passing(TOYS, np.random.default_rng(4)), make_facts(TOYS))
     nominal = counts.nominal.copy()

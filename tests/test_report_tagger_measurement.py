@@ -244,6 +244,18 @@ def test_a_scale_factor_that_is_not_measured_again_is_told_and_ends_with_4(
     assert "spectra of pass and fail beside data: chi2 100 of 10 bins, with weights of the file 9" in done.lines
 
 
+@pytest.mark.parametrize(("left", "is_closed"), [(0.25, True), (0.35, False)])
+def test_what_is_left_ends_with_4_beyond_three_tenths_of_its_uncertainty(
+    dijets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: float, *, is_closed: bool
+) -> None:
+    one = TaggerPoint("scale_factor", "toy", "loose", "w", Interval(200, 300), ETA)
+    monkeypatch.setattr("report.tagger_measurement.close_loop", lambda *_: Closure((Again(one, 1 + 0.1 * left, 0.1),)))
+
+    done = measure_into([dijets], tmp_path, TaggerRunSettings(report=ReportSettings(formats=("png",))), workers=1)
+
+    assert done.is_closed == is_closed
+
+
 def test_the_loop_is_closed_with_mistags_and_told(dijets: Path, tmp_path: Path) -> None:
     done = measure_into([dijets], tmp_path, TaggerRunSettings(report=ReportSettings(formats=("png",))), workers=1)
 

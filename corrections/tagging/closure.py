@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from math import isfinite, nan
+from math import inf, isfinite, nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,12 +174,14 @@ def _spectrum(name: str, before: Templates, after: Templates, settings: FitSetti
 def chi2(model: cross_check.Likelihood) -> float:
     """Of data and expectation, with numbers of data and simulated jets and all sources with their correlations.
 
-    A yield that is free is that of data. Bins where weights leave nothing do not count.
+    A yield that is free is that of data. Infinite where there are data without any expectation.
     """
     start = np.concatenate([np.ones(len(model.factors)), np.zeros(len(model.sources))])
     is_free = NORM in model.factors
     expected = model.expected(start)
     inside = expected > 0
+    if np.any(model.data[~inside] > 0):
+        return inf
     scale = model.data.sum() / expected.sum() if is_free else 1.0
     expected, data = scale * expected[inside], model.data[inside]
     slopes = scale * model.derivatives(start)[len(model.factors) :, inside]
