@@ -85,6 +85,20 @@ def test_few_jets_without_large_weights_are_not_taken_to_be_known_well() -> None
     assert likely_variance(np.zeros(2), np.zeros(2)) == pytest.approx([0, 0])
 
 
+def test_rates_of_weighted_jets_are_known_at_most_as_well_as_with_their_mean_weight(counts: Counts) -> None:
+    weighted = replace(counts, data_variance=9 * counts.data_variance, variance=9 * counts.variance)
+    # those that pass the tight cut have lost their large weights by chance
+    for values, axis in ((weighted.data_variance, 0), (weighted.variance, weighted.variance.ndim - 7)):
+        np.moveaxis(values, (axis, axis + 1, axis + 2), (0, 1, 2))[0, 1, PASS] /= 9
+
+    found, plain = ([each.point for each in mistag_rates(one, MistagSettings())] for one in (weighted, counts))
+
+    for one, other in zip(found, plain, strict=True):
+        if one.working_point == "tight":
+            assert one.stat == pytest.approx(3 * other.stat, rel=0.05)
+            assert one.efficiency_error == pytest.approx(3 * other.efficiency_error, rel=0.05)
+
+
 def test_what_passes_is_the_sum_of_the_cells_above_a_working_point() -> None:
     cells = yields(
         data=np.array([880.0, 70, 50]),

@@ -275,6 +275,7 @@ def test_every_method_trains_and_separates(table: Path, tmp_path: Path, method: 
 
     assert state.history[-1]["auc"] > 0.75
     assert state.history[-1]["validation_loss"] < np.log(2)
+    assert Checkpoint.load(tmp_path / CHECKPOINT).groups["norm"][0] == float(state.norm) > 0
     assert np.isfinite([row["penalty"] for row in state.history]).all()
 
 

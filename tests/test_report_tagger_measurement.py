@@ -32,7 +32,7 @@ from report.settings import ReportSettings
 from report.sheet import Grid, Hatch, Panel, Scale
 from report.style import experiment_style
 from report.tagger_factors import draw_factors, draw_uncertainties, draw_windows
-from report.tagger_fits import draw_fit, scale_of_ratio
+from report.tagger_fits import UNCERTAINTY, draw_fit, scale_of_ratio
 from report.tagger_measurement import TaggerRunSettings
 from report.tagger_measurement import run as measure_into
 
@@ -123,6 +123,11 @@ def test_figures_have_a_panel_for_each_working_point_and_region(fitted: BinFit) 
     titles = [text.get_text() for text in of_fit.texts if text.get_text().endswith("the fit")]
     regions = ["fail loose", "pass loose, fail tight", "pass tight"]
     assert titles == [f"{region}, {when} the fit" for when in ("before", "after") for region in regions]
+    drawn = [line for line in of_fit.findobj(Line2D) if np.isfinite(np.asarray(line.get_xdata(), float)).any()]
+    # a point of data in a panel and in the ratio below it, before the fit and after, or an arrow at its end
+    n_bins = sum(len(region.data) for region in fitted.templates.regions)
+    assert sum(len(line.get_xdata()) for line in drawn if line.get_marker() == "o") >= 4 * n_bins - 4
+    assert any(line.get_color() == UNCERTAINTY.colour and len(line.get_xdata()) > 12 for line in drawn)
     (legend,) = of_fit.legends
     named = {text.get_text() for text in legend.get_texts()}
     assert named == {"top", "w", "other", "unmatched", "uncertainty", "data"}
@@ -445,6 +450,7 @@ def test_a_hatched_band_stays_within_its_bins_and_the_panel() -> None:
     edges, low, high = np.array([0.0, 20, 100]), np.array([1.0, 4]), np.array([3.0, 12])
 
     sheet.hatched(panel, edges, low, high, Hatch("#555555"))
+    sheet.hatched(panel, edges, low * np.nan, high, Hatch("#555555"))
 
     (line,) = (each for each in sheet.figure().get_children() if isinstance(each, Line2D))
     x, y = (np.asarray(values, np.float64) for values in line.get_data())

@@ -34,6 +34,8 @@ Float64Array = NDArray[np.float64]
 
 # Spreads below this share of the largest value are rounding: such a variable is constant.
 _CONSTANT = 1e-12
+# Below, one less the sum of squared shares is rounding: one entry has all of the weight.
+_ALONE = 1e-12
 _MIN_ENTRIES = 2
 
 
@@ -174,7 +176,7 @@ def _chance_sums(x: Float64Array, shares: Float64Array) -> Float64Array:
     """Derivative of sum_i p_i^2 (2 a_i - a) / (1 - sum_i p_i^2) by each of the sorted x, (n,)."""
     squares = float(shares @ shares)
     signs, of_shares = _sign_sums(x, shares, np.ones(len(x))), _sign_sums(x, shares, shares)
-    return 2.0 * shares * ((shares - squares) * signs + of_shares) / max(1.0 - squares, _CONSTANT)
+    return 2.0 * shares * ((shares - squares) * signs + of_shares) / max(1.0 - squares, _ALONE)
 
 
 def _variance_gradient(x: Float64Array, shares: Float64Array) -> Float64Array:
