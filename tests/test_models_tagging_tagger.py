@@ -323,6 +323,11 @@ def test_a_side_car_that_is_none_is_refused(tmp_path: Path) -> None:
         read_preprocess(str(tmp_path / "c.json"))
 
 
+def test_a_tagger_that_does_not_exist_is_answered_with_those_that_ship() -> None:
+    with pytest.raises(FileNotFoundError, match=r"w_dense_disc does not exist.*w_dense_disco"):
+        load_tagger("w_dense_disc")
+
+
 def test_columns_that_jets_lack_are_named(tmp_path: Path) -> None:
     path = save_sum(tmp_path / "x.onnx", ["n", 2])
     tagger = load_tagger(path, foreign("features", NetworkInput(("pt", "btag"))))

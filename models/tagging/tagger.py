@@ -255,6 +255,7 @@ def load_tagger(
         types differ from what was said; both are named.
     """
     model = OnnxModel(onnx_path)
+    model.check_exists()
     tagger = _of_card(model, read_card(card_path(onnx_path))) if foreign is None else _of_foreign(model, foreign)
     if working_points:
         tagger = replace(tagger, working_points=dict(working_points))
