@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.tagging.distance_correlation import correlation_gradient, distance_correlation, distance_covariance
+from models.tagging.distance_correlation import (
+    correlation_above_chance,
+    correlation_gradient,
+    distance_correlation,
+    distance_covariance,
+)
 
 FloatArray = np.ndarray
 
@@ -67,7 +72,10 @@ def test_its_gradient_is_that_of_the_sum_over_all_pairs(above_chance: FloatArray
         return of_all_pairs(x, y, weights, above_chance=above_chance)
 
     numeric = [(pairs(x + step * unit) - pairs(x - step * unit)) / (2 * step) for unit in np.eye(60)]
-    found = correlation_gradient(x, y, weights, above_chance=above_chance)
+    if above_chance is None:
+        found = correlation_gradient(x, y, weights)
+    else:
+        found = correlation_above_chance(x, y, weights, above_chance)
     assert found.value == pytest.approx(pairs(x), rel=1e-9)
     np.testing.assert_allclose(found.gradient, numeric, atol=1e-8)
 
@@ -79,7 +87,7 @@ def test_above_chance_independent_variables_have_none_on_average_though_weights_
     for _ in range(1000):
         x, y = rng.normal(size=200), rng.exponential(size=200)
         weights = np.where(x > 2.0, weight, 1.0)
-        above.append(correlation_gradient(x, y, weights, above_chance=np.ones(200)).value)
+        above.append(correlation_above_chance(x, y, weights, np.ones(200)).value)
         with_chance.append(correlation_gradient(x, y, weights).value)
 
     error = np.std(above) / np.sqrt(len(above))
@@ -93,11 +101,11 @@ def test_above_chance_independent_variables_have_none_on_average_though_weights_
 )
 def test_weights_of_the_spread_that_mean_nothing_are_refused(spread: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        correlation_gradient([0.0, 1.0, 2.0], [1.0, 3.0, 2.0], above_chance=spread)
+        correlation_above_chance([0.0, 1.0, 2.0], [1.0, 3.0, 2.0], [1.0, 1.0, 1.0], spread)
 
 
 def test_above_chance_one_entry_with_all_of_the_weight_gives_a_number() -> None:
-    found = correlation_gradient([0.0, 1.0, 2.0], [1.0, 3.0, 2.0], [1.0, 1e-30, 1e-30], above_chance=[1.0, 1.0, 1.0])
+    found = correlation_above_chance([0.0, 1.0, 2.0], [1.0, 3.0, 2.0], [1.0, 1e-30, 1e-30], [1.0, 1.0, 1.0])
 
     assert np.isfinite(found.value)
     assert np.isfinite(found.gradient).all()

@@ -22,7 +22,7 @@ from tagger_toys import NAMES, columns, write
 
 from models.card import read_card
 from models.session import OnnxModel
-from models.tagging.distance_correlation import correlation_gradient
+from models.tagging.distance_correlation import correlation_above_chance
 from models.tagging.maps import KINDS, fit_map
 from models.tagging.tagger import ForeignTagger, load_tagger
 from models.training.checkpoint import FILE as CHECKPOINT
@@ -178,7 +178,7 @@ def test_disco_in_the_graph_is_the_fast_correlation() -> None:
     score = 1 / (1 + np.exp((values[order][np.searchsorted(passed, 0.5 * passed[-1])] - values) / width))
     weight = told["background"].numpy()
     halves = weight / weight.sum() + weight * score / (weight * score).sum()
-    known = correlation_gradient(score, told["protected"], halves, above_chance=weight)
+    known = correlation_above_chance(score, told["protected"], halves, weight)
     assert value == pytest.approx(known.value, rel=1e-4)
     np.testing.assert_allclose(slope, known.gradient * score * (1 - score) / width, atol=1e-7)
 

@@ -6,7 +6,7 @@ simulation the share of jets of multijets that pass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import sqrt
 from typing import TYPE_CHECKING
@@ -221,6 +221,4 @@ def _by_parameter(shift: Shift) -> dict[str, float]:
 
 
 def _with(point: TaggerPoint, **changes: object) -> TaggerPoint:
-    from dataclasses import replace
-
     return replace(point, **changes)  # type: ignore[arg-type]

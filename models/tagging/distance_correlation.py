@@ -68,20 +68,43 @@ def distance_correlation(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None =
     return correlation_gradient(x, y, weights).value
 
 
-def correlation_gradient(
-    x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None, *, above_chance: ArrayLike | None = None
-) -> Correlation:
+def correlation_gradient(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> Correlation:
     """Squared distance correlation and its gradient by `x`; arguments as for `distance_correlation`.
 
-    With weights (n,) in `above_chance` what independent variables have is taken off, so that the mean over samples of
-    those is 0 unless `weights` go with y. dVar_y^2 is then that with these weights, which should not go with x: of few
-    entries that have most of `weights` it is small by chance where the covariance is low, and the mean would be
-    negative. The value may be slightly negative, or above 1 where entries of large weight spread more than all; without
-    `above_chance` it is in [0, 1]. The gradient is 0 for entries without weight, and everywhere where the value is 0 by
-    definition.
+    The gradient is 0 for entries without weight, and everywhere where the value is 0 by definition.
+    """
+    return _of_weighted(*_checked(x, y, weights), None)
+
+
+def correlation_above_chance(x: ArrayLike, y: ArrayLike, weights: ArrayLike, of_spread: ArrayLike) -> Correlation:
+    """Squared distance correlation without what independent variables have, and its gradient by `x`.
+
+    Parameters
+    ----------
+    x, y, weights
+        As for `distance_correlation`.
+    of_spread
+        (n,): the weights for dVar_y^2, which should not go with x. With few entries that have most of `weights` it is
+        small by chance where the covariance is low, and the mean over samples would be negative.
+
+    Returns
+    -------
+    The mean over samples of independent variables is 0 unless `weights` go with y. The value may be slightly negative,
+    and above 1 where entries of large weight spread more than all.
+
+    Raises
+    ------
+    ValueError
+        As `distance_correlation`, for both weights, and where no entry has both.
     """
     x, y, weights = _checked(x, y, weights)
-    of_all = None if above_chance is None else _checked(x, y, above_chance)[2]
+    return _of_weighted(x, y, weights, _checked(x, y, of_spread)[2])
+
+
+def _of_weighted(
+    x: Float64Array, y: Float64Array, weights: Float64Array, of_spread: Float64Array | None
+) -> Correlation:
+    """Of entries with a weight, above chance with weights for the spread of y."""
     gradient = np.zeros(len(x))
     used = weights > 0
     if np.count_nonzero(used) < _MIN_ENTRIES:
@@ -91,14 +114,15 @@ def correlation_gradient(
     second, other = _standardised(y[used], shares)
     if scale <= 0 or other <= 0:
         return Correlation(0.0, gradient)
-    of_second = None
-    if of_all is not None:
-        if not (total := of_all[used].sum()) > 0:
-            raise ValueError("weights of the spread add up to 0 for entries that have a weight")
-        of_second = of_all[used] / total
-    value, slope = _correlation(first, second, shares, of_second)
+    value, slope = _correlation(first, second, shares, None if of_spread is None else _shares(of_spread[used]))
     gradient[used] = slope / scale
     return Correlation(value, gradient)
+
+
+def _shares(weights: Float64Array) -> Float64Array:
+    if not (total := weights.sum()) > 0:
+        raise ValueError("weights of the spread add up to 0 for entries that have a weight")
+    return np.asarray(weights / total)
 
 
 def distance_covariance(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> float:
@@ -138,19 +162,19 @@ def _standardised(values: Float64Array, shares: Float64Array) -> tuple[Float64Ar
 
 
 def _correlation(
-    x: Float64Array, y: Float64Array, shares: Float64Array, of_second: Float64Array | None
+    x: Float64Array, y: Float64Array, shares: Float64Array, of_spread: Float64Array | None
 ) -> tuple[float, Float64Array]:
-    """Value and gradient by x of standardised variables, above chance with shares of its own for the spread of y."""
-    of_both = _covariance_gradient(x, y, shares, above_chance=of_second is not None)
+    """Value and gradient by x of standardised variables, above chance with shares for the spread of y."""
+    of_both = _covariance_gradient(x, y, shares, above_chance=of_spread is not None)
     of_first = _variance_gradient(x, shares)
     covariance, first = float(x @ of_both), 0.5 * float(x @ of_first)
-    second = 0.5 * float(y @ _variance_gradient(y, shares if of_second is None else of_second))
+    second = 0.5 * float(y @ _variance_gradient(y, shares if of_spread is None else of_spread))
     if first <= 0 or second <= 0:
         return 0.0, np.zeros(len(x))
     root = np.sqrt(first * second)
     gradient = of_both / root - 0.5 * covariance / (root * first) * of_first
     value = covariance / root
-    return (min(max(value, 0.0), 1.0) if of_second is None else value), gradient
+    return (min(max(value, 0.0), 1.0) if of_spread is None else value), gradient
 
 
 def _covariance_gradient(

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from models.tagging.distance_correlation import correlation_gradient
+from models.tagging.distance_correlation import correlation_above_chance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -149,7 +149,7 @@ def distance_correlation(score: Any, protected: Any, weight: Any, background: An
 
 
 def _correlation(score: Any, protected: Any, weight: Any, background: Any) -> tuple[Any, Any]:
-    found = correlation_gradient(score, protected, weight, above_chance=background)
+    found = correlation_above_chance(score, protected, weight, background)
     return np.float32(found.value), found.gradient.astype(np.float32)
 
 
