@@ -437,6 +437,7 @@ def train_tagger(
     Any parquet table with the named columns will do. Settings are those of `models.training.tagging.settings`, for
     example fit.steps=2000 or evaluation.high=250.
     """
+    from models.training.errors import RefusedError
     from models.training.tagging.settings import TaggerSettings
     from processors.settings_file import merged_values, settings_from
 
@@ -444,9 +445,15 @@ def train_tagger(
     settings = settings_from(TaggerSettings, values, f"{config} or the command line" if config else "the command line")
     _check_strength(settings.decorrelation, values.get("decorrelation") or {}, scan=scan)
     try:
+        # names of columns first, as TensorFlow takes seconds to import
+        from models.training.tagging.samples import check_columns
+
+        check_columns(tables, settings)
         from models.training.tagging import command
     except ModuleNotFoundError as error:
         raise InputError(f"training needs {error.name}: pip install 'jetbalance[train]'") from None
+    except RefusedError as error:
+        raise InputError(str(error)) from None
     try:
         lines = command.run(tables, settings, output, scan=scan, resume=resume, overwrite=overwrite)
     except command.RefusedError as error:

@@ -150,6 +150,10 @@ def read_document(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{source}: no such file{_neighbours(source)}") from None
     except (OSError, UnicodeDecodeError) as error:
+        if source.suffix == ".root":
+            raise InputError(
+                f"{source}: expected text that names ROOT files, in JSON or YAML, got one of them"
+            ) from None
         raise InputError(f"{source}: cannot be read as UTF-8 text ({error})") from None
     document = _from_json(text, source) if source.suffix == ".json" else _from_yaml(text, source)
     if document is None:

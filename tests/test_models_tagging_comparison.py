@@ -74,6 +74,15 @@ def test_each_tagger_gets_its_own_features_and_a_line(table: Path, tmp_path: Pat
     assert f"{N:,} jets" in text
 
 
+def test_a_single_training_is_called_like_its_folder(table: Path, tmp_path: Path) -> None:
+    tagger(tmp_path / "free" / "tagger.onnx", {"x2": 1.0})
+
+    code, text = run("--table", table, "-o", tmp_path / "out", tmp_path / "free")
+
+    assert code == 0, text
+    assert list(json.loads((tmp_path / "out" / "comparison.json").read_text())["taggers"]) == ["free"]
+
+
 def test_of_a_table_that_was_trained_on_only_the_test_fold_counts(table: Path, tmp_path: Path) -> None:
     path = tagger(tmp_path / "one" / "tagger.onnx", {"x2": 1.0})
     digest = hashlib.sha256(table.read_bytes()).hexdigest()
@@ -258,7 +267,7 @@ def test_a_table_without_constituents_is_refused_for_a_network_of_them(table: Pa
     code, text = run("--table", table, "-o", tmp_path / "out", parts)
 
     assert code == 2
-    assert "table.parquet has no constituents, which tagger takes" in text
+    assert "table.parquet has no constituents, which parts takes" in text
 
 
 def test_of_trees_the_output_that_the_card_names_counts(table: Path, tmp_path: Path) -> None:
@@ -325,7 +334,7 @@ def test_jets_without_a_finite_score_are_left_out_and_told(tmp_path: Path) -> No
 
 def test_what_was_left_out_of_the_jets_is_told(tmp_path: Path) -> None:
     values = columns(N)
-    values["mass"][:300], values["weight"][300:700] = np.nan, -values["weight"][300:700]
+    values["mass"][:300], values["weight"][300:700], values["x2"][700:705] = np.nan, -values["weight"][300:700], np.nan
     table = write(tmp_path / "table.parquet", values)
 
     code, text = run("--table", table, "-o", tmp_path / "out", tagger(tmp_path / "one" / "tagger.onnx", {"x2": 1.0}))
@@ -335,6 +344,7 @@ def test_what_was_left_out_of_the_jets_is_told(tmp_path: Path) -> None:
     assert notes == [
         "300 jets left out: mass not finite",
         "400 jets with negative weights, which count as 0 in a training",
+        "5 jets with x2 not finite, for which networks of ours take a median",
     ]
     assert all(f"note: {note}\n" in text for note in notes)
 
@@ -355,7 +365,7 @@ def test_a_tagger_that_gives_no_background_a_score_is_refused(tmp_path: Path) ->
     signal = np.arange(8) % 2 == 1
     jets = Jets(signal, np.full(8, 90.0), np.ones(8), {"x2": np.where(signal, 1.0, np.nan)})
 
-    with pytest.raises(ValueError, match=r"tagger gives no background a finite score; .* x2"):
+    with pytest.raises(ValueError, match=r"one gives no background a finite score; .* x2"):
         compare(read_candidates([one]), jets, np.linspace(50, 300, 51))
 
 
@@ -404,7 +414,7 @@ def test_the_test_fold_is_that_of_the_settings_on_the_card(tmp_path: Path) -> No
     code, text = run("--table", table, "-o", tmp_path / "out", path)
 
     assert code == 0, text
-    found = numbers(tmp_path / "out")["tagger"]
+    found = numbers(tmp_path / "out")["one"]
     assert (found["jets"], found["without_score"]) == (float(np.sum(fold == TEST)), 0.0)
 
 

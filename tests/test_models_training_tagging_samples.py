@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -41,9 +44,7 @@ from models.training.tagging.settings import (
     TaggerSettings,
 )
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).parents[1]
 N = 4000
 SETTINGS = TaggerSettings(columns=ColumnSettings(features=NAMES))
 TEST_IS_NEGATIVE = np.where((_folds(columns(N)["identity"], SETTINGS.fit) == TEST) & (np.arange(N) % 2 == 0), -9.0, 1.0)
@@ -82,6 +83,7 @@ def test_a_missing_column_is_named_with_its_option_and_the_nearest_name(
     [
         ({"label": np.ones(N)}, "has no background"),
         ({"label": np.zeros(N)}, "has no signal"),
+        ({"mass": np.full(N, np.nan)}, "has no jets to use; 4,000 jets left out: mass not finite"),
         ({"label": np.full(N, 2)}, "1 for signal and 0 for background, got 2 in 4,000 jets"),
         ({"label": np.full(N, np.nan)}, "got nan"),
         ({"label": np.full(N, -1)}, "columns.simulation=is_mc is 0"),
@@ -125,7 +127,7 @@ def test_features_that_are_not_finite_stay_and_are_counted(tmp_path: Path) -> No
     sample = read(tmp_path, x0=x0)
 
     assert len(sample) == N
-    assert sample.notes == ("6 jets with x0 not finite, which the network takes for its median",)
+    assert sample.notes == ("6 jets with x0 not finite, for which networks of ours take a median",)
 
 
 def test_negative_weights_stay_count_as_zero_in_a_training_and_are_counted(tmp_path: Path) -> None:
@@ -334,3 +336,18 @@ def test_a_small_table_will_do_to_judge_with(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="at least 100 are needed"):
         read_sample([path], settings)
     assert len(read_sample([path], settings, is_for_training=False)) == 60
+
+
+def test_a_missing_column_is_told_before_tensorflow_is_imported(tmp_path: Path) -> None:
+    table = write(tmp_path / "table.parquet", columns(100))
+    words = ["train", "tagger", "--table", str(table), "--features", "x9", "--output", str(tmp_path / "out")]
+    program = (
+        f"import sys, analysis\n"
+        f"try:\n    analysis.main({words})\n"
+        f"except SystemExit as end:\n    sys.exit(9 if 'tensorflow' in sys.modules else end.code)\n"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 2
+    assert "has no column 'x9' for --features" in ended.stderr

@@ -198,6 +198,13 @@ def test_a_file_that_is_no_fileset_is_told_with_its_line(tmp_path: Path, name: s
         load_fileset(written(tmp_path, text, name))
 
 
+def test_a_root_file_in_place_of_a_fileset_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "data.root"
+    path.write_bytes(b"root\x00\x00\xf2\xf3")
+    with pytest.raises(InputError, match="expected text that names ROOT files, in JSON or YAML, got one of them"):
+        load_fileset(path)
+
+
 def test_a_missing_fileset_is_told_with_its_neighbours(tmp_path: Path) -> None:
     written(tmp_path, "{}")
 

@@ -103,7 +103,7 @@ def write_tagger_json(
     text = document.model_dump_json(exclude_unset=True, indent=1)
     _read_back(text, corrections)
     publish(text, path)
-    lacking = {f"{each.tagger}_{each.category}" for each in points} - made if order == "jme" else set()
+    lacking = {factors_name(each.tagger, each.category, order) for each in points if order == "jme"} - made
     return WrittenTaggers(tuple(sorted(made)), refused | dict.fromkeys(sorted(lacking), "measured in no bin"))
 
 
@@ -117,7 +117,7 @@ def _by_category(
         content = _working_points(own, of_all, "jme")
         told = _description(own, of_all, meanings)
         inputs = ("eta", "pt", "systematic", "workingpoint")
-        found.append(_correction(f"{tagger}_{category}", told, inputs, content))
+        found.append(_correction(factors_name(tagger, category, "jme"), told, inputs, content))
     return found
 
 
@@ -138,7 +138,7 @@ def _by_flavor(
         description = f"{_description(own, of_all, meanings)} Flavors: {told}."
         inputs = ("systematic", "working_point", "flavor", "abseta", "pt")
         content = cs.Category(nodetype="category", input="flavor", content=items)
-        found.append(_correction(tagger, description, inputs, content))
+        found.append(_correction(factors_name(tagger, "", "btv"), description, inputs, content))
     return found
 
 
@@ -151,15 +151,25 @@ def flavors(categories: Iterable[str]) -> dict[str, int]:
     return known | mistags | {name: FIRST_OTHER_FLAVOR + place for place, name in enumerate(others)}
 
 
+def factors_name(tagger: str, category: str, order: Order) -> str:
+    """Name of the correction that has the scale factors of a category."""
+    return f"{tagger}_{category}" if order == "jme" else tagger
+
+
+def efficiencies_name(tagger: str) -> str:
+    """Name of the correction that has the efficiencies of simulation."""
+    return f"{tagger}_efficiency"
+
+
 def places_in(
     path: Path, tagger: str, category: str, order: Order, categories: Iterable[str]
 ) -> tuple[FromFile, FromFile]:
     """Where a file has the scale factors of a category, and its efficiencies; `categories` are those of all points."""
-    efficiencies = f"{tagger}_efficiency"
+    factors, efficiencies = factors_name(tagger, category, order), efficiencies_name(tagger)
     if order == "jme":
-        return FromFile(str(path), f"{tagger}_{category}"), FromFile(str(path), efficiencies, {"category": category})
+        return FromFile(str(path), factors), FromFile(str(path), efficiencies, {"category": category})
     flavor = {"flavor": flavors(categories)[category]}
-    return FromFile(str(path), tagger, flavor), FromFile(str(path), efficiencies, flavor)
+    return FromFile(str(path), factors, flavor), FromFile(str(path), efficiencies, flavor)
 
 
 def _working_points(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], order: Order) -> cs.Category:
@@ -275,7 +285,7 @@ def _efficiencies(efficiencies: Sequence[EfficiencyMap], order: Order) -> list[c
                 "clamped. It depends on the sample: an analysis does better with its own."
             )
             inputs = ("eta", "pt", "workingpoint", name) if order == "jme" else ("working_point", name, "abseta", "pt")
-            found.append(_correction(f"{tagger}_efficiency", description, inputs, content, "efficiency"))
+            found.append(_correction(efficiencies_name(tagger), description, inputs, content, "efficiency"))
     return found
 
 

@@ -144,6 +144,11 @@ class _Cells:
     variance: FloatArray
     varied: Mapping[str, FloatArray]
 
+    @property
+    def totals(self) -> FloatArray:
+        """Simulated jets of any mass, none below 0, (n_cells, group)."""
+        return np.asarray(np.maximum(self.nominal.sum(axis=-1), 0.0))
+
 
 def all_templates(counts: Counts, settings: TemplateSettings, fit: FitSettings) -> list[Templates]:
     """Templates of every tagger and bin of pT."""
@@ -164,8 +169,7 @@ def _templates(
     counts: Counts, tagger: str, pt: tuple[int, int], settings: TemplateSettings, fit: FitSettings
 ) -> Templates:
     cells = _cells(counts, tagger, pt, settings, fit)
-    inside = slice(*mass_range(counts.mass, settings.mass, "templates.mass"))
-    edges = counts.mass[inside.start : inside.stop + 1]
+    inside, edges = _fitted_range(counts, settings)
     weight = _mean_weight(cells)
     cuts = counts.working_points[tagger]
     left_out: dict[str, FitStatus] = {}
@@ -190,7 +194,7 @@ def _templates(
         regions=regions,
         region_of=region_of,
         jets=cells.data[:, inside] / weight,
-        totals=np.maximum(cells.nominal.sum(axis=-1), 0.0) / weight,
+        totals=cells.totals / weight,
         variances=cells.variance.sum(axis=-1) / weight**2,
         weight=weight,
         negative_bins=sum(n for _, n in made),
@@ -202,8 +206,7 @@ def refilled(templates: Templates, counts: Counts, settings: TemplateSettings, f
     """Templates with the simulation of other counts of the same jets, in the same bins and working points."""
     (pt,) = merged_edges(counts.pt, (templates.pt.low, templates.pt.high), "pt")
     cells = _cells(counts, templates.tagger, pt, settings, fit)
-    inside = slice(*mass_range(counts.mass, settings.mass, "templates.mass"))
-    edges = counts.mass[inside.start : inside.stop + 1]
+    inside, edges = _fitted_range(counts, settings)
     made = []
     for place, region in enumerate(templates.regions):
         own, starts = _joined_cells(cells, templates.region_of == place), np.unique(region.index, return_index=True)[1]
@@ -211,7 +214,7 @@ def refilled(templates: Templates, counts: Counts, settings: TemplateSettings, f
     return replace(
         templates,
         regions=tuple(region for region, _ in made),
-        totals=np.maximum(cells.nominal.sum(axis=-1), 0.0) / templates.weight,
+        totals=cells.totals / templates.weight,
         variances=cells.variance.sum(axis=-1) / templates.weight**2,
         negative_bins=sum(n for _, n in made),
     )
@@ -282,6 +285,12 @@ def _mean_weight(cells: _Cells) -> float:
     return squares / total if total > 0 and squares > 0 else 1.0
 
 
+def _fitted_range(counts: Counts, settings: TemplateSettings) -> tuple[slice, FloatArray]:
+    """Bins of mass that are fitted, and their edges."""
+    inside = slice(*mass_range(counts.mass, settings.mass, "templates.mass"))
+    return inside, counts.mass[inside.start : inside.stop + 1]
+
+
 def mass_range(edges: FloatArray, wanted: tuple[float, float], name: str) -> tuple[int, int]:
     """First and last bin (excluded) between the edges next to the wanted ones.
 
@@ -328,7 +337,7 @@ def _region(
         yields=positive(nominal),
         errors=np.sqrt(join(variance)),
         varied={source: positive(each[..., inside] / weight) for source, each in cells.varied.items()},
-        totals=np.maximum(cells.nominal.sum(axis=-1), 0.0) / weight,
+        totals=cells.totals / weight,
         totals_varied={source: np.maximum(each.sum(axis=-1), 0.0) / weight for source, each in cells.varied.items()},
     )
     return region, int(np.count_nonzero(join(nominal) < 0))

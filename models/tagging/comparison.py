@@ -48,6 +48,8 @@ COLUMNS = (
 
 `seconds` are those of the training, `jets_per_second` what was reached while comparing, from columns to scores.
 """
+TRAINED = "tagger.onnx"
+"""What a training calls every tagger."""
 OF_TRAINING = ("parameters", "seconds")
 """Numbers that the card of a tagger may have: how many are trained, and how long that took."""
 
@@ -111,7 +113,7 @@ def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
     ValueError, FileNotFoundError
         For what is no tagger, or does not fit its card, and for one that is given twice.
     """
-    files = [path / "tagger.onnx" if path.is_dir() else shipped_path(str(path)) or path for path in paths]
+    files = [path / TRAINED if path.is_dir() else shipped_path(str(path)) or path for path in paths]
     places = [str(file.resolve()) for file in files]
     if twice := [str(path) for path, place in zip(paths, places, strict=True) if places.count(place) > 1]:
         raise ValueError(f"the same tagger is given more than once: {', '.join(twice)}")
@@ -249,8 +251,7 @@ def _written(value: float) -> str:
 
 
 def _names(files: Sequence[Path]) -> list[str]:
-    """Short names that differ: of the file, else of its folder, else the whole path."""
-    for names in ([file.stem for file in files], [file.resolve().parent.name for file in files]):
-        if len(set(names)) == len(names) and len(names) > 1:
-            return names
-    return [file.stem for file in files] if len(files) == 1 else [str(file) for file in files]
+    """Short names that differ: of the file, or of its folder where it is called like every tagger; else whole paths."""
+    folders = [file.resolve().parent.name for file in files]
+    own = [folder if file.name == TRAINED else file.stem for file, folder in zip(files, folders, strict=True)]
+    return next((names for names in (own, folders) if len(set(names)) == len(names)), [str(file) for file in files])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.tagging.comparison import draw_pareto
+from models.tagging.comparison import TRAINED, draw_pareto
 from models.tagging.jet_definition import JETS, jets_of_tables
 from models.tagging.maps import check_map, fit_map
 from models.tagging.metrics import pareto_front, roc
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     Tell = Callable[[str], None]
     Model = TaggerNetwork | Trees
 
-ONNX, SETTINGS, METRICS, SCAN = "tagger.onnx", "settings.json", "metrics.json", "scan"
+ONNX, SETTINGS, METRICS, SCAN = TRAINED, "settings.json", "metrics.json", "scan"
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Of a scan, in units of the first strength of a method."""
 # What a training may leave in its folder, which --overwrite therefore may remove.

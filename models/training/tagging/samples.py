@@ -156,7 +156,7 @@ def read_sample(
         fewer than `MIN_JETS` jets of a class, or of background within the range, in a fold.
     """
     if features is None:
-        features = () if settings.network.uses_constituents else settings.columns.features
+        features = _wanted_features(settings)
     columns = [_columns(path, settings, features) for path in paths]
     constituents = _constituents(paths, settings)
     joined = {name: np.concatenate([each[name] for each in columns]) for name in columns[0]}
@@ -188,9 +188,8 @@ def read_sample(
     if settings.fit.max_jets is not None:
         sample = sample.take(_chosen(values["identity"], settings.fit.max_jets))
     _check(sample, settings, where)
-    if not is_for_training:
-        return sample
-    _check_folds(sample, settings, where)
+    if is_for_training:
+        _check_folds(sample, settings, where)
     return replace(sample, notes=(*sample.notes, *_not_finite(sample)))
 
 
@@ -242,35 +241,65 @@ def ranks(sample: TaggerSample) -> Float64Array:
     return np.asarray(np.interp(sample.protected, values, share))
 
 
+def check_columns(paths: Sequence[Path], settings: TaggerSettings) -> None:
+    """Refuse tables that lack a column which a training needs; takes no time, as no jet is read.
+
+    Raises
+    ------
+    RefusedError
+        For such a table, and for a file that is none.
+    """
+    for path in paths:
+        _names(path, settings, _wanted_features(settings))
+
+
+def _wanted_features(settings: TaggerSettings) -> Sequence[str]:
+    return () if settings.network.uses_constituents else settings.columns.features
+
+
+def _names(path: Path, settings: TaggerSettings, features: Sequence[str]) -> dict[str, str]:
+    """Names of the columns of a file by what they are for."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    named = settings.columns
+    try:
+        there = pq.read_schema(path).names
+    except (pa.ArrowException, OSError) as error:
+        raise RefusedError(_no_table(path, error)) from error
+    names = {f"feature/{name}": name for name in features}
+    names |= {"label": named.label, "protected": named.protect, "condition": named.condition}
+    if named.weight:
+        names["weight"] = named.weight
+    for purpose, name in names.items():
+        if name not in there:
+            raise RefusedError(_missing(path, purpose, name, there))
+    if named.simulation in there:
+        names["simulation"] = named.simulation
+    return names | {f"pileup/{name}": name for name in PILEUP if name in there}
+
+
 def _columns(path: Path, settings: TaggerSettings, features: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Columns of a file by what they are for."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    named, names = settings.columns, {}
+    names = _names(path, settings, features)
     try:
-        there = pq.read_schema(path).names
-        names = {f"feature/{name}": name for name in features}
-        names |= {"label": named.label, "protected": named.protect, "condition": named.condition}
-        if named.weight:
-            names["weight"] = named.weight
-        for purpose, name in names.items():
-            if name not in there:
-                raise RefusedError(_missing(path, purpose, name, there))
-        if named.simulation in there:
-            names["simulation"] = named.simulation
-        pileup = [name for name in PILEUP if name in there]
-        table = pq.read_table(path, columns=sorted({*names.values(), *pileup}))
+        table = pq.read_table(path, columns=sorted({*names.values()}))
     except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise RefusedError(f"{path} is no parquet table: {reason}") from error
+        raise RefusedError(_no_table(path, error)) from error
     columns = {purpose: _numbers(table[name], path, name, purpose) for purpose, name in names.items()}
     n = table.num_rows
-    columns.setdefault("weight", np.ones(n))
-    columns.setdefault("simulation", np.ones(n))
-    columns["identity"] = _identity(path, named.identity)
-    of_pileup = {name: _numbers(table[name], path, name, "pileup") for name in pileup}
-    return columns | {f"pileup/{name}": of_pileup.get(name, np.full(n, np.nan)) for name in PILEUP}
+    for purpose in ("weight", "simulation"):
+        columns.setdefault(purpose, np.ones(n))
+    for name in PILEUP:
+        columns.setdefault(f"pileup/{name}", np.full(n, np.nan))
+    return columns | {"identity": _identity(path, settings.columns.identity)}
+
+
+def _no_table(path: Path, error: Exception) -> str:
+    return f"{path} is no parquet table: {(str(error).splitlines() or [''])[0]}"
 
 
 def _matrix(columns: dict[str, NDArray[Any]], features: Sequence[str]) -> Float32Array:
@@ -425,11 +454,13 @@ def _not_finite(sample: TaggerSample) -> list[str]:
     """How many jets lack each of the features."""
     lacking = np.count_nonzero(~np.isfinite(sample.features), axis=0)
     told = zip(sample.names, lacking, strict=True)
-    return [f"{n:,} jets with {name} not finite, which the network takes for its median" for name, n in told if n]
+    return [f"{n:,} jets with {name} not finite, for which networks of ours take a median" for name, n in told if n]
 
 
 def _check(sample: TaggerSample, settings: TaggerSettings, where: str) -> None:
     named = settings.columns
+    if not len(sample):
+        raise RefusedError(f"{where} has no jets to use{''.join(f'; {note}' for note in sample.notes)}")
     for word, chosen in (("signal", sample.is_signal), ("background", sample.is_background)):
         if not chosen.any():
             raise RefusedError(f"{where} has no {word}: {named.label!r} is 1 for signal and 0 for background")
