@@ -433,7 +433,8 @@ def _select(
 ) -> tuple[BoolArray, BoolArray, tuple[BoolArray, ...], Float64Array]:
     """Events that count, jets that are looked at, events after each step, and prescales."""
     certified = lumi_mask(record, mask_of(dataset, settings.events))
-    fired, prescale = trigger_decision(record.triggers, dataset.triggers, _trigger_pt(record.jets))
+    owning_pt = trigger_pt(record.jets, settings.selection.probe)
+    fired, prescale = trigger_decision(record.triggers, dataset.triggers, owning_pt)
     of_jets = _probes(record, settings.selection)
     has_probe = np.add.reduceat(np.append(of_jets, 0), record.jets.offsets[:-1]) * (record.jets.counts > 0) > 0
     triggered = certified & fired
@@ -441,11 +442,17 @@ def _select(
     return selected, of_jets, (np.ones(len(record), np.bool_), certified, triggered, selected), prescale
 
 
-def _trigger_pt(jets: Jets) -> Float64Array:
-    """What decides which trigger owns an event, (n_events,): mean pt of the two leading jets, nan for fewer."""
-    pt = np.append(jets.pt.astype(np.float64), [np.nan, np.nan])
+def trigger_pt(jets: Jets, probe: Probe) -> Float64Array:
+    """What decides which trigger owns an event, (n_events,) GeV.
+
+    For dijets the mean pt of the two leading jets, nan for fewer, which no trigger owns. Else the pt of the leading
+    jet, 0 without jets, so that a threshold of 0, as of triggers on leptons, always applies.
+    """
+    pt = np.append(jets.pt.astype(np.float64), [0.0, 0.0])
     first = jets.offsets[:-1]
-    return np.where(jets.counts >= 2, 0.5 * (pt[first] + pt[first + 1]), np.nan)
+    if probe == "dijet":
+        return np.where(jets.counts >= 2, 0.5 * (pt[first] + pt[first + 1]), np.nan)
+    return np.where(jets.counts >= 1, pt[first], 0.0)
 
 
 def _probes(record: EventRecord, selection: ProbeSelection) -> BoolArray:

@@ -11,7 +11,7 @@ import uproot
 from models.features import RaggedConstituents, offsets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -71,6 +71,8 @@ def write_large_jets(
     without: tuple[str, ...] = (),
     third_pt: float | None = None,
     parton_shower: Sequence[float] | None = None,
+    single: bool = False,
+    triggers: Mapping[str, Sequence[bool]] | None = None,
 ) -> Path:
     """PFNano events, each with these generated particles and two jets, of 500 GeV at azimuth 0 and 450 GeV at 3.
 
@@ -78,11 +80,14 @@ def write_large_jets(
 
     The first jet stands second in the file and has 5 constituents, the other one 3. Soft-drop masses are 80 and 10 GeV,
     those of truth jets 40 and 20 GeV. A third jet, if asked for, has no constituents. All events of simulation have
-    the same parton-shower weights, none if not asked for.
+    the same parton-shower weights, none if not asked for. With `single` the jet of 500 GeV is left out, with its
+    constituents. `triggers` are the decisions of each event by the path.
     """
     rng = np.random.default_rng(seed)
     n = len(particles)
-    link = np.tile(np.repeat([1, 0], [5, 3]), (n, 1))
+    counts = [0 if single else 5, 3]
+    n_parts = sum(counts)
+    link = np.tile(np.repeat([1, 0], counts), (n, 1))
     pt = np.tile([450.0, 500.0], (n, 1))
     axis = np.tile([3.0, 0.0], (n, 1))
     jets = {
@@ -98,14 +103,16 @@ def write_large_jets(
         "pt": pt / 0.9,
         "msoftdrop": np.tile([20.0, 40.0], (n, 1)),
     }
+    if single:
+        jets, truth = ({name: values[:, :1] for name, values in each.items()} for each in (jets, truth))
     if third_pt is not None:
         third = {"pt": third_pt, "eta": 1.0, "phi": 1.5, "mass": 5.0, "msoftdrop": 1.0, "area": 2.0}
         jets = {name: np.column_stack([values, np.full(n, third[name])]) for name, values in jets.items()}
     parts = {
-        "pt": np.take_along_axis(pt, link, 1) * rng.dirichlet(np.ones(8), n),
-        "eta": 0.3 * rng.normal(size=(n, 8)),
-        "phi": np.take_along_axis(axis, link, 1) + 0.3 * rng.normal(size=(n, 8)),
-        "mass": np.full((n, 8), 0.14),
+        "pt": np.take_along_axis(pt, link, 1) * rng.dirichlet(np.ones(n_parts), n),
+        "eta": 0.3 * rng.normal(size=(n, n_parts)),
+        "phi": np.take_along_axis(axis, link, 1) + 0.3 * rng.normal(size=(n, n_parts)),
+        "mass": np.full((n, n_parts), 0.14),
     }
     branches: dict[str, Any] = {
         "run": np.ones(n, np.int32),
@@ -116,8 +123,9 @@ def write_large_jets(
         "FatJet": _lists(jets),
         "Muon": _lists({"pt": np.full((n, 1), 60.0), "eta": np.full((n, 1), 0.1), "phi": np.full((n, 1), 0.3)}),
         "PFCands": _lists(parts),
-        "FatJetPFCands": _lists({"jetIdx": link, "pFCandsIdx": np.tile(np.arange(8), (n, 1))}),
+        "FatJetPFCands": _lists({"jetIdx": link, "pFCandsIdx": np.tile(np.arange(n_parts), (n, 1))}),
     }
+    branches |= {path: np.array(fired, np.bool_) for path, fired in (triggers or {}).items()}
     if is_mc:
         branches["genWeight"] = rng.uniform(0.5, 2, n)
         branches["GenJetAK8"] = _lists(truth)

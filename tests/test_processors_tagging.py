@@ -20,8 +20,17 @@ from processors.fileset import datasets_from
 from processors.histogram_files import digest, read_histograms
 from processors.histograms import Filled, NamedSums, SparseSums
 from processors.large_jets import OUTSIDE_PT, LargeJets
+from processors.record import Jets
 from processors.settings_file import settings_from
-from processors.tagging import NO_RADIATION, ProbeSelection, TaggerChoice, TaggingSettings, look, run
+from processors.tagging import (
+    NO_RADIATION,
+    ProbeSelection,
+    TaggerChoice,
+    TaggingSettings,
+    look,
+    run,
+    trigger_pt,
+)
 from processors.tagging_histograms import TaggingBinning
 from processors.tagging_variations import TaggingSystematics
 
@@ -290,6 +299,52 @@ def test_behind_a_muon_the_leading_jet_away_from_it_is_looked_at(tmp_path: Path,
     by_pt = histograms["passing"].project("pt")
     assert by_pt[{"pt": 449j}].value == expected
     assert by_pt.sum(flow=True).value == expected
+
+
+@pytest.mark.parametrize("probe", ["muon", "leading", "all"])
+@pytest.mark.parametrize(("threshold", "expected"), [(0.0, 2), (440.0, 2), (460.0, 0)])
+def test_a_trigger_owns_an_event_by_its_leading_jet_also_if_that_is_the_only_one(
+    tmp_path: Path, probe: Any, threshold: float, expected: int
+) -> None:
+    # one jet of 450 GeV, and the trigger fired in two of three events
+    fired = {"HLT_some": [True, False, True]}
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT] * 3, is_mc=False, single=True, triggers=fired)
+    told = {"is_mc": False, "triggers": [{"path": "HLT_some", "pt_avg_min": threshold, "prescale": 5}]}
+
+    histograms, _ = tagged(tmp_path, {"data": (path, told)}, selection=ProbeSelection(probe=probe))
+
+    assert histograms["passing"].sum(flow=True).value == 5 * expected
+    assert histograms["cutflow"][{"dataset": "data", "step": "trigger"}].value == 5 * expected
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(470.0, 4), (480.0, 0)])
+def test_a_trigger_owns_a_dijet_by_the_mean_pt_of_the_pair(tmp_path: Path, threshold: float, expected: int) -> None:
+    # 500 and 450 GeV
+    fired = {"HLT_some": [True, False, True]}
+    told = {"is_mc": False, "triggers": [{"path": "HLT_some", "pt_avg_min": threshold, "prescale": 1}]}
+    pair = write_large_jets(tmp_path / "d.root", [QCD_EVENT] * 3, is_mc=False, triggers=fired)
+
+    histograms, _ = tagged(tmp_path, {"data": (pair, told)}, selection=ProbeSelection(probe="dijet"))
+
+    assert histograms["passing"].sum(flow=True).value == expected
+
+
+def test_no_trigger_owns_a_dijet_that_lacks_a_jet(tmp_path: Path) -> None:
+    fired = {"HLT_some": [True] * 3}
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT] * 3, is_mc=False, single=True, triggers=fired)
+    told = {"is_mc": False, "triggers": [{"path": "HLT_some", "pt_avg_min": 0, "prescale": 1}]}
+
+    histograms, _ = tagged(tmp_path, {"data": (path, told)}, selection=ProbeSelection(probe="dijet"))
+
+    assert histograms["cutflow"][{"dataset": "data"}].values().tolist() == [3, 3, 0, 0]
+
+
+def test_a_trigger_without_threshold_owns_events_without_jets() -> None:
+    nothing = np.zeros(0, np.float32)
+    jets = Jets(np.zeros(3, np.int64), nothing, nothing, nothing, nothing)
+
+    assert trigger_pt(jets, "muon").tolist() == [0, 0]
+    assert np.isnan(trigger_pt(jets, "dijet")).all()
 
 
 def test_files_without_muons_are_refused_where_a_muon_is_asked_for(tmp_path: Path) -> None:
