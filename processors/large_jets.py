@@ -115,7 +115,8 @@ class ChosenJets:
     columns
         Arrays (n,) float32 by the names of `models.tagging.columns`; nan where the file has no such column.
     constituents, ungroomed
-        px, py, pz and E, hardest first, at most `MAX_CONSTITUENTS` of each; those that grooming left, and of all.
+        px, py, pz and E, hardest first: at most `MAX_CONSTITUENTS` of each jet of those that grooming left, and of all
+        as many as were asked for.
     category
         (n,) number of the truth category, -1 in data and where files have no generated particles.
     truth_pt, truth_mass
@@ -199,11 +200,17 @@ def without_particles(facts: Iterable[FileFacts], datasets: Iterable[Dataset]) -
 
 
 def choose_jets(
-    record: EventRecord, settings: LargeJets, events: BoolArray, of_jets: BoolArray | None = None
+    record: EventRecord,
+    settings: LargeJets,
+    events: BoolArray,
+    of_jets: BoolArray | None = None,
+    *,
+    max_ungroomed: int | None = 0,
 ) -> ChosenJets:
     """The jets that count, with everything a tagger may take.
 
-    Looked at are the jets of `events` (n_events,), and of those the ones `of_jets` (n_jets,), None for all.
+    Looked at are the jets of `events` (n_events,), and of those the ones `of_jets` (n_jets,), None for all. Each has at
+    most `max_ungroomed` of its constituents before grooming, None for all.
     """
     jets = record.jets
     event = np.repeat(np.arange(len(record)), jets.counts)
@@ -230,7 +237,7 @@ def choose_jets(
         event[places],
         {name: columns[name].astype(np.float32, copy=False) for name in COLUMNS},
         constituents,
-        everything.limited(MAX_CONSTITUENTS),
+        everything if max_ungroomed is None else everything.limited(max_ungroomed),
         categories[places],
         truth_pt[places],
         truth_mass[places],

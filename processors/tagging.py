@@ -52,7 +52,7 @@ from processors.tagging_variations import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from processors.execution import Outcome
@@ -311,7 +311,7 @@ def fill_record(
     shifts = variations_of(settings, is_mc=record.is_mc)
     is_selected, of_jets, steps, prescale = _select(record, dataset, settings)
     window = _widened(settings, shifts)
-    chosen = choose_jets(record, window, is_selected, of_jets)
+    chosen = choose_jets(record, window, is_selected, of_jets, max_ungroomed=_most_ungroomed(taggers.values()))
     identity = identities(record, chosen)
     axes = _axes(settings, {name: list(tagger.working_points) for name, tagger in taggers.items()})
     parts: dict[str, list[Filling]] = {"passing": [], "score": []}
@@ -339,6 +339,14 @@ def fill_record(
     base = record.weight * pileup_weight(record, settings.events, "nominal")
     parts["cutflow"] = _cutflow(steps, base, prescale)
     return NamedSums({name: _added(each) for name, each in parts.items()}, excluded)
+
+
+def _most_ungroomed(taggers: Iterable[Tagger]) -> int | None:
+    """How many constituents before grooming any network takes of a jet at most; None for all of them."""
+    inputs = [given for tagger in taggers if not tagger.groomed for given in tagger.inputs.values()]
+    lengths = [given.max_length for given in inputs if given.constituents]
+    limits = [length for length in lengths if length is not None]
+    return max(limits, default=0) if len(limits) == len(lengths) else None
 
 
 def _count(excluded: dict[str, int], reason: str, jets: BoolArray) -> None:

@@ -72,20 +72,21 @@ def write_large_jets(
     third_pt: float | None = None,
     parton_shower: Sequence[float] | None = None,
     single: bool = False,
+    constituents: tuple[int, int] = (5, 3),
     triggers: Mapping[str, Sequence[bool]] | None = None,
 ) -> Path:
     """PFNano events, each with these generated particles and two jets, of 500 GeV at azimuth 0 and 450 GeV at 3.
 
     A muon of 60 GeV is at azimuth 0.3.
 
-    The first jet stands second in the file and has 5 constituents, the other one 3. Soft-drop masses are 80 and 10 GeV,
-    those of truth jets 40 and 20 GeV. A third jet, if asked for, has no constituents. All events of simulation have
-    the same parton-shower weights, none if not asked for. With `single` the jet of 500 GeV is left out, with its
+    The first jet stands second in the file and has 5 `constituents`, the other one 3. Soft-drop masses are 80 and 10
+    GeV, those of truth jets 40 and 20 GeV. A third jet, if asked for, has no constituents. All events of simulation
+    have the same parton-shower weights, none if not asked for. With `single` the jet of 500 GeV is left out, with its
     constituents. `triggers` are the decisions of each event by the path.
     """
     rng = np.random.default_rng(seed)
     n = len(particles)
-    counts = [0 if single else 5, 3]
+    counts = [0 if single else constituents[0], constituents[1]]
     n_parts = sum(counts)
     link = np.tile(np.repeat([1, 0], counts), (n, 1))
     pt = np.tile([450.0, 500.0], (n, 1))

@@ -381,9 +381,8 @@ def test_a_tagger_of_somebody_else_is_applied_by_configuration_alone(tmp_path: P
     assert (scaling["norm_factor"], scaling["upper_bound"]) == (0.025, None)
 
 
-@pytest.mark.parametrize("groomed", [True, False])
-def test_a_tagger_takes_constituents_before_or_after_grooming(tmp_path: Path, groomed: bool) -> None:  # noqa: FBT001
-    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT], is_mc=False)
+def count_of_constituents(folder: Path, cut: float, **given: Any) -> TaggerChoice:
+    """A network of somebody else whose score is the number of constituents that it sees."""
     graph = helper.make_graph(
         [helper.make_node("ReduceSum", ["parts", "axes"], ["score"], keepdims=0)],
         "count",
@@ -392,9 +391,17 @@ def test_a_tagger_takes_constituents_before_or_after_grooming(tmp_path: Path, gr
         [numpy_helper.from_array(np.array([1], np.int64), "axes")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    onnx.save(model, str(tmp_path / "count.onnx"))
-    given = ForeignTagger(inputs={"parts": NetworkInput(("mask",), constituents=True)}, groomed=groomed)
-    taggers = {"count": TaggerChoice(str(tmp_path / "count.onnx"), given, {"five": 5.0})}
+    onnx.save(model, str(folder / "count.onnx"))
+    groomed = given.pop("groomed", False)
+    parts = NetworkInput(("mask",), constituents=True, **given)
+    foreign = ForeignTagger(inputs={"parts": parts}, groomed=groomed)
+    return TaggerChoice(str(folder / "count.onnx"), foreign, {"cut": cut})
+
+
+@pytest.mark.parametrize("groomed", [True, False])
+def test_a_tagger_takes_constituents_before_or_after_grooming(tmp_path: Path, groomed: bool) -> None:  # noqa: FBT001
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT], is_mc=False)
+    taggers = {"count": count_of_constituents(tmp_path, 5.0, groomed=groomed)}
     nothing_soft = LargeJets(subjet_radius=0.01, subjet_fraction=0.6)
 
     histograms, _ = tagged(tmp_path, {"data": (path, {"is_mc": False})}, taggers=taggers, large_jets=nothing_soft)
@@ -402,6 +409,32 @@ def test_a_tagger_takes_constituents_before_or_after_grooming(tmp_path: Path, gr
     # the leading jet has five constituents, at most one of which has 60 % of its pt
     passed = histograms["passing"][{"result": "pass"}].sum(flow=True).value
     assert passed == (0 if groomed else 1)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ([{"max_length": 150}], [150]),
+        ([{}], [160]),
+        ([{"max_length": 40}, {"min_length": 200, "max_length": 200}], [40, 160]),
+        ([{"max_length": 150}, {"groomed": True}], [150, 100]),
+    ],
+)
+def test_networks_of_others_see_as_many_constituents_as_they_take(
+    tmp_path: Path, lengths: list[dict[str, Any]], expected: list[int]
+) -> None:
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT], is_mc=False, single=True, constituents=(0, 160))
+    taggers = {}
+    for number, (given, seen) in enumerate(zip(lengths, expected, strict=True)):
+        choice = count_of_constituents(tmp_path, seen, **given)
+        taggers[str(number)] = replace(choice, working_points={"as_many": seen, "more": seen + 1.0})
+
+    histograms, _ = tagged(
+        tmp_path, {"data": (path, {"is_mc": False})}, taggers=taggers, large_jets=LargeJets(grooming="none")
+    )
+
+    passed = histograms["passing"][{"result": "pass"}].project("tagger", "working_point")
+    assert passed.values().tolist() == [[1, 0]] * len(expected)
 
 
 def test_what_is_wrong_with_taggers_is_told_at_once(tmp_path: Path) -> None:
