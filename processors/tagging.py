@@ -35,6 +35,7 @@ from processors.tagging_histograms import (
     flat_index,
     passing_axes,
     score_axes,
+    scores_in_bins,
     step_axes,
     sums_of,
     to_hist,
@@ -404,7 +405,7 @@ def _passing(found: _Scored, tagger: Tagger, axes: Any, place: tuple[int, int]) 
 
 
 def _scored(found: _Scored, axes: Any, number: int) -> Filling:
-    values = (number, _category_place(found.category), found.columns["pt"], found.scores)
+    values = (number, _category_place(found.category), found.columns["pt"], scores_in_bins(found.scores))
     use = found.inside & np.isfinite(found.scores)
     return flat_index(axes, values)[use], found.weight[use]
 

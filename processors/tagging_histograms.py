@@ -5,7 +5,8 @@ passing
     (GeV), eta (|eta| of the jet), mass (soft drop, GeV; the last bin is overflow). A working point that a tagger does
     not have is empty. A jet without a score fails.
 score
-    dataset, tagger, category, pt, score; nominal only. Scores outside of 0 to 1 are in the flow bins.
+    dataset, tagger, category, pt, score; nominal only. A score of 1 is in the last bin, scores below 0 or above 1 are
+    in the flow bins.
 cutflow
     dataset, step: events weighted as they are used, see `STEPS`.
 
@@ -81,6 +82,11 @@ def score_axes(binning: TaggingBinning, taggers: Sequence[str]) -> Any:
         _pt_axis(binning),
         hist.axis.Regular(binning.score_bins, 0, 1, name="score", label="score"),
     )
+
+
+def scores_in_bins(scores: AnyArray) -> Float64Array:
+    """Scores as they are filled, (n,): one of exactly 1, the upper edge of the last bin, is moved into that bin."""
+    return np.where(scores == 1, np.nextafter(1.0, 0.0), np.asarray(scores, np.float64))
 
 
 def flat_index(axes: Any, values: Sequence[AnyArray | int]) -> Int64Array:

@@ -31,7 +31,7 @@ from processors.tagging import (
     run,
     trigger_pt,
 )
-from processors.tagging_histograms import TaggingBinning
+from processors.tagging_histograms import TaggingBinning, score_axes, scores_in_bins
 from processors.tagging_variations import TaggingSystematics
 
 if TYPE_CHECKING:
@@ -396,6 +396,38 @@ def count_of_constituents(folder: Path, cut: float, **given: Any) -> TaggerChoic
     parts = NetworkInput(("mask",), constituents=True, **given)
     foreign = ForeignTagger(inputs={"parts": parts}, groomed=groomed)
     return TaggerChoice(str(folder / "count.onnx"), foreign, {"cut": cut})
+
+
+@pytest.mark.parametrize(
+    ("scaling", "expected"),
+    [
+        (Scaling(norm_factor=0.0125), [0, 2, 0, 0, 2, 0]),
+        (Scaling(norm_factor=0.013), [0, 2, 0, 0, 0, 2]),
+        (Scaling(median=10, norm_factor=1), [0, 2, 0, 0, 0, 2]),
+        (Scaling(median=11, norm_factor=0.01), [2, 0, 0, 2, 0, 0]),
+    ],
+)
+def test_a_score_of_one_is_in_the_last_bin_and_others_beyond_are_in_the_flow_bins(
+    tmp_path: Path, scaling: Scaling, expected: list[int]
+) -> None:
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT] * 2, is_mc=False)
+    foreign = ForeignTagger(inputs={"features": NetworkInput(("mass",), scaling={"mass": scaling})})
+    taggers = {"scaled": TaggerChoice(save_tagger(tmp_path), foreign, {"some": 0.5})}
+
+    histograms, _ = tagged(
+        tmp_path, {"data": (path, {"is_mc": False})}, taggers=taggers, binning=TaggingBinning(score_bins=4)
+    )
+
+    # soft-drop masses of 10 and 80 GeV; a factor of 0.0125 makes 0.125 and exactly 1 of them
+    assert histograms["score"].project("score").values(flow=True).tolist() == expected
+
+
+@pytest.mark.parametrize("bins", [1, 3, 7, 100, 128, 1000003])
+def test_a_score_of_one_is_in_the_last_of_any_number_of_bins(bins: int) -> None:
+    (*_, axis) = score_axes(TaggingBinning(score_bins=bins), ["toy"])
+    scores = scores_in_bins(np.array([1.0, 0.0, 1.5, np.nan], np.float32))
+
+    assert axis.index(scores).tolist() == [bins - 1, 0, bins, bins]
 
 
 @pytest.mark.parametrize("groomed", [True, False])
