@@ -99,7 +99,7 @@ class ProbeSelection:
         Of a dijet the largest pt of the third large-R jet over the mean of the two leading ones; None for any. Jets
         that the file leaves out, usually soft ones, do not count.
     muon_min_pt, muon_max_abs_eta, min_met
-        Of the muon, and of the missing momentum where the file has it.
+        Of the muon, and of the missing momentum; files without are refused unless `min_met` is 0.
     """
 
     probe: Probe = "all"
@@ -197,13 +197,24 @@ def look(datasets: Sequence[Dataset], settings: TaggingSettings) -> tuple[Job, l
     leptons = settings.selection.probe == "muon"
     job = large_jets.look(datasets, settings.large_jets, settings.events, leptons=leptons, event_columns=_EVENT_COLUMNS)
     faults = large_jets.without_constituents(job.facts, settings.large_jets.collection)
-    if leptons:
-        faults += [
-            f"{f.dataset}: {f.path} has no muons, which the probe needs" for f in job.facts if not f.columns.muons
-        ]
-    raise_if_any(faults)
+    raise_if_any([*faults, *_without_probe(job, settings.selection)])
     notes = [*other.values(), *(note for tagger in taggers.values() for note in tagger.notes())]
     return job, [*notes, *large_jets.without_particles(job.facts, job.datasets), *_without_radiation(job, settings)]
+
+
+def _without_probe(job: Job, selection: ProbeSelection) -> list[str]:
+    """A line for each file that lacks what the selection of jets behind a muon looks at."""
+    if selection.probe != "muon":
+        return []
+    faults = [f"{f.dataset}: {f.path} has no muons, which the probe needs" for f in job.facts if not f.columns.muons]
+    if selection.min_met > 0:
+        faults += [
+            f"{f.dataset}: {f.path} has no missing momentum, which selection.min_met={selection.min_met:g} needs; "
+            "set it to 0 to go without"
+            for f in job.facts
+            if not {"met_pt", "met_phi"} <= f.columns.event.keys()
+        ]
+    return faults
 
 
 def for_files(job: Job, settings: TaggingSettings) -> TaggingSettings:

@@ -74,6 +74,7 @@ def write_large_jets(
     single: bool = False,
     constituents: tuple[int, int] = (5, 3),
     triggers: Mapping[str, Sequence[bool]] | None = None,
+    met: Sequence[float] | None = None,
 ) -> Path:
     """PFNano events, each with these generated particles and two jets, of 500 GeV at azimuth 0 and 450 GeV at 3.
 
@@ -82,7 +83,7 @@ def write_large_jets(
     The first jet stands second in the file and has 5 `constituents`, the other one 3. Soft-drop masses are 80 and 10
     GeV, those of truth jets 40 and 20 GeV. A third jet, if asked for, has no constituents. All events of simulation
     have the same parton-shower weights, none if not asked for. With `single` the jet of 500 GeV is left out, with its
-    constituents. `triggers` are the decisions of each event by the path.
+    constituents. `triggers` are the decisions of each event by the path, `met` is its missing momentum in GeV.
     """
     rng = np.random.default_rng(seed)
     n = len(particles)
@@ -127,6 +128,8 @@ def write_large_jets(
         "FatJetPFCands": _lists({"jetIdx": link, "pFCandsIdx": np.tile(np.arange(n_parts), (n, 1))}),
     }
     branches |= {path: np.array(fired, np.bool_) for path, fired in (triggers or {}).items()}
+    if met is not None:
+        branches |= {"MET_pt": np.array(met, np.float32), "MET_phi": np.zeros(n, np.float32)}
     if is_mc:
         branches["genWeight"] = rng.uniform(0.5, 2, n)
         branches["GenJetAK8"] = _lists(truth)

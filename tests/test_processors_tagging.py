@@ -381,6 +381,30 @@ def test_a_tagger_of_somebody_else_is_applied_by_configuration_alone(tmp_path: P
     assert (scaling["norm_factor"], scaling["upper_bound"]) == (0.025, None)
 
 
+@pytest.mark.parametrize(("min_met", "expected"), [(0.0, 3), (30.0, 2), (200.0, 0)])
+def test_behind_a_muon_missing_momentum_can_be_asked_for(tmp_path: Path, min_met: float, expected: int) -> None:
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT] * 3, is_mc=False, met=[20.0, 40.0, 100.0])
+    selection = ProbeSelection(probe="muon", min_met=min_met)
+
+    histograms, _ = tagged(tmp_path, {"data": (path, {"is_mc": False})}, selection=selection)
+
+    assert histograms["passing"].sum(flow=True).value == expected
+
+
+def test_files_without_missing_momentum_are_refused_where_it_is_limited(tmp_path: Path) -> None:
+    files: dict[str, tuple[Path, dict[str, Any]]] = {
+        "with": (write_large_jets(tmp_path / "a.root", [QCD_EVENT], is_mc=False, met=[50.0]), {"is_mc": False}),
+        "without": (write_large_jets(tmp_path / "b.root", [QCD_EVENT], is_mc=False), {"is_mc": False}),
+    }
+
+    with pytest.raises(InputError) as caught:
+        tagged(tmp_path, files, selection=ProbeSelection(probe="muon", min_met=30.0))
+
+    (fault,) = caught.value.faults
+    assert fault.startswith("without: ")
+    assert fault.endswith("b.root has no missing momentum, which selection.min_met=30 needs; set it to 0 to go without")
+
+
 def count_of_constituents(folder: Path, cut: float, **given: Any) -> TaggerChoice:
     """A network of somebody else whose score is the number of constituents that it sees."""
     graph = helper.make_graph(
