@@ -29,10 +29,13 @@ from processors.settings_file import as_plain
 from processors.table_parts import lost_lines
 from processors.tagging_histograms import (
     CATEGORY_AXIS,
+    OUTSIDE_BINNING,
     STEPS,
     UNLABELLED,
     TaggingBinning,
     flat_index,
+    in_bins,
+    jet_values,
     passing_axes,
     score_axes,
     scores_in_bins,
@@ -337,10 +340,11 @@ def fill_record(
             True: varied_constituents(chosen.constituents, factors),
             False: varied_constituents(chosen.ungroomed, factors),
         }
-        inside = (columns["pt"] >= settings.large_jets.min_pt) & (columns["pt"] < settings.large_jets.max_pt)
+        in_window, inside = _inside(columns, settings)
         used = np.where(inside, weight[chosen.event], 0.0)
         if way == NOMINAL:
-            _count(excluded, OUTSIDE_PT, ~inside)
+            _count(excluded, OUTSIDE_PT, ~in_window)
+            _count(excluded, OUTSIDE_BINNING, in_window & ~inside)
         for number, tagger in enumerate(taggers.values()):
             scores, _ = tagger.scores(columns, constituents[tagger.groomed])
             found = _Scored(columns, chosen.category, scores, inside, used)
@@ -351,6 +355,13 @@ def fill_record(
     base = record.weight * pileup_weight(record, settings.events, "nominal")
     parts["cutflow"] = _cutflow(steps, base, prescale)
     return NamedSums({name: _added(each) for name, each in parts.items()}, excluded)
+
+
+def _inside(columns: Mapping[str, AnyArray], settings: TaggingSettings) -> tuple[BoolArray, BoolArray]:
+    """Which jets have a pt that counts, and which of these the histograms have bins for, (n,) each."""
+    window = settings.large_jets
+    in_window = (columns["pt"] >= window.min_pt) & (columns["pt"] < window.max_pt)
+    return in_window, in_window & in_bins(settings.binning, columns)
 
 
 def _most_ungroomed(taggers: Iterable[Tagger]) -> int | None:
@@ -407,9 +418,7 @@ def _passing(found: _Scored, tagger: Tagger, axes: Any, place: tuple[int, int]) 
             names.index(name),
             passes.astype(np.int64),
             _category_place(found.category),
-            found.columns["pt"],
-            np.abs(found.columns["eta"]),
-            found.columns["mass"],
+            *jet_values(found.columns),
         )
         filled.append((flat_index(axes, values)[found.inside], found.weight[found.inside]))
     return filled

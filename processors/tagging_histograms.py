@@ -10,7 +10,8 @@ score
 cutflow
     dataset, step: events weighted as they are used, see `STEPS`.
 
-Weights are as filled; datasets are not normalised.
+Weights are as filled; datasets are not normalised. Jets outside of the bins of pt or eta, or below those of mass, are
+neither in passing nor in score.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from processors.histograms import NamedSums
-    from processors.record import AnyArray, Float64Array, Int64Array
+    from processors.record import AnyArray, BoolArray, Float64Array, Int64Array
 
+OUTSIDE_BINNING = "jets outside of binning.pt or binning.eta, or below binning.mass"
 UNLABELLED = "unlabelled"
 CATEGORY_AXIS = (*CATEGORIES, UNLABELLED)
 RESULTS = ("fail", "pass")
@@ -40,7 +42,10 @@ STEPS = ("all", "certified", "trigger", "selected")
 
 @dataclass(frozen=True, slots=True)
 class TaggingBinning:
-    """Edges of the histograms (YAML section `binning`), GeV; jets outside in pt or |eta| do not count."""
+    """Edges of the histograms (YAML section `binning`), GeV.
+
+    Jets outside of pt or |eta|, or below the first edge of mass, do not count.
+    """
 
     pt: tuple[float, ...] = (200, 250, 300, 350, 400, 500, 600, 800, 1200, 2000)
     eta: tuple[float, ...] = (0.0, 0.7, 1.3, 2.0)
@@ -68,10 +73,18 @@ def passing_axes(
         _categories(names, "working_point", "working point"),
         _categories(RESULTS, "result"),
         _categories(CATEGORY_AXIS, "category"),
-        _pt_axis(binning),
-        hist.axis.Variable(binning.eta, name="eta", label=r"$|\eta|$", flow=False),
-        hist.axis.Variable(binning.mass, name="mass", label=r"$m_{SD}$ [GeV]", underflow=False),
+        *_jet_axes(binning),
     )
+
+
+def in_bins(binning: TaggingBinning, columns: Mapping[str, AnyArray]) -> BoolArray:
+    """Whether the histograms have a bin for each jet, (n,)."""
+    return flat_index(_jet_axes(binning), jet_values(columns)) >= 0
+
+
+def jet_values(columns: Mapping[str, AnyArray]) -> tuple[AnyArray, AnyArray, AnyArray]:
+    """pt, |eta| and soft-drop mass of jets, (n,) each, as they are filled."""
+    return columns["pt"], np.abs(columns["eta"]), columns["mass"]
 
 
 def score_axes(binning: TaggingBinning, taggers: Sequence[str]) -> Any:
@@ -138,6 +151,14 @@ def step_axes() -> Any:
 
 def _categories(names: Any, name: str, label: str = "") -> Any:
     return hist.axis.StrCategory(list(names), name=name, label=label or name, flow=False)
+
+
+def _jet_axes(binning: TaggingBinning) -> Any:
+    return (
+        _pt_axis(binning),
+        hist.axis.Variable(binning.eta, name="eta", label=r"$|\eta|$", flow=False),
+        hist.axis.Variable(binning.mass, name="mass", label=r"$m_{SD}$ [GeV]", underflow=False),
+    )
 
 
 def _pt_axis(binning: TaggingBinning) -> Any:

@@ -29,9 +29,10 @@ from processors.tagging import (
     TaggingSettings,
     look,
     run,
+    summary_lines,
     trigger_pt,
 )
-from processors.tagging_histograms import TaggingBinning, score_axes, scores_in_bins
+from processors.tagging_histograms import OUTSIDE_BINNING, TaggingBinning, score_axes, scores_in_bins
 from processors.tagging_variations import TaggingSystematics
 
 if TYPE_CHECKING:
@@ -199,6 +200,41 @@ def test_jets_that_are_left_out_are_counted_as_they_are_whatever_is_varied(tmp_p
 
     assert found[0] == {OUTSIDE_PT: 6, NOT_FINITE_SCORE: 6}
     assert found[1] == found[0]
+
+
+@pytest.mark.parametrize(
+    ("binning", "outside"),
+    [
+        (TaggingBinning(), 0),
+        (TaggingBinning(pt=(460, 600)), 6),
+        (TaggingBinning(pt=(200, 460)), 6),
+        (TaggingBinning(eta=(0.5, 2.0)), 12),
+        (TaggingBinning(mass=(50, 60)), 6),
+    ],
+)
+def test_jets_outside_of_the_bins_are_counted_as_they_are_whatever_is_varied(
+    tmp_path: Path, binning: TaggingBinning, outside: int
+) -> None:
+    # six jets of 450 GeV with a mass of 10 GeV and six of 500 GeV with one of 80 GeV, all at an eta of 0
+    path = write_large_jets(tmp_path / "mc.root", EVENTS)
+    systematics = replace(UNVARIED, jes=0.2)
+
+    histograms, facts = tagged(tmp_path, {"mc": (path, {"is_mc": True})}, binning=binning, systematics=systematics)
+
+    assert facts["excluded"]["mc"] == ({OUTSIDE_BINNING: outside} if outside else {})
+    nominal = histograms["passing"][{"variation": "nominal"}].sum(flow=True)
+    assert histograms["score"].sum(flow=True).value == pytest.approx(nominal.value)
+    if outside:
+        assert f"mc: left out {outside} {OUTSIDE_BINNING}" in summary_lines(facts)
+
+
+def test_a_jet_that_does_not_count_is_told_once(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", EVENTS)
+    given: dict[str, Any] = {"large_jets": LargeJets(min_pt=460), "binning": TaggingBinning(pt=(480, 490))}
+
+    _, facts = tagged(tmp_path, {"mc": (path, {"is_mc": True})}, **given)
+
+    assert facts["excluded"]["mc"] == {OUTSIDE_PT: 6, OUTSIDE_BINNING: 6}
 
 
 def of_variations(histograms: dict[str, Any], dataset: str) -> dict[str, float]:
