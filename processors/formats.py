@@ -263,6 +263,12 @@ class ReadRequest:
         Format; None to find it out from each file.
     jet_collection, truth_jet_collection, weight
         Names in the file; None for the usual ones of the format.
+    usual_truth_jets
+        Name of the truth jets where `truth_jet_collection` is None, in files that have them; None for that of the
+        format.
+    without_truth
+        What to do to run without truth jets, told where those of `truth_jet_collection` are missing; None for leaving
+        that out of the fileset.
     triggers
         Paths whose decision is wanted.
     jet_columns, event_columns
@@ -284,6 +290,8 @@ class ReadRequest:
     schema: str | None = None
     jet_collection: str | None = None
     truth_jet_collection: str | None = None
+    usual_truth_jets: str | None = None
+    without_truth: str | None = None
     weight: str | None = None
     triggers: tuple[str, ...] = ()
     jet_columns: tuple[str, ...] = JET_COLUMNS
@@ -471,9 +479,11 @@ def _columns(file_format: FormatName, names: Collection[str], request: ReadReque
         return found
 
     jets = collection(request.jet_collection, layout.jets)
-    truth = collection(request.truth_jet_collection, layout.truth_jets) if request.is_mc and request.truth else None
-    if request.is_mc and request.truth and request.truth_jet_collection and truth is None:
-        faults.append(f"leave out truth_jet_collection {request.truth_jet_collection!r} to run without truth jets")
+    has_truth, named = request.is_mc and request.truth, request.truth_jet_collection
+    truth = collection(named, request.usual_truth_jets or layout.truth_jets) if has_truth else None
+    if has_truth and named and truth is None:
+        advice = request.without_truth or f"leave out truth_jet_collection {named!r}"
+        faults.append(f"{advice} to run without truth jets")
     return FileColumns(
         format=file_format,
         energy_unit=layout.energy_unit,

@@ -47,6 +47,8 @@ WITHOUT_CONSTITUENTS = "jets without constituents"
 NOT_FINITE_MASS = "jets with a mass that is not finite"
 TRUTH_DISTANCE = 0.75
 """A jet belongs to the nearest truth jet within this part of its radius."""
+AUTO = "auto"
+USUAL_TRUTH_JETS = "GenJetAK8"
 _EVENT_COLUMNS = ("rho", "npv", "average_interactions", "true_interactions")
 
 
@@ -57,7 +59,8 @@ class LargeJets:
     Attributes
     ----------
     collection, truth_collection
-        Names in the file, of jets and of truth jets; None for no truth jets.
+        Names in the file, of jets and of truth jets: "auto" for `USUAL_TRUTH_JETS` where files have them, None for no
+        truth jets.
     radius
         Of the jet algorithm.
     min_pt, max_pt, max_abs_eta
@@ -71,7 +74,7 @@ class LargeJets:
     """
 
     collection: str = "FatJet"
-    truth_collection: str | None = "GenJetAK8"
+    truth_collection: str | None = AUTO
     radius: float = 0.8
     min_pt: float = 200.0
     max_pt: float = 2000.0
@@ -148,7 +151,9 @@ def read_request(
         is_mc=dataset.is_mc,
         schema=dataset.schema,
         jet_collection=settings.collection,
-        truth_jet_collection=settings.truth_collection,
+        truth_jet_collection=None if settings.truth_collection == AUTO else settings.truth_collection,
+        usual_truth_jets=USUAL_TRUTH_JETS,
+        without_truth="set large_jets.truth_collection=null",
         weight=dataset.weight,
         triggers=tuple(trigger.path for trigger in dataset.triggers),
         jet_columns=("area",),
@@ -196,6 +201,21 @@ def without_particles(facts: Iterable[FileFacts], datasets: Iterable[Dataset]) -
         f"{fact.dataset}: {fact.path} has no generated particles, which tell what a jet is in truth"
         for fact in facts
         if fact.dataset in simulated and fact.columns.particles is None
+    ]
+
+
+def without_truth_jets(
+    facts: Iterable[FileFacts], datasets: Iterable[Dataset], settings: LargeJets, effect: str
+) -> list[str]:
+    """A line with its `effect` for each file of simulation that has none of the usual truth jets, where they count."""
+    if settings.truth_collection != AUTO:
+        return []
+    simulated = {dataset.name for dataset in datasets if dataset.is_mc}
+    return [
+        f"{fact.dataset}: {fact.path} has no truth jets {USUAL_TRUTH_JETS}; {effect}; if there are others, name them "
+        "by large_jets.truth_collection"
+        for fact in facts
+        if fact.dataset in simulated and fact.columns.truth is None
     ]
 
 

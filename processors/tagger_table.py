@@ -172,6 +172,7 @@ def _assemble(
         "jets": {name: _added(part.jets for part in told if part.dataset == name) for name in names},
         "excluded": {name: _added(part.excluded for part in told if part.dataset == name) for name in names},
         "lost": lost_lines(outcome),
+        "notes": large_jets.without_truth_jets(job.facts, job.datasets, settings.large_jets, "its truth_pt is nan"),
         "settings": {key: value for key, value in as_plain(settings).items() if key != "execution"},
     }
     factors = job.normalisations(outcome, kept)
@@ -218,7 +219,7 @@ def _added(counts: Iterator[Mapping[str, int]]) -> dict[str, int]:
 
 def summary_lines(facts: Mapping[str, Any]) -> list[str]:
     """What the console tells of a table."""
-    lines = []
+    lines = [f"note: {note}" for note in facts["notes"]]
     for name, events in facts["events"].items():
         jets = ", ".join(f"{count:,} {category}" for category, count in facts["jets"][name].items())
         lines.append(f"{name}: {events:,} events, jets: {jets or 'none'}")

@@ -202,7 +202,17 @@ def look(datasets: Sequence[Dataset], settings: TaggingSettings) -> tuple[Job, l
     faults = large_jets.without_constituents(job.facts, settings.large_jets.collection)
     raise_if_any([*faults, *_without_probe(job, settings.selection)])
     notes = [*other.values(), *(note for tagger in taggers.values() for note in tagger.notes())]
-    return job, [*notes, *large_jets.without_particles(job.facts, job.datasets), *_without_radiation(job, settings)]
+    return job, [*notes, *_lacking(job, settings)]
+
+
+def _lacking(job: Job, settings: TaggingSettings) -> list[str]:
+    """A line for each file of simulation on what cannot be done with it."""
+    smeared = "jer_up and jmr_up smear its jets by chance, jer_down and jmr_down leave them as they are"
+    return [
+        *large_jets.without_particles(job.facts, job.datasets),
+        *large_jets.without_truth_jets(job.facts, job.datasets, settings.large_jets, smeared),
+        *_without_radiation(job, settings),
+    ]
 
 
 def _without_probe(job: Job, selection: ProbeSelection) -> list[str]:

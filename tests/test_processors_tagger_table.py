@@ -154,7 +154,6 @@ def test_a_table_of_one_class_alone_is_told(tmp_path: Path) -> None:
         ("GenPart", "no generated particles, which tell what a jet is in truth"),
         ("FatJetPFCands", "no constituents of FatJet"),
         ("FatJet", "no branch 'FatJet_pt'"),
-        ("GenJetAK8", "no branch 'GenJetAK8_pt'"),
     ],
 )
 def test_what_files_lack_is_refused_beforehand(tmp_path: Path, without: str, message: str) -> None:
@@ -162,6 +161,42 @@ def test_what_files_lack_is_refused_beforehand(tmp_path: Path, without: str, mes
 
     with pytest.raises(InputError, match=message):
         make(tmp_path, {"mc": (path, {"is_mc": True, "schema": "pfnano"})})
+
+
+def test_a_file_without_the_usual_truth_jets_gives_a_table_without_their_pt_and_a_note(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", EVENTS, without=("GenJetAK8",))
+    data = write_large_jets(tmp_path / "d.root", EVENTS, is_mc=False, seed=2)
+
+    table, facts = make(tmp_path, {"mc": (path, {"is_mc": True}), "data": (data, {"is_mc": False})})
+
+    assert np.isnan(table.columns["truth_pt"]).all()
+    assert facts["jets"]["mc"] == {"qcd": 4, "top": 2}
+    (note,) = [line for line in summary_lines(facts) if line.startswith("note: ")]
+    assert note == (
+        f"note: mc: {path} has no truth jets GenJetAK8; its truth_pt is nan; if there are others, name them by "
+        "large_jets.truth_collection"
+    )
+
+
+@pytest.mark.parametrize("named", ["GenJetAK8", "GenFatJet"])
+def test_truth_jets_that_are_named_and_not_there_are_refused_with_what_to_do(tmp_path: Path, named: str) -> None:
+    path = write_large_jets(tmp_path / "mc.root", [TOP_EVENT], without=("GenJetAK8",))
+
+    with pytest.raises(InputError) as caught:
+        make(tmp_path, {"mc": (path, {"is_mc": True})}, large_jets=LargeJets(truth_collection=named))
+
+    assert any(f"no branch '{named}_pt'" in fault for fault in caught.value.faults)
+    assert caught.value.faults[-1].endswith("set large_jets.truth_collection=null to run without truth jets")
+
+
+@pytest.mark.parametrize(("named", "has_truth"), [("GenJetAK8", True), ("auto", True), (None, False)])
+def test_truth_jets_can_be_named_or_left_out(tmp_path: Path, named: str | None, has_truth: bool) -> None:  # noqa: FBT001
+    path = write_large_jets(tmp_path / "mc.root", EVENTS)
+
+    table, facts = make(tmp_path, {"mc": (path, {"is_mc": True})}, large_jets=LargeJets(truth_collection=named))
+
+    assert np.isfinite(table.columns["truth_pt"]).all() == has_truth
+    assert facts["notes"] == []
 
 
 def test_a_window_or_labels_that_make_no_sense_are_refused() -> None:

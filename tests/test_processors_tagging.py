@@ -202,6 +202,32 @@ def test_jets_that_are_left_out_are_counted_as_they_are_whatever_is_varied(tmp_p
     assert found[1] == found[0]
 
 
+def test_without_truth_jets_a_worse_resolution_smears_by_chance_and_a_note_tells(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", 50 * EVENTS, without=("GenJetAK8",))
+    systematics = replace(UNVARIED, jer=0.9, jmr=0.5)
+
+    histograms, facts = tagged(tmp_path, {"mc": (path, {"is_mc": True})}, systematics=systematics)
+
+    passing = histograms["passing"][{"dataset": "mc", "tagger": "toy", "working_point": "half", "category": "qcd"}]
+    edges = {way: edges_of(passing, way) for way in passing.axes["variation"]}
+    assert edges["nominal"] == edges["jer_down"] == edges["jmr_down"] == [(400, 10), (500, 80)]
+    # widths of 8 % in pt and of 11 % in mass: 500 GeV and 80 GeV go to both sides
+    assert {400.0, 500.0} <= {pt for pt, mass in edges["jer_up"] if mass > 50}
+    masses = [mass for _, mass in edges["jmr_up"] if mass > 50]
+    assert min(masses) < 75
+    assert max(masses) > 80
+    (note,) = facts["notes"]
+    assert note.startswith(f"mc: {path} has no truth jets GenJetAK8; jer_up and jmr_up smear its jets by chance")
+
+
+def test_truth_jets_that_are_left_out_by_setting_are_not_missed(tmp_path: Path) -> None:
+    path = write_large_jets(tmp_path / "mc.root", EVENTS, without=("GenJetAK8",))
+
+    _, facts = tagged(tmp_path, {"mc": (path, {"is_mc": True})}, large_jets=LargeJets(truth_collection=None))
+
+    assert facts["notes"] == []
+
+
 @pytest.mark.parametrize(
     ("binning", "outside"),
     [
