@@ -239,15 +239,6 @@ def choose_jets(
     places = np.flatnonzero(chosen)
     everything = four_momenta(record, places)
     constituents = _groomed(everything, settings).limited(MAX_CONSTITUENTS)
-    columns = {
-        "pt": jets.pt[places],
-        "eta": jets.eta[places],
-        "phi": jets.phi[places],
-        "mass": np.maximum(jets.extra["soft_drop_mass"][places], np.float32(0)),
-        "mass_plain": jets.mass[places],
-        **substructure(constituents, settings.radius),
-        **{name: values[event[places]] for name, values in _event_values(record).items()},
-    }
     categories = np.full(len(jets), NO_CATEGORY, np.int8)
     if record.particles is not None:
         categories = truth_categories(jets, record.particles, settings.distance)
@@ -255,7 +246,7 @@ def choose_jets(
     return ChosenJets(
         places,
         event[places],
-        {name: columns[name].astype(np.float32, copy=False) for name in COLUMNS},
+        _columns(record, places, event[places], substructure(constituents, settings.radius)),
         constituents,
         everything if max_ungroomed is None else everything.limited(max_ungroomed),
         categories[places],
@@ -280,6 +271,23 @@ def four_momenta(record: EventRecord, places: Int64Array) -> RaggedConstituents:
     rows = record.jets.extra[CONSTITUENT_ROW][places]
     offsets, values = _four_momenta(rows, parts.offsets, (parts.pt, parts.eta, parts.phi, mass))
     return RaggedConstituents(offsets, values)
+
+
+def _columns(
+    record: EventRecord, places: Int64Array, event: Int64Array, variables: Mapping[str, AnyArray]
+) -> dict[str, Float32Array]:
+    """Columns (n,) of the jets at `places` of the record, in the events `event`, with variables of substructure."""
+    jets = record.jets
+    columns = {
+        "pt": jets.pt[places],
+        "eta": jets.eta[places],
+        "phi": jets.phi[places],
+        "mass": np.maximum(jets.extra["soft_drop_mass"][places], np.float32(0)),
+        "mass_plain": jets.mass[places],
+        **variables,
+        **{name: values[event] for name, values in _event_values(record).items()},
+    }
+    return {name: columns[name].astype(np.float32, copy=False) for name in COLUMNS}
 
 
 def _groomed(constituents: RaggedConstituents, settings: LargeJets) -> RaggedConstituents:
