@@ -22,6 +22,7 @@ from tagger_toys import NAMES, columns, write
 
 from models.card import read_card
 from models.session import OnnxModel
+from models.tagging.comparison import read_candidates
 from models.tagging.distance_correlation import correlation_above_chance
 from models.tagging.maps import KINDS, fit_map
 from models.tagging.tagger import ForeignTagger, load_tagger
@@ -29,6 +30,7 @@ from models.training.checkpoint import FILE as CHECKPOINT
 from models.training.checkpoint import Checkpoint
 from models.training.errors import RefusedError
 from models.training.tagging import command, loop, penalties, pipeline
+from models.training.tagging.compare import _knowing
 from models.training.tagging.export import Tagger, export, to_onnx, with_map
 from models.training.tagging.loop import CollapsedError, predict_logits, prepare, train
 from models.training.tagging.networks import Columns, DenseTagger, make_network
@@ -647,6 +649,34 @@ def test_seconds_of_earlier_sessions_count() -> None:
     rows = [{"seconds": 2.0}, {"seconds": 3.0}, {"seconds": 7.0}]
 
     assert [pipeline._seconds_before(rows, new) for new in (3, 1, 0)] == [0.0, 5.0, 12.0]
+
+
+def test_tables_of_one_file_name_are_all_remembered(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name / "table.parquet" for name in ("a", "b", "c"))
+    for seed, path in enumerate((first, second, third), 1):
+        path.parent.mkdir()
+        write(path, columns(N, seed))
+    read = pipeline.read_table([first, second], SETTINGS)
+    pipeline._remember(read, SETTINGS, tmp_path, resume=False)
+    tagger = with_map(trained(), NAMES, None, "mass", "pt")
+    pipeline._export(tagger, read, SETTINGS, {}, {"eff50": 0.5}, tmp_path)
+
+    candidates = read_candidates([tmp_path])
+
+    assert list(candidates[0].card.training["tables"]) == [str(first), str(second)]
+    assert [len(_knowing([path], candidates)) for path in (first, second, third)] == [1, 1, 0]
+    with pytest.raises(RefusedError, match="other settings or tables"):
+        pipeline._remember(pipeline.read_table([third, second], SETTINGS), SETTINGS, tmp_path, resume=True)
+
+
+def test_a_table_is_not_given_twice(table: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.parquet"
+    copy.write_bytes(table.read_bytes())
+
+    assert list(pipeline.read_table([table], SETTINGS).digests) == ["table.parquet"]
+    for path in (table, copy):
+        with pytest.raises(RefusedError, match=rf"{path.name} is the same table as .*; give each table once"):
+            pipeline.read_table([table, path], SETTINGS)
 
 
 def test_a_folder_with_something_else_is_refused(table: Path, tmp_path: Path) -> None:

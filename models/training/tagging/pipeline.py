@@ -59,7 +59,10 @@ OWN = (
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Jets of tables, the digests of the files, and how the jets were made, see `models.tagging.jet_definition`."""
+    """Jets of tables, digests of the files by name, and how the jets were made, see `models.tagging.jet_definition`.
+
+    The name is that of the file, or the path that was given where several files have the same one.
+    """
 
     sample: TaggerSample
     digests: Mapping[str, str]
@@ -72,8 +75,10 @@ def read_table(paths: Sequence[Path], settings: TaggerSettings) -> Table:
     Raises
     ------
     RefusedError
-        Where they cannot be used, hold jets of another radius or grooming, or none that the map could be fitted on.
+        Where they cannot be used, are the same, hold jets of another radius or grooming, or none that the map could be
+        fitted on.
     """
+    digests = _digests(paths)
     sample, used = read_sample(paths, settings), settings.decorrelation
     try:
         jets = jets_of_tables(map(read_facts, paths))
@@ -82,7 +87,7 @@ def read_table(paths: Sequence[Path], settings: TaggerSettings) -> Table:
             check_map(used.map, those.protected, those.condition, those.weight, rho_range=used.map_rho)
     except ValueError as error:
         raise RefusedError(str(error)) from error
-    return Table(sample, {path.name: _digest(path) for path in paths}, jets)
+    return Table(sample, digests, jets)
 
 
 def train_tagger(table: Table, settings: TaggerSettings, folder: Path, *, resume: bool, tell: Tell) -> Assessment:
@@ -319,6 +324,16 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {name: version(name) for name in ("tensorflow", "keras", "scikit-learn", "tf2onnx", "onnx", "numpy")}
+
+
+def _digests(paths: Sequence[Path]) -> dict[str, str]:
+    """Digests of all files by names that differ; a table that is given twice is refused."""
+    names, digests = [path.name for path in paths], [_digest(path) for path in paths]
+    for place, digest in enumerate(digests):
+        if (first := digests.index(digest)) < place:
+            raise RefusedError(f"{paths[place]} is the same table as {paths[first]}; give each table once")
+    unique = [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
+    return dict(zip(unique, digests, strict=True))
 
 
 def _digest(path: Path) -> str:
