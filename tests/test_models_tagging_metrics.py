@@ -153,6 +153,37 @@ def test_the_bootstrap_error_counts_that_few_signal_jets_decide_the_cut() -> Non
     assert np.mean([each.jsd_error for each in copies]) == pytest.approx(spread, rel=0.5)
 
 
+@pytest.mark.parametrize("edges", [(1.7,), (0.5, 1.7), (-1.0, 0.0, 1.0, 2.0, 3.0)])
+def test_the_bootstrap_of_a_discrete_score_cuts_between_its_values(edges: tuple[float, ...]) -> None:
+    score, is_signal, mass, weight = toy(6000, 0.5)
+    score = np.digitize(score, edges).astype(float)  # 42 % of signal are above 1.7, which is the cut
+    spectrum = Spectrum.of(mass[~is_signal], weight[~is_signal])
+    rng = np.random.default_rng(5)
+    jsds = []
+    for _ in range(200):
+        copies = rng.poisson(1.0, len(score))
+        passing = score >= roc(score, is_signal, weight * copies).threshold()
+        of_background = copies[~is_signal][spectrum.within].astype(float)
+        jsds.append(spectrum.divergence(passing[~is_signal][spectrum.within], of_background))
+
+    found = sculpting(score, is_signal, mass, weight, replicas=200)
+
+    # each of both errors is known to 5 %
+    assert found.jsd_error == pytest.approx(np.std(jsds, ddof=1), rel=0.2)
+    assert math.isfinite(found.guaranteed)
+
+
+def test_replicas_without_background_that_passes_do_not_count_in_the_spread() -> None:
+    score, is_signal, mass, weight = toy(4000)
+    within = np.flatnonzero(~is_signal & (mass > 60) & (mass < 300))
+    score = np.where(is_signal, 5.0, 0.0)
+    score[within[0]] = 5.0  # a replica has no copy of it in one case out of three
+
+    assert sculpting(score, is_signal, mass, weight, replicas=20).jsd_error > 0
+    score[within[0]] = 0.0
+    assert math.isnan(sculpting(score, is_signal, mass, weight, replicas=20).jsd_error)
+
+
 def test_a_scale_of_all_weights_does_not_matter() -> None:
     score, is_signal, mass, weight = toy()
 

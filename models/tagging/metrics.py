@@ -92,7 +92,7 @@ def roc(score: Float64Array, is_signal: BoolArray, weight: Float64Array | None =
         raise ValueError("a ROC curve needs finite scores")
     order = np.argsort(-np.asarray(score, np.float64), kind="stable")
     ordered = np.asarray(score, np.float64)[order]
-    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    last = _last_of_equal(ordered)
     efficiencies = [np.append(0.0, np.cumsum(each[order])[last] / each.sum()) for each in (signal, background)]
     return Roc(np.append(np.inf, ordered[last]), *efficiencies)
 
@@ -260,7 +260,8 @@ def sculpting(
 ) -> Sculpting:
     """What the cut closest to a signal efficiency does to the mass spectrum of background, all arrays (n,).
 
-    The bootstrap gives every jet, signal as well, Poisson(1) copies and finds the cut anew.
+    The bootstrap gives every jet, signal as well, Poisson(1) copies and finds the cut anew; a replica in which no
+    background passes, or none fails, has no divergence and does not count.
     """
     curve = roc(score, is_signal, weight)
     place = curve.place(efficiency)
@@ -276,7 +277,7 @@ def sculpting(
     ]
     return Sculpting(
         spectrum.divergence(passing),
-        float(np.std(copies, ddof=1)) if len(copies) > 1 else math.nan,
+        _spread(copies),
         float(np.mean(random)) if len(random) else math.nan,
         float(curve.signal[place]),
         float(curve.background[place]),
@@ -299,9 +300,7 @@ def rejection_with_error(
     copies = [
         roc(score, is_signal, weight * rng.poisson(1.0, len(score))).rejection(efficiency) for _ in range(replicas)
     ]
-    finite = np.array([each for each in copies if math.isfinite(each)])
-    error = float(np.std(finite, ddof=1)) if len(finite) > 1 else math.nan
-    return roc(score, is_signal, weight).rejection(efficiency), error
+    return roc(score, is_signal, weight).rejection(efficiency), _spread(copies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,6 +397,17 @@ def _closest(along: Float64Array, efficiency: float) -> int:
     return int(np.argmin(np.abs(along[1:] - efficiency))) + 1
 
 
+def _last_of_equal(ordered: Float64Array) -> NDArray[np.intp]:
+    """Index of the last one of each run of equal scores, which no cut takes apart."""
+    return np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+
+
+def _spread(copies: Sequence[float]) -> float:
+    """Standard deviation of those that are finite, nan for fewer than two."""
+    finite = [each for each in copies if math.isfinite(each)]
+    return float(np.std(finite, ddof=1)) if len(finite) > 1 else math.nan
+
+
 def _relative_entropy(first: Float64Array, second: Float64Array) -> float:
     """Kullback-Leibler divergence in bits."""
     there = first > 0
@@ -422,9 +432,10 @@ def _replicas(
     """Threshold and factors of background jets within the bins, of each bootstrap replica."""
     order = np.argsort(-score[is_signal], kind="stable")
     ordered, of_signal = score[is_signal][order], weight[is_signal][order]
+    last = _last_of_equal(ordered)
     for _ in range(replicas):
-        passed = np.cumsum(of_signal * rng.poisson(1.0, len(of_signal)))
-        place = int(np.argmin(np.abs(passed - efficiency * passed[-1])))
+        passed = np.cumsum(of_signal * rng.poisson(1.0, len(of_signal)))[last]
+        place = last[np.argmin(np.abs(passed - efficiency * passed[-1]))]
         yield ordered[place], rng.poisson(1.0, len(spectrum.bins))
 
 
