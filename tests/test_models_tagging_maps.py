@@ -57,6 +57,30 @@ def test_at_fixed_mass_and_pt_the_order_of_jets_stays(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_score_of_signal_goes_on_rising_where_hardly_any_background_is(kind: Kind) -> None:
+    score_map = fit_map(kind, *background(20_000))
+    logit, mass, pt, _ = background(20_000, seed=2)
+    signal = logit + 3.75 * (0.5 + 0.3 * np.log(pt / 300))  # an area under the curve of 0.996
+
+    score = score_map.apply(signal, mass, pt).astype(np.float32)
+
+    assert np.mean(score == 1) < 0.01
+    assert len(set(np.quantile(score, [0.1, 0.3, 0.5, 0.7, 0.9]).tolist())) == 5
+    # at this mass and pT a permille of background is above 4.1
+    rising = score_map.apply(np.linspace(4.1, 5.5, 30), np.full(30, 90.0), np.full(30, 500.0))
+    assert np.all(np.diff(rising.astype(np.float32)) > 0)
+
+
+def test_the_tail_of_a_quantile_map_is_that_of_background() -> None:
+    score_map = fit_map("quantile", *background(100_000))
+    logit, mass, pt, weight = background(400_000, seed=2)
+    score = score_map.apply(logit, mass, pt)
+
+    for cut in (0.9992, 0.9997):  # 320 and 120 jets, of weights that count as half as many
+        assert np.average(score >= cut, weights=weight) == pytest.approx(1 - cut, rel=0.35)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_jets_far_outside_have_a_score(kind: Kind) -> None:
     score_map = fit_map(kind, *background(20_000))
 
@@ -112,8 +136,12 @@ def test_the_graph_gives_what_numpy_gives(kind: Kind) -> None:
     from models.training.tagging.posthoc import mapped
 
     score_map = fit_map(kind, *background(50_000))
-    jets = background(500, seed=3)[:3]
+    logit, mass, pt, _ = background(500, seed=3)
+    logit[:200] += np.linspace(0, 5, 200)  # up to where there is no background
 
-    found = mapped(score_map, *(tf.constant(each.astype(np.float32)) for each in jets))
+    found = np.asarray(mapped(score_map, *(tf.constant(each.astype(np.float32)) for each in (logit, mass, pt))))
 
-    np.testing.assert_allclose(np.asarray(found), score_map.apply(*jets), atol=2e-5)
+    expected = score_map.apply(logit, mass, pt)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    np.testing.assert_allclose(found[expected > 0.999], expected[expected > 0.999], atol=5e-7)
+    assert kind != "quantile" or np.count_nonzero(expected > 0.999) > 50

@@ -6,7 +6,8 @@ ddt         a line in rho' = log(m^2 / (pT 1 GeV)) is taken off (DDT, arXiv:1603
 percentile  the cut with one background efficiency in cells of rho = log(m^2 / pT^2) and pT is taken off, so that 0 is
             that cut everywhere (as D2 at fixed efficiency in ATL-PHYS-PUB-2018-014, and the DDT maps of CMS)
 quantile    the distribution function of background at the mass and pT of the jet: flat at every cut, and monotone at
-            fixed mass and pT, so that no separation is lost there (conditional transport to a uniform variable)
+            fixed mass and pT, so that no separation is lost there (conditional transport to a uniform variable); of the
+            last permille an exponential tail, so that it goes on rising where there is hardly any background
 
 The last two first take off a trend, polynomials of log mass and log pT for mean and width, and then use tables of two
 variables with linear interpolation between nodes. A node is measured with the weights of that interpolation, from
@@ -39,7 +40,11 @@ PIVOT = 1.5
 EFFICIENCY = 0.1
 RHO_RANGE = (1.5, 4.0)
 _DDT_BINS = 28
-_LEVELS = np.concatenate([np.linspace(0.0, 0.9, 19), 1.0 - np.geomspace(0.08, 0.001, 12), [1.0]])
+_LEVELS = np.concatenate([np.linspace(0.0, 0.9, 19), 1.0 - np.geomspace(0.08, 0.001, 12)])
+TAIL_KNOT = -7
+"""Of `quantile`: the tail falls as background does from this knot, near the last percent, to the last one."""
+LEAST_WIDTH = 0.05
+"""Of the tail, in widths of the trend; scores with equal values have none."""
 _TINY = 1e-9
 
 
@@ -108,7 +113,7 @@ class ScoreMap:
         Of the residuals: of `percentile` in rho and log pT, k = 1; of `quantile` in log mass and log pT, one value for
         each level.
     levels
-        (k,), from 0 to 1, of `quantile`.
+        (k,), from 0 on, of `quantile`; the tail begins at the last one.
     """
 
     kind: Kind
@@ -129,7 +134,16 @@ class ScoreMap:
             return _logistic(residual - self.table.at(2.0 * (log_mass - log_pt), log_pt)[:, 0])
         knots = self.table.at(log_mass, log_pt)
         passed = np.clip((residual[:, np.newaxis] - knots[:, :-1]) / _widths(knots), 0.0, 1.0)
-        return np.asarray(passed @ np.diff(self.levels))
+        width = np.maximum((knots[:, -1] - knots[:, TAIL_KNOT]) / fall_of_tail(self.levels), LEAST_WIDTH)
+        tail = np.exp(-np.maximum(residual - knots[:, -1], 0.0) / width)
+        # What is left, not what has passed: next to 1 it is exact in single precision, too.
+        left = (1.0 - passed) @ np.diff(self.levels) + (1.0 - self.levels[-1]) * tail
+        return np.asarray(np.maximum(1.0 - left, 0.0))
+
+
+def fall_of_tail(levels: Float64Array) -> float:
+    """By how many powers of e background falls from the knot `TAIL_KNOT` to the last one."""
+    return float(np.log((1.0 - levels[TAIL_KNOT]) / (1.0 - levels[-1])))
 
 
 def rho(mass: Float64Array, pt: Float64Array) -> Float64Array:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from keras import ops
 
-from models.tagging.maps import PIVOT, POWERS
+from models.tagging.maps import LEAST_WIDTH, PIVOT, POWERS, TAIL_KNOT, fall_of_tail
 
 if TYPE_CHECKING:
     from models.tagging.maps import ScoreMap, Table, Trend
@@ -26,7 +26,10 @@ def mapped(score_map: ScoreMap, logit: Any, mass: Any, pt: Any) -> Any:
     knots = _at(score_map.table, log_mass, log_pt)
     widths = ops.maximum(knots[:, 1:] - knots[:, :-1], 1e-9)
     passed = ops.clip((ops.expand_dims(residual, -1) - knots[:, :-1]) / widths, 0.0, 1.0)
-    return ops.sum(passed * np.diff(score_map.levels).astype(np.float32), axis=-1)
+    left = ops.sum((1.0 - passed) * np.diff(score_map.levels).astype(np.float32), axis=-1)
+    width = ops.maximum((knots[:, -1] - knots[:, TAIL_KNOT]) / fall_of_tail(score_map.levels), LEAST_WIDTH)
+    tail = ops.exp(-ops.maximum(residual - knots[:, -1], 0.0) / width)
+    return ops.maximum(1.0 - (left + float(1.0 - score_map.levels[-1]) * tail), 0.0)
 
 
 def _residual(trend: Trend, logit: Any, log_mass: Any, log_pt: Any) -> Any:
