@@ -29,13 +29,13 @@ from models.tagging.tagger import ForeignTagger, load_tagger
 from models.training.checkpoint import FILE as CHECKPOINT
 from models.training.checkpoint import Checkpoint
 from models.training.errors import RefusedError
-from models.training.tagging import command, loop, penalties, pipeline
+from models.training.tagging import command, loop, penalties, pipeline, trees
 from models.training.tagging.compare import _knowing
 from models.training.tagging.export import Tagger, export, to_onnx, with_map
 from models.training.tagging.loop import CollapsedError, predict_logits, prepare, train
 from models.training.tagging.networks import Columns, DenseTagger, make_network
 from models.training.tagging.penalties import make_penalty, reversed_gradient, with_passing
-from models.training.tagging.samples import TRAINING, TaggerSample, read_sample
+from models.training.tagging.samples import TRAINING, UNLABELLED, TaggerSample, read_sample
 from models.training.tagging.settings import (
     ColumnSettings,
     DecorrelationSettings,
@@ -44,6 +44,7 @@ from models.training.tagging.settings import (
     NetworkSettings,
     TaggerSettings,
 )
+from models.training.tagging.trees import train_trees
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -265,6 +266,38 @@ def test_columns_are_standardised_whatever_they_hold() -> None:
     assert np.all(found[:, 2:] == 0)
     assert np.abs(found[::10, 0]).max() < 0.1  # the median
     assert np.isfinite(np.asarray(layer(np.array([[np.inf, -1.0, 1e30, -np.inf]], np.float32)))).all()
+
+
+@pytest.mark.parametrize("label", [0, 1, UNLABELLED])
+def test_a_cross_section_does_not_move_the_scales_of_columns(table: Path, label: int) -> None:
+    sample = read_sample([table], SETTINGS)
+    is_data = np.arange(len(sample)) % 3 == 0
+    sample = replace(
+        sample,
+        features=sample.features + 2 * is_data[:, np.newaxis],
+        label=np.where(is_data, UNLABELLED, sample.label).astype(np.int8),
+    )
+    heavy = replace(sample, weight=np.where(sample.label == label, 1000 * sample.weight, sample.weight))
+    networks = [make_network(SETTINGS.network, len(NAMES), 1) for _ in range(2)]
+
+    for network, given in zip(networks, (sample, heavy), strict=True):
+        network.adapt(given)
+
+    found, expected = (np.asarray(each.columns(tf.constant(sample.features))) for each in networks)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for chosen in (sample.is_signal, sample.is_background, is_data):
+        assert np.mean(np.abs(found[chosen]) > 3) < 0.03
+
+
+def test_a_cross_section_does_not_move_the_scales_of_trees(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "TREES", 2)
+    sample = read_sample([table], SETTINGS)
+    heavy = replace(sample, weight=np.where(sample.is_background, 1000 * sample.weight, sample.weight))
+    settings = replace(with_method("none"), network=NetworkSettings(kind="bdt"))
+
+    found, expected = (train_trees(each, settings).standardised(sample.features) for each in (heavy, sample))
+
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["none", "planing", *PENALTIES])

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from models.tagging.columns import CONSTITUENT_COLUMNS
+from models.training.tagging.samples import scale_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -148,7 +149,7 @@ class DenseTagger(TaggerNetwork):
 
     def adapt(self, sample: TaggerSample) -> None:
         """Learn the scales of the columns."""
-        self.columns.adapt(sample.features, sample.weight)
+        self.columns.adapt(sample.features, scale_weights(sample))
 
 
 def make_network(settings: NetworkSettings, n_features: int, seed: int, blur: float = 0.0) -> TaggerNetwork:

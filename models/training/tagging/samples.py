@@ -217,6 +217,19 @@ def classification_weights(sample: TaggerSample, planed: float) -> Float64Array:
     return weight
 
 
+def scale_weights(sample: TaggerSample) -> Float64Array:
+    """Weights (n,) for the scales of columns: of signal as much as of background, and of data as of both.
+
+    So no cross section moves a class towards the limits of a network.
+    """
+    weight = classification_weights(sample, 0.0)
+    data = sample.label == UNLABELLED
+    of_data = sample.positive_weight[data]
+    if of_data.sum() > 0:
+        weight[data] = of_data * (weight.sum() / of_data.sum())
+    return weight
+
+
 def penalty_weights(sample: TaggerSample) -> Float64Array:
     """Weights (n,) of background within the range of mean 1 there, 0 for all other jets."""
     weight = np.where(sample.is_within, sample.positive_weight, 0.0)

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.training.graph import OPSET
 from models.training.tagging.networks import FEATURES, Columns
-from models.training.tagging.samples import TRAINING, VALIDATION, classification_weights
+from models.training.tagging.samples import TRAINING, VALIDATION, classification_weights, scale_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ class Trees:
     def fit(self, sample: TaggerSample, settings: TaggerSettings) -> None:
         """Train on the training fold; validation jets decide how many trees there are."""
         training, validation = sample.of_fold(TRAINING), sample.of_fold(VALIDATION)
-        self.columns.adapt(training.features, training.weight)
+        self.columns.adapt(training.features, scale_weights(training))
         planed = float(settings.decorrelation.method == "planing")
         self.classifier.fit(
             self.standardised(training.features),
