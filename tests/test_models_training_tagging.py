@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.tagging.maps import Kind
+    from models.tagging.maps import Kind, ScoreMap
     from models.training.tagging.networks import TaggerNetwork
     from models.training.tagging.settings import Method
 
@@ -591,9 +591,9 @@ def test_the_exported_network_gives_the_scores_of_keras(tmp_path: Path) -> None:
     assert [each[0] for each in session.signature.outputs] == ["score", "passing"]
 
 
-def exported(folder: Path, model: TaggerNetwork) -> Path:
+def exported(folder: Path, model: TaggerNetwork, score_map: ScoreMap | None = None, protected: str = "mass") -> Path:
     path = folder / "tagger.onnx"
-    tagger = with_map(model, NAMES, None, "mass", "pt")
+    tagger = with_map(model, NAMES, score_map, protected, "pt")
     export(tagger, path, working_points={"half": 0.5}, training={}, metrics={}, trained_on="toys")
     return path
 
@@ -608,6 +608,28 @@ def test_the_side_car_gives_the_scores_of_the_card(tmp_path: Path) -> None:
 
     assert lost == 0
     np.testing.assert_allclose(scores, OnnxModel(str(path))(every)[:, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "protected"), [("ddt", "mass"), ("percentile", "x1"), ("quantile", "mass")])
+def test_the_side_car_has_what_a_map_takes_for_a_mass_that_is_not_finite(
+    tmp_path: Path, kind: Kind, protected: str
+) -> None:
+    network, given = trained(), columns(N)
+    logit = np.asarray(network({"features": np.column_stack([given[name] for name in NAMES]).astype(np.float32)}))
+    given["x1"] = 40 * given["x1"]
+    score_map = fit_map(kind, logit.astype(float), given[protected], given["pt"], np.ones(N), rho_range=(-20.0, 20.0))
+    path = exported(tmp_path, network, score_map, protected)
+    jets = {name: given[name][:200].astype(np.float32) for name in (*NAMES, "mass", "pt")}
+    jets[protected][:50], jets["pt"][25:75], jets["x0"][60:90] = np.nan, np.inf, np.nan
+
+    of_card, lost = load_tagger(str(path)).scores(jets)
+    of_side_car, _ = load_tagger(str(path), ForeignTagger(preprocess=str(tmp_path / "preprocess.json"))).scores(jets)
+
+    assert lost == 0
+    np.testing.assert_allclose(of_side_car, of_card, atol=1e-6)
+    if protected == "mass":
+        usual = np.median(given["mass"]), np.median(given["pt"])
+        np.testing.assert_allclose(score_map.medians, usual, rtol=1e-3)
 
 
 def test_a_network_on_constituents_has_no_side_car(tmp_path: Path) -> None:

@@ -105,6 +105,8 @@ class ScoreMap:
     ----------
     kind
         See the module.
+    medians
+        Mass and pT in the middle of the background it was fitted on, for whoever has no value.
     slope
         Of `ddt`, per unit of rho'.
     trend
@@ -117,6 +119,7 @@ class ScoreMap:
     """
 
     kind: Kind
+    medians: tuple[float, float]
     slope: float = 0.0
     trend: Trend | None = None
     table: Table | None = None
@@ -176,14 +179,16 @@ def fit_map(
         Where `check_map` refuses.
     """
     check_map(kind, mass, pt, weight, rho_range=rho_range)
+    middle = np.array([0.5])
+    medians = float(weighted_quantiles(mass, weight, middle)[0]), float(weighted_quantiles(pt, weight, middle)[0])
     if kind == "ddt":
-        return ScoreMap(kind, _slope(logit, rho_ddt(mass, pt), weight, rho_range))
+        return ScoreMap(kind, medians, _slope(logit, rho_ddt(mass, pt), weight, rho_range))
     trend = _trend(logit, _log_mass(mass), np.log(pt), weight)
     residual = trend.residual(logit, _log_mass(mass), np.log(pt))
     first = rho(mass, pt) if kind == "percentile" else _log_mass(mass)
     levels = np.array([1.0 - efficiency]) if kind == "percentile" else _LEVELS
     table = _fitted(first, np.log(pt), residual, weight, levels)
-    return ScoreMap(kind, trend=trend, table=table, levels=None if kind == "percentile" else levels)
+    return ScoreMap(kind, medians, trend=trend, table=table, levels=None if kind == "percentile" else levels)
 
 
 def check_map(

@@ -20,7 +20,7 @@ from models.card import ModelCard, card_path, write_card
 from models.features import MAX_CONSTITUENTS
 from models.tagging.columns import CONSTITUENT_COLUMNS
 from models.training.graph import OPSET, add_metadata, converted, joined
-from models.training.tagging.networks import CONSTITUENTS, FEATURES
+from models.training.tagging.networks import CONSTITUENTS, FEATURES, finite_or
 from models.training.tagging.posthoc import mapped
 from models.training.tagging.trees import Trees
 
@@ -82,7 +82,15 @@ class Tagger:
         """Score of each jet in [0, 1], (n,), from logits (n,) and features (n, n_features)."""
         if self.score_map is None:
             return ops.sigmoid(logit)
-        return mapped(self.score_map, logit, features[:, self.protected], features[:, self.condition])
+        mass, pt = (finite_or(self.median(place), features[:, place]) for place in (self.protected, self.condition))
+        return mapped(self.score_map, logit, mass, pt)
+
+    def median(self, place: int) -> Any:
+        """What is taken where a feature is not finite: the median of the network, or of the map that alone sees it."""
+        if place < self.n_seen or self.score_map is None:
+            columns: Any = getattr(self.model, "columns", None)
+            return columns.median[place]
+        return self.score_map.medians[0 if place == self.protected else 1]
 
 
 def with_map(
@@ -148,7 +156,8 @@ def export(
     onnx.save(model, str(path))
     write_card(card, card_path(path))
     if not has_constituents:
-        write_preprocess(names, medians(tagger), path.with_name(PREPROCESS))
+        medians = tuple(float(tagger.median(place)) for place in range(len(names)))
+        write_preprocess(names, medians, path.with_name(PREPROCESS))
     return card
 
 
@@ -187,13 +196,6 @@ def _trees_to_onnx(tagger: Tagger, trees: Trees, cuts: tuple[float, ...], output
     shapes = {"both": (None, 2), **dict.fromkeys(given, (None, len(tagger.names)))}
     first = converted(before, tagger.shapes, ("columns", *given))
     return joined(joined(first, trees.to_onnx()), converted(after, shapes, outputs))
-
-
-def medians(tagger: Tagger) -> tuple[float, ...]:
-    """What the tagger takes for each feature that is not finite, (n_features,); 0 for those of the map alone."""
-    columns = getattr(tagger.model, "columns", None)
-    seen = () if columns is None else tuple(float(each) for each in np.asarray(columns.median))
-    return (*seen, *(0.0 for _ in tagger.names[len(seen) :]))
 
 
 def write_preprocess(names: tuple[str, ...], replacements: tuple[float, ...], path: Path) -> None:

@@ -52,12 +52,16 @@ class Columns(keras.layers.Layer):
 
     def call(self, features: Any) -> Any:
         """Standardised columns, within `LIMIT`."""
-        # The conversion to ONNX makes products of other conditions, in which nan survives.
-        values = ops.where(ops.isnan(features), self.median, features)
-        values = ops.where(ops.isinf(values), self.median, values)
-        values = ops.clip(values, self.low, self.high)
+        values = ops.clip(finite_or(self.median, features), self.low, self.high)
         scaled = ops.where(self.is_log > 0.5, ops.log(ops.maximum(values, 1e-30)), values)
         return ops.clip((scaled - self.mean) * self.scale, -LIMIT, LIMIT)
+
+
+def finite_or(replacement: Any, values: Any) -> Any:
+    """Values of any shape, a replacement for what is not finite."""
+    # The conversion to ONNX makes products of other conditions, in which nan survives.
+    values = ops.where(ops.isnan(values), replacement, values)
+    return ops.where(ops.isinf(values), replacement, values)
 
 
 def _described(values: NDArray[np.float64], weight: NDArray[np.float64]) -> dict[str, float]:
