@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CONSTITUENT_COLUMNS = ("px", "py", "pz", "e")
 """Components of the momentum of a constituent, GeV."""
 MAX_CONSTITUENTS = 100
-"""Of a jet with more than these, the hardest count: for the table, for networks and for substructure."""
+"""Of a jet with more than these, the hardest count: for the table, for networks of ours and for substructure."""
 
 
 @dataclass(frozen=True, slots=True)
