@@ -22,7 +22,7 @@ from corrections.results import Interval
 from corrections.tagging import cross_check
 from corrections.tagging.counts import counts_of
 from corrections.tagging.covariance import covariance
-from corrections.tagging.fit import fit, minimised, model_of, observed
+from corrections.tagging.fit import fit, minimised, model_of, observed, quality, uncertainty
 from corrections.tagging.known_answer import chi2, pulls, with_known_answer
 from corrections.tagging.mistag import mistag_rates
 from corrections.tagging.points import estimates_of
@@ -36,6 +36,7 @@ ANSWERS = (0.92, 0.85, 1.10)
 # Of the loose and the tight cut.
 NESTED = {"top": (0.92, 0.85), "w": (0.9, 1.1)}
 MISTAG = 1.3
+RARE = "other"
 SETTINGS = FitSettings()
 
 
@@ -47,6 +48,7 @@ def main(n_toys: int) -> None:
         known = {f"sf_{group}_{name}": answer for group in ("top", "w") for name in ("loose", "tight")}
         tell_pulls(templates[1], known, n_toys)
     tell_nested(max(n_toys // 3, 1))
+    tell_published(max(n_toys // 3, 1))
     tell_mistag_pulls(n_toys)
     tell_chi2()
     tell_agreement(templates)
@@ -85,6 +87,24 @@ def tell_nested(n_toys: int) -> None:
     for (group, name), own in found.items():
         factor = NESTED[group][name == "tight"]
         print(f"independent simulation, {group} {name} = {factor:g}: {summary(own)}")
+
+
+def tell_published(n_toys: int) -> None:
+    """Pulls of a group that few jets are of, of the scale factors that are published alone; all of them are 1."""
+    found: dict[tuple[float, str], list[float]] = {}
+    for seed in range(n_toys):
+        counts = counts_of(make_passing(TOYS, np.random.default_rng(seed)), make_facts(TOYS))
+        for templates in all_templates(counts, TemplateSettings(), SETTINGS):
+            model = cross_check.likelihood(templates, SETTINGS)
+            minimum = cross_check.minimum(model)
+            for name in templates.working_points if minimum.is_valid else ():
+                factor = f"sf_{RARE}_{name}"
+                own = found.setdefault((templates.pt.low, name), [])
+                if quality(RARE, factor, templates, SETTINGS, model, minimum) == "ok":
+                    own.append((minimum.value(factor)[0] - 1) / uncertainty(factor, model, minimum))
+    for (low, name), own in found.items():
+        told = summary(own) if own else "none"
+        print(f"published {RARE} {name} = 1 from {low:g} GeV, of {n_toys}: {told}")
 
 
 def tell_mistag_pulls(n_toys: int) -> None:

@@ -14,7 +14,18 @@ from tagger_histogram_toys import CUTS, EFFICIENCIES, make_facts, make_passing, 
 from corrections.results import Interval
 from corrections.tagging import cross_check
 from corrections.tagging.counts import Counts, counts_of
-from corrections.tagging.fit import BinFit, fit, minimised, model_of, observed, settled, statistics_names, widths
+from corrections.tagging.fit import (
+    BinFit,
+    fit,
+    minimised,
+    model_of,
+    observed,
+    quality,
+    settled,
+    statistics_names,
+    uncertainty,
+    widths,
+)
 from corrections.tagging.samples import factor_limits, samples_of, states_of
 from corrections.tagging.settings import FitSettings, TemplateSettings
 from corrections.tagging.templates import Templates, all_templates
@@ -84,6 +95,39 @@ def test_nested_working_points_with_different_scale_factors_are_not_biased() -> 
     # 120 toys know a mean to 0.09; each cut alone is 0.7 off
     assert abs(np.mean(pulls)) < 0.3
     assert np.std(pulls) == pytest.approx(1, abs=0.25)
+
+
+def test_published_scale_factors_of_a_rare_group_are_not_biased() -> None:
+    passing = make_passing(TOYS, np.random.default_rng(3))
+    each = all_templates(counts_of(passing, make_facts(TOYS)), COARSE, SETTINGS)[1]
+    model = cross_check.likelihood(each, SETTINGS)
+    rng = np.random.default_rng(4)
+    pulls = []
+
+    for _ in range(100):
+        data, centres, known = cross_check.drawn(model, model.start, rng)
+        toy = replace(model, data=data)
+        minimum = cross_check.minimum(toy, data, centres, known)
+        if quality("other", "sf_other_tight", each, SETTINGS, toy, minimum) == "ok":
+            value, error = minimum.value("sf_other_tight")[0], uncertainty("sf_other_tight", toy, minimum)
+            pulls.append((value - 1) / error)
+
+    # known to 0.49 each; those alone that are two of their uncertainties from 0, half of them, have a mean pull of +0.7
+    # 100 toys know it to 0.1
+    assert abs(np.mean(pulls)) < 0.3
+    assert len(pulls) >= 90
+
+
+def test_the_expected_uncertainty_is_that_of_data_that_are_as_expected(templates: list[Templates]) -> None:
+    model = cross_check.likelihood(templates[1], SETTINGS)
+    expected = model.expected(model.start)
+
+    of_expected = model.covariance(model.start, expected, np.ones(len(expected)))
+
+    n = len(model.names)
+    assert model.expected_errors() == pytest.approx(np.sqrt(np.diagonal(of_expected))[:n], rel=1e-4)
+    # and not of what was found
+    assert np.array_equal(replace(model, data=0.5 * model.data).expected_errors(), model.expected_errors())
 
 
 def test_pyhf_and_plain_numpy_agree(templates: list[Templates]) -> None:
@@ -208,11 +252,14 @@ def test_at_a_varied_source_the_rates_follow_too(templates: list[Templates]) -> 
 def test_the_uncertainty_is_the_sum_of_data_and_sources(fitted: BinFit) -> None:
     data = np.concatenate([region.data for region in fitted.templates.regions])
     model = model_of(workspace(fitted.templates, SETTINGS))
+    minimum = cross_check.minimum(cross_check.likelihood(fitted.templates, SETTINGS))
     for point in fitted.points[:4]:
         assert point.status == "ok"
         assert set(point.shifts) <= set(widths(model))
         of_sources = sum(shift**2 for shift in point.shifts.values())
-        assert np.sqrt(data @ point.slopes**2 + of_sources) == pytest.approx(point.error, rel=0.02)
+        assert np.sqrt(data @ point.slopes**2 + of_sources) == pytest.approx(point.error)
+        # which is that of the likelihood for many jets that are described well
+        assert point.error == pytest.approx(minimum.value(f"sf_{point.group}_{point.working_point}")[1], rel=0.02)
 
 
 @pytest.mark.parametrize("source", ["jms_top", "fraction_w", "staterror_pass_tight[3]"])

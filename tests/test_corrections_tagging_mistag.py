@@ -143,7 +143,7 @@ def test_a_varied_source_changes_simulation_and_what_is_subtracted() -> None:
         ({"data": np.array([500.0, 20])}, "empty_pass"),
         ({"data": np.array([80.0, 500])}, "empty_fail"),
         ({"multijet": np.array([10.0, 0])}, "no_simulation"),
-        ({"data_variance": np.array([880.0, 60.0**2])}, "imprecise"),
+        ({"data_variance": 30 * np.array([880.0, 120])}, "imprecise"),
     ],
 )
 def test_what_cannot_be_measured_has_a_status(changes: dict[str, np.ndarray], status: str) -> None:
@@ -152,6 +152,29 @@ def test_what_cannot_be_measured_has_a_status(changes: dict[str, np.ndarray], st
     assert point.status == status
     assert np.isnan(point.value)
     assert not point.is_measured
+
+
+def test_few_jets_that_pass_are_published_whatever_their_number_is() -> None:
+    rng = np.random.default_rng(12)
+    values = []
+
+    for _ in range(200):
+        drawn = rng.poisson((994.0, 6)).astype(float)
+        few = yields(data=drawn, data_variance=drawn, multijet=np.array([994.0, 6]), other=np.zeros(2))
+        values.append(mistag(few, EMPTY, 1, 0.3).point.value)
+
+    # 6 +- 2.4 jets are known to 41 %; none at all, once in 400, is no number. 200 toys know the mean to 0.03
+    assert np.isfinite(values).sum() >= 197
+    assert np.nanmean(values) == pytest.approx(1, abs=0.1)
+
+
+def test_fewer_expected_jets_than_tell_anything_are_not_published_even_where_more_pass() -> None:
+    few = {"multijet": np.array([997.0, 3]), "other": np.zeros(2)}
+
+    point = mistag(yields(data=np.array([988.0, 12]), data_variance=np.array([988.0, 12]), **few), EMPTY, 1, 0.3).point
+
+    # 3 +- 1.7 are expected; 12 are known to 29 %
+    assert point.status == "imprecise"
 
 
 def test_known_rates_come_back_in_all_bins(counts: Counts) -> None:

@@ -176,15 +176,14 @@ def chi2(model: cross_check.Likelihood) -> float:
 
     A yield that is free is that of data. Infinite where there are data without any expectation.
     """
-    start = np.concatenate([np.ones(len(model.factors)), np.zeros(len(model.sources))])
     is_free = NORM in model.factors
-    expected = model.expected(start)
+    expected = model.expected(model.start)
     inside = expected > 0
     if np.any(model.data[~inside] > 0):
         return inf
     scale = model.data.sum() / expected.sum() if is_free else 1.0
     expected, data = scale * expected[inside], model.data[inside]
-    slopes = scale * model.derivatives(start)[len(model.factors) :, inside]
+    slopes = scale * model.derivatives(model.start)[len(model.factors) :, inside]
     matrix = np.diag(expected + (model.errors[inside] * expected) ** 2) + slopes.T @ slopes
     if is_free:
         matrix += UNKNOWN**2 * np.outer(expected, expected)

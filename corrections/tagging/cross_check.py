@@ -86,6 +86,11 @@ class Likelihood:
         """Parameters in order."""
         return (*self.factors, *self.sources)
 
+    @property
+    def start(self) -> FloatArray:
+        """Scale factors of 1, and sources as they were measured, (n_parameters,)."""
+        return np.concatenate([np.ones(len(self.factors)), np.zeros(len(self.sources))])
+
     def expected(self, parameters: FloatArray) -> FloatArray:
         """Expectation of each bin without the factors of template statistics, (n_bins,)."""
         n = len(self.factors)
@@ -156,6 +161,17 @@ class Likelihood:
         found = np.zeros_like(whole)
         found[np.ix_(is_open, is_open)] = _inverse(whole[np.ix_(is_open, is_open)])
         return found
+
+    def expected_errors(self) -> FloatArray:
+        """Uncertainty of each parameter if data were what is expected of scale factors of 1, (n_parameters,).
+
+        To first order, and whatever the data are; nan where no data of that size could tell parameters apart.
+        """
+        expected, slopes = np.maximum(self.expected(self.start), SMALLEST), self.derivatives(self.start)
+        information = (slopes / (expected + (self.errors * expected) ** 2)) @ slopes.T
+        constrained = range(len(self.factors), len(slopes))
+        information[constrained, constrained] += 1.0
+        return np.asarray(np.sqrt(np.diagonal(_inverse(information))))
 
     def at_limit(self, parameters: FloatArray) -> BoolArray:
         """Which parameters are at an end of their range, (n_parameters,)."""
@@ -250,10 +266,9 @@ def minimise(
     observed = model.data if data is None else data
     middle = np.ones(len(observed)) if centres is None else centres
     sources = np.zeros(len(model.sources)) if known is None else known
-    start = np.concatenate([np.ones(len(model.factors)), np.zeros(len(model.sources))])
     minuit = Minuit(
         lambda x: model.statistic(np.asarray(x), observed, middle, sources),
-        start,
+        model.start,
         grad=lambda x: model.gradient(np.asarray(x), observed, middle, sources),
         name=model.names,
     )

@@ -8,9 +8,10 @@ uncertainty. With C the covariance of all parameters and nu the expectation,
 
     d theta / d n_k = sum_b C_{theta b} (d nu_k / d b) / nu_k,      d theta / d a_s = C_{theta s} / sigma_s^2,
 
-so that the square of the uncertainty is sum_k n_k (d theta / d n_k)^2 + sum_s (sigma_s d theta / d a_s)^2, without
-anything counted twice (components as in Pinto et al., arXiv:2307.04007). Since both derivatives are kept, scale factors
-that share data or sources have a covariance.
+so that, to first order, the square of the uncertainty is sum_k n_k (d theta / d n_k)^2 + sum_s (sigma_s d theta /
+d a_s)^2, without anything counted twice (components as in Pinto et al., arXiv:2307.04007). This is what is published;
+C_{theta theta} equals it where data are as fitted, and differs by a tenth or so where a few jets that pass are not.
+Since both derivatives are kept, scale factors that share data or sources have a covariance.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from corrections.tagging import cross_check
-from corrections.tagging.results import FEWEST_DEVIATIONS
+from corrections.tagging.results import LARGEST_EXPECTED_ERROR
 from corrections.tagging.samples import FRACTION, TIGHTER, factor_limits, factor_of, states_of
 from corrections.tagging.workspace import workspace
 
@@ -53,7 +54,7 @@ class PointFit:
     Attributes
     ----------
     value, error
-        nan unless `status` is "ok".
+        nan unless `status` is "ok"; see `uncertainty`.
     shifts
         What each source does when its auxiliary measurement moves up by its uncertainty, template statistics included
         bin by bin.
@@ -290,15 +291,12 @@ class _Fitted:
 
 
 def _result(templates: Templates, settings: FitSettings, likelihood: Likelihood, model: Any, fitted: _Fitted) -> BinFit:
-    data, n_sources = likelihood.data, len(likelihood.sources)
-    expected, slopes = _expectation(likelihood, fitted.values)
-    by_data = fitted.covariance @ slopes / expected
-    widths = np.concatenate([np.zeros(len(likelihood.factors)), np.ones(n_sources), likelihood.errors])
+    data = likelihood.data
     points = [
-        _point(which, state, templates, settings, (fitted, by_data, widths))
+        _point(which, state, templates, settings, likelihood, fitted)
         for which, state in states_of(templates, settings).items()
     ]
-    before = np.concatenate([np.ones(len(likelihood.factors)), np.zeros(n_sources), np.ones(len(data))])
+    before = np.concatenate([likelihood.start, np.ones(len(data))])
     start = dict(zip(model.config.par_names, model.config.suggested_init(), strict=True))
     end = start | dict(zip(fitted.names, fitted.values, strict=True))
     return BinFit(
@@ -310,8 +308,8 @@ def _result(templates: Templates, settings: FitSettings, likelihood: Likelihood,
         covariance=fitted.covariance,
         before=_by_group(model, start, templates),
         after=_by_group(model, end, templates),
-        error_before=_errors(_expectation(likelihood, before)[1], np.diag(widths**2), templates),
-        error_after=_errors(slopes, fitted.covariance, templates),
+        error_before=_errors(_expectation(likelihood, before)[1], np.diag(_widths(likelihood) ** 2), templates),
+        error_after=_errors(_expectation(likelihood, fitted.values)[1], fitted.covariance, templates),
         distance=_distance(model, list(end.values()), observed(model, templates)),
         degrees=len(data) - len(likelihood.factors),
     )
@@ -331,39 +329,69 @@ def _point(
     state: FitStatus,
     templates: Templates,
     settings: FitSettings,
-    result: tuple[_Fitted, FloatArray, FloatArray],
+    likelihood: Likelihood,
+    fitted: _Fitted,
 ) -> PointFit:
     group, working_point = which
-    fitted, by_data, widths = result
     if state != "ok":
         return _unmeasured(group, working_point, state, templates)
     name = factor_of(templates, settings, group, working_point)
     if name is None or name not in fitted.names:
         return _unmeasured(group, working_point, "absent", templates)
-    place = fitted.names.index(name)
-    value, error = float(fitted.values[place]), float(np.sqrt(fitted.covariance[place, place]))
-    if (status := quality(group, name, templates, settings, fitted)) != "ok":
+    if (status := quality(group, name, templates, settings, likelihood, fitted)) != "ok":
         return _unmeasured(group, working_point, status, templates)
-    shifts = {
-        source: float(fitted.covariance[place, number] / width)
-        for number, (source, width) in enumerate(zip(fitted.names, widths, strict=True))
-        if width > 0
-    }
-    return PointFit(group, working_point, "ok", value, error, shifts, by_data[place])
+    by_data, by_source = _responses(name, likelihood, fitted)
+    is_measured = _widths(likelihood) > 0
+    shifts = {source: float(by_source[number]) for number, source in enumerate(fitted.names) if is_measured[number]}
+    value, error = float(fitted.values[fitted.names.index(name)]), uncertainty(name, likelihood, fitted)
+    return PointFit(group, working_point, "ok", value, error, shifts, by_data)
 
 
-def quality(group: str, name: str, templates: Templates, settings: FitSettings, fitted: _Fitted | Minimum) -> FitStatus:
-    """Whether the scale factor of a group, the parameter `name` at a minimum, tells anything."""
+def quality(
+    group: str,
+    name: str,
+    templates: Templates,
+    settings: FitSettings,
+    likelihood: Likelihood,
+    fitted: _Fitted | Minimum,
+) -> FitStatus:
+    """Whether the scale factor of a group, the parameter `name` at a minimum, tells anything.
+
+    How well it would be known if it were 1 decides, which does not fluctuate with it: to keep what is far from 0 in its
+    uncertainties would keep what is too large.
+    """
     place, high = fitted.names.index(name), factor_limits(templates, settings)[name]
-    value, error = float(fitted.values[place]), float(np.sqrt(fitted.covariance[place, place]))
+    value = float(fitted.values[place])
     if (yield_name := FRACTION.format(group)) in fitted.names:
         pull = fitted.values[fitted.names.index(yield_name)]
         if pull < -LARGEST_PULL:
             return "absent"
     if min(value, high - value) < cross_check.NEAR_LIMIT * high:
         return "at_limit"
-    is_precise = 0 < error <= settings.largest_error and value >= FEWEST_DEVIATIONS * error
-    return "ok" if is_precise else "imprecise"
+    expected = likelihood.expected_errors()[likelihood.names.index(name)]
+    is_precise = expected <= LARGEST_EXPECTED_ERROR
+    return "ok" if is_precise and 0 < uncertainty(name, likelihood, fitted) <= settings.largest_error else "imprecise"
+
+
+def uncertainty(name: str, likelihood: Likelihood, fitted: _Fitted | Minimum) -> float:
+    """Of a scale factor, as it is published: from numbers of data and all auxiliary measurements, to first order."""
+    by_data, by_source = _responses(name, likelihood, fitted)
+    return float(np.sqrt(likelihood.data @ by_data**2 + by_source @ by_source))
+
+
+def _responses(name: str, likelihood: Likelihood, fitted: _Fitted | Minimum) -> tuple[FloatArray, FloatArray]:
+    """Derivatives of a parameter by the data, (n_bins,), and its shifts by auxiliary measurements, (n_parameters,).
+
+    Each of these moves up by its uncertainty; parameters without one do nothing.
+    """
+    row, widths = fitted.covariance[fitted.names.index(name)], _widths(likelihood)
+    expected, slopes = _expectation(likelihood, fitted.values)
+    return row @ slopes / expected, np.divide(row, widths, out=np.zeros_like(row), where=widths > 0)
+
+
+def _widths(likelihood: Likelihood) -> FloatArray:
+    """Uncertainties of the auxiliary measurements of all parameters, 0 for factors, which have none, (n,)."""
+    return np.concatenate([np.zeros(len(likelihood.factors)), np.ones(len(likelihood.sources)), likelihood.errors])
 
 
 def _expectation(likelihood: Likelihood, values: FloatArray) -> tuple[FloatArray, FloatArray]:

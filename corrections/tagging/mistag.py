@@ -16,7 +16,7 @@ import numpy as np
 from corrections.results import Interval, Shift
 from corrections.tagging.counts import FAIL, PASS, merged_edges
 from corrections.tagging.points import efficiency_error
-from corrections.tagging.results import FEWEST_DEVIATIONS, TEMPLATE, Estimate, TaggerPoint
+from corrections.tagging.results import LARGEST_EXPECTED_ERROR, TEMPLATE, Estimate, TaggerPoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,14 @@ class Yields:
     other: FloatArray
     other_variance: FloatArray
     varied: Mapping[str, tuple[FloatArray, FloatArray]]
+
+    def expected(self) -> Yields:
+        """The same with as many jets of data, of which so many pass as simulation says: a scale factor of 1."""
+        multijets = self.multijet * max(float((self.data - self.other).sum()), 0.0) / float(self.multijet.sum())
+        expected = multijets + np.maximum(self.other, 0.0)
+        total = float(self.data.sum())
+        weight = float(self.data_variance.sum()) / total if total > 0 else 0.0
+        return replace(self, data=expected, data_variance=weight * expected)
 
     def at(self, first: int) -> Yields:
         """The same in two cells, what fails and what passes, which are the cells from `first` on."""
@@ -126,6 +134,19 @@ def mistag(yields: Yields, empty: TaggerPoint, first: int, background: float) ->
 
     `empty` says which bin, `background` is the relative uncertainty of the others.
     """
+    found = _estimate(yields, empty, first, background)
+    if found.point.status != "ok":
+        return found
+    # of few jets the number also is their uncertainty: to look at what is found would keep what is too large
+    expected = _estimate(yields.expected(), empty, first, background).point
+    if expected.status == "ok" and expected.total <= LARGEST_EXPECTED_ERROR:
+        return found
+    known = {"efficiency": found.point.efficiency, "efficiency_error": found.point.efficiency_error}
+    return Estimate(_with(empty, status="imprecise", **known))
+
+
+def _estimate(yields: Yields, empty: TaggerPoint, first: int, background: float) -> Estimate:
+    """The same, however little is known of it."""
     two = yields.at(first)
     multijet = two.multijet
     efficiency = float(multijet[PASS] / multijet.sum()) if multijet.sum() > 0 else np.nan
@@ -148,9 +169,6 @@ def mistag(yields: Yields, empty: TaggerPoint, first: int, background: float) ->
     size = float(np.linalg.norm(list(template.values())))
     stat = sqrt(float(slopes**2 @ yields.data_variance))
     point = _with(empty, value=value, stat=stat, shifts=(*shifts, Shift(TEMPLATE, size, -size)), **known)
-    if value < FEWEST_DEVIATIONS * point.total:
-        # of few jets the number also is their uncertainty, which is too small where the number is
-        return Estimate(_with(empty, status="imprecise", **known))
     return Estimate(
         point=point,
         by_parameter={name: size for each in shifts for name, size in _by_parameter(each).items()},

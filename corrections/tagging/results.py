@@ -29,8 +29,9 @@ FitStatus = Literal[
     "bad_fit",
 ]
 Quantity = Literal["scale_factor", "mistag"]
-# From zero, in its uncertainties: a scale factor that is less tells nothing.
-FEWEST_DEVIATIONS = 2.0
+# Of a scale factor of 1, expected before data are looked at: one that would be known worse tells nothing. What is found
+# has no part in it, as few jets that pass by chance make value and uncertainty small together.
+LARGEST_EXPECTED_ERROR = 0.5
 # Sources of uncertainty that are made of many parameters.
 TEMPLATE = "template"
 _BY_PREFIX = {

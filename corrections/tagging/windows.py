@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import chdtrc, xlogy
 
 from corrections.tagging import cross_check
-from corrections.tagging.fit import quality, status_before, without_groups
+from corrections.tagging.fit import quality, status_before, uncertainty, without_groups
 from corrections.tagging.samples import factor_of, states_of
 from corrections.tagging.templates import all_templates
 
@@ -84,9 +84,9 @@ def _fitted(templates: Templates, settings: FitSettings) -> Mapping[tuple[str, s
         name = factor_of(templates, settings, group, working_point) if state == "ok" else None
         if name is None or name not in minimum.names:
             continue
-        status = quality(group, name, templates, settings, minimum)
+        status = quality(group, name, templates, settings, model, minimum)
         if status == "ok":
-            found[group, working_point] = minimum.value(name)
+            found[group, working_point] = minimum.value(name)[0], uncertainty(name, model, minimum)
         elif status == "absent":
             absent.add(group)
     if not p_value(model, minimum) < settings.min_p_value:
