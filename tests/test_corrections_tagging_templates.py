@@ -125,6 +125,68 @@ def test_alternative_simulation_is_a_variation_and_adds_nothing() -> None:
         counts_of(passing, facts)
 
 
+@pytest.mark.parametrize("process", [None, "ttbar_mu"])
+def test_alternative_simulation_of_no_nominal_process_is_refused_by_name(process: str | None) -> None:
+    toys = {**TOYS, "herwig": top_pairs()}
+    facts = make_facts(toys)
+    facts["datasets"][2] |= {"role": "alternative", "process": process}
+
+    told = f"simulation herwig is of the process {process or 'herwig'}, nominal simulation is of ttbar, wjets; give"
+    with pytest.raises(InputError, match=told):
+        counts_of(make_passing(toys, np.random.default_rng(1)), facts)
+
+
+def test_without_cross_sections_alternative_simulation_keeps_the_yield_of_its_process() -> None:
+    toys = {**TOYS, "other": top_pairs((16_000, 4000, 1000))}
+    facts = make_facts(toys, lumi=None)
+    facts["datasets"][2] |= {"role": "alternative", "process": "ttbar"}
+
+    counts = counts_of(make_passing(toys, np.random.default_rng(1)), facts)
+
+    up, down = counts.varied["generator"]
+    assert up.sum() == pytest.approx(counts.nominal.sum())
+    assert down.sum() == pytest.approx(counts.nominal.sum())
+    # but not in each bin
+    assert up[0, ..., 0, :, :].sum() > 1.2 * counts.nominal[0, ..., 0, :, :].sum()
+
+
+def test_a_tagger_without_working_points_is_left_out_and_told() -> None:
+    passing = make_passing(TOYS, np.random.default_rng(1), taggers=("bare", "toy"))
+    view: Any = passing.view(flow=True)
+    facts = make_facts(TOYS, taggers=("bare", "toy"))
+    facts["taggers"]["bare"] = {}
+    for kind in ("value", "variance"):
+        view[kind][:, :, 0] = 0
+
+    counts = counts_of(passing, facts)
+
+    assert list(counts.working_points) == ["toy"]
+    assert counts.notes == ("no working points of bare, which is left out",)
+    assert counts.data == pytest.approx(view["value"][-1, 0, 1:].sum(axis=3))
+    facts["taggers"]["toy"] = {}
+    with pytest.raises(InputError, match="expected working points, but bare, toy has none"):
+        counts_of(passing, facts)
+
+
+def test_simulated_jets_without_truth_are_told_and_nothing_but_these_is_refused() -> None:
+    passing = make_passing(TOYS, np.random.default_rng(1))
+    view: Any = passing.view(flow=True)
+    categories = list(passing.axes["category"])
+    unlabelled, unmatched = categories.index("unlabelled"), categories.index("unmatched")
+    for kind in ("value", "variance"):
+        # of jets beside W bosons, which all are unmatched
+        view[kind][1, :, :, :, :, unlabelled] = 0.25 * view[kind][1, :, :, :, :, unmatched]
+        view[kind][1, :, :, :, :, unmatched] *= 0.75
+
+    assert counts_of(passing, make_facts(TOYS)).notes == (
+        "0.25 of the simulated jets of wjets have no truth and are left out",
+    )
+    for kind in ("value", "variance"):
+        view[kind][1, :, :, :, :, unmatched] = 0
+    with pytest.raises(InputError, match="no jet of the simulation wjets has a truth"):
+        counts_of(passing, make_facts(TOYS))
+
+
 def test_efficiencies_are_those_of_all_masses(templates: list[Templates]) -> None:
     for each, (place, working_point) in product(templates, enumerate(("loose", "tight"))):
         for group, efficiency in zip(each.groups, each.efficiency(working_point), strict=True):

@@ -20,7 +20,7 @@ from corrections.tagging import cross_check
 from corrections.tagging.closure import Again, Closure, Spectrum
 from corrections.tagging.counts import counts_of
 from corrections.tagging.fit import BinFit, fit
-from corrections.tagging.measurement import measure, read_inputs, templates_of, with_injected
+from corrections.tagging.measurement import check, measure, read_inputs, templates_of, with_injected
 from corrections.tagging.points import estimates_of
 from corrections.tagging.results import TaggerPoint
 from corrections.tagging.settings import FitSettings, TaggerMeasurementSettings, TemplateSettings
@@ -433,6 +433,45 @@ def test_the_luminosity_of_fits_is_not_that_of_dijets_and_a_replaced_one_is_told
     assert measure([of_dijets], TaggerMeasurementSettings()).notes == (
         f"{dijets}: mistag.lumi=2 replaces the luminosity of data, 1/fb",
     )
+
+
+def test_jets_in_no_group_are_told_and_a_process_without_any_other_is_refused(muons: Path) -> None:
+    inputs = read_inputs([muons], None)
+    every = TemplateSettings(pt=(200, 800), min_effective=400, min_expected=40)
+    without_top = {name: members for name, members in every.groups.items() if name != "top"}
+    without_unmatched = {name: members for name, members in every.groups.items() if name != "unmatched"}
+    some, none = (
+        TaggerMeasurementSettings(templates=replace(every, groups=groups), fit=FitSettings(free=("w", "other")))
+        for groups in (without_top, without_unmatched)
+    )
+
+    notes = measure(inputs, some).notes
+
+    assert (
+        notes[0]
+        == f"{muons}: 0.25 of the simulated jets of ttbar, top, are in no group of templates.groups and are left out"
+    )
+    with pytest.raises(
+        InputError, match=r"templates\.groups leave nothing of the simulation wjets, whose jets are unmatched"
+    ):
+        check(inputs, none)
+
+
+def test_a_tagger_without_working_points_and_notes_of_the_tagging_run_do_not_stop_the_measurement(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passing = make_passing(DIJETS, np.random.default_rng(3), taggers=("toy", "bare"))
+    view: Any = passing.view(flow=True)
+    for kind in ("value", "variance"):
+        view[kind][:, :, 1] = 0
+    facts: dict[str, Any] = make_facts(DIJETS, taggers=("toy", "bare"), probe="dijet")
+    facts["taggers"]["bare"], facts["notes"] = {}, ["nothing is varied"]
+    folder = write_run(tmp_path / "in", passing, facts)
+
+    assert run("--input", folder, "-o", tmp_path / "out", "-j", 1) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert f"note: {folder}: nothing is varied" in told
+    assert f"note: {folder}: no working points of bare, which is left out" in told
 
 
 def test_progress_is_told_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

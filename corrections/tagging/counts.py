@@ -61,6 +61,8 @@ class Counts:
         jets in data.
     empty
         Names of the datasets without jets.
+    notes
+        What else was left out, in words.
     """
 
     working_points: Mapping[str, Mapping[str, float]]
@@ -78,6 +80,7 @@ class Counts:
     varied: Mapping[str, FloatArray]
     is_absolute: bool
     empty: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def place(self, tagger: str, working_point: str) -> tuple[int, int]:
         """Places of a tagger and of one of its working points on their axes."""
@@ -162,7 +165,14 @@ def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | N
     """Counts of the histogram `passing`; `facts` is the content of tagging.json, `lumi` in 1/fb replaces its own.
 
     Simulation with the role "alternative" is a variation, `generator`, of the processes that it is of; the other side
-    is its mirror image.
+    is its mirror image. Taggers without working points, and simulated jets whose truth is not known, are left out and
+    noted.
+
+    Raises
+    ------
+    InputError
+        Where data, simulation or working points are missing, cross sections or luminosities do not go together, no jet
+        of a simulated dataset has a truth, or alternative simulation is of a process that there is not.
     """
     datasets = {str(each["name"]): each for each in facts["datasets"]}
     simulated = [name for name, each in datasets.items() if each["is_mc"] and each.get("role") != "alternative"]
@@ -170,7 +180,10 @@ def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | N
     measured = [name for name, each in datasets.items() if not each["is_mc"]]
     if not simulated or not measured:
         raise InputError(f"expected data and simulation, got the datasets {', '.join(datasets) or 'none'}")
+    cuts = _cuts(facts)
     view: Any = passing.view(flow=True)
+    if not all(cuts.values()):
+        view = view[:, :, [place for place, own in enumerate(cuts.values()) if own]]
     places, variations = list(passing.axes["dataset"]), list(passing.axes["variation"])
     nominal = variations.index(NOMINAL)
     data, data_variance = (
@@ -179,6 +192,10 @@ def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | N
     )
     categories = [name for name in passing.axes["category"] if name != UNLABELLED]
     kept = [list(passing.axes["category"]).index(name) for name in categories]
+    notes = _without_cuts(cuts)
+    unlabelled = list(passing.axes["category"]).index(UNLABELLED)
+    for name in (*simulated, *others):
+        notes += _without_truth(name, view[places.index(name), nominal]["value"], unlabelled)
     processes = tuple(dict.fromkeys(_process(datasets[name]) for name in simulated))
     factors, is_absolute = _factors(datasets, simulated, measured, lumi)
 
@@ -198,13 +215,13 @@ def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | N
         source: np.stack([values[:, variations.index(f"{source}_{side}")] for side in ("up", "down")])
         for source in _sources(variations)
     }
-    others = [name for name in others if _process(datasets[name]) in processes]
     if others:
+        _check_processes(datasets, others, processes)
         factors |= _other_factors(datasets, others, factors, is_absolute=is_absolute)
         other = by_process(others, "value")[:, nominal]
         varied[GENERATOR] = _mirrored(values[:, nominal], other, is_absolute=is_absolute)
     return Counts(
-        working_points={name: dict(sorted(cuts.items(), key=lambda item: item[1])) for name, cuts in _cuts(facts)},
+        working_points={name: dict(sorted(own.items(), key=lambda item: item[1])) for name, own in cuts.items() if own},
         names=tuple(passing.axes["working_point"]),
         sources=tuple(varied),
         processes=processes,
@@ -219,6 +236,7 @@ def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | N
         varied=varied,
         is_absolute=is_absolute,
         empty=tuple(name for name in datasets if not view[places.index(name), nominal]["value"].any()),
+        notes=tuple(notes),
     )
 
 
@@ -273,8 +291,46 @@ def _less(loose: FloatArray, tight: FloatArray) -> FloatArray:
     return np.where(np.abs(between) < ROUNDING * np.abs(loose), 0.0, between)
 
 
-def _cuts(facts: Mapping[str, Any]) -> list[tuple[str, dict[str, float]]]:
-    return [(name, {k: float(v) for k, v in cuts.items()}) for name, cuts in facts["taggers"].items()]
+def _cuts(facts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Working points of each tagger, in the order of the histogram."""
+    found = {name: {k: float(v) for k, v in cuts.items()} for name, cuts in facts["taggers"].items()}
+    if not any(found.values()):
+        raise InputError(
+            f"expected working points, but {', '.join(found) or 'no tagger'} has none; give "
+            "taggers.NAME.working_points and tag again"
+        )
+    return found
+
+
+def _without_cuts(cuts: Mapping[str, Mapping[str, float]]) -> list[str]:
+    bare = [name for name, own in cuts.items() if not own]
+    return [f"no working points of {', '.join(bare)}, which is left out"] if bare else []
+
+
+def _without_truth(name: str, jets: FloatArray, unlabelled: int) -> list[str]:
+    """Tell which share of a simulated dataset, (tagger, working point, result, category, pt, eta, mass), is unlabelled."""
+    by_category = jets.sum(axis=(0, 1, 2, 4, 5, 6))
+    lost = float(by_category[unlabelled])
+    if not lost:
+        return []
+    if not np.delete(by_category, unlabelled).any():
+        raise InputError(
+            f"no jet of the simulation {name} has a truth, which tells its category; leave it out of the run"
+        )
+    return [f"{lost / by_category.sum():.2g} of the simulated jets of {name} have no truth and are left out"]
+
+
+def _check_processes(
+    datasets: Mapping[str, Mapping[str, Any]], others: Sequence[str], processes: Sequence[str]
+) -> None:
+    """Refuse alternative simulation that would replace nothing."""
+    for name in others:
+        process = _process(datasets[name])
+        if process not in processes:
+            raise InputError(
+                f"the alternative simulation {name} is of the process {process}, nominal simulation is of "
+                f"{', '.join(processes)}; give it the metadata process of one of these"
+            )
 
 
 def _factors(

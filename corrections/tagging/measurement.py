@@ -103,7 +103,8 @@ def read_inputs(folders: Sequence[Path], lumi: float | None, lumi_of_dijets: flo
     for folder in folders:
         counts, facts = read_counts(folder, lumi, lumi_of_dijets)
         probe = str(facts["settings"]["selection"]["probe"])
-        notes = _replaced(facts, *(("mistag", lumi_of_dijets) if probe == DIJET else ("templates", lumi)))
+        notes = [*facts.get("notes", ()), *counts.notes]
+        notes += _replaced(facts, *(("mistag", lumi_of_dijets) if probe == DIJET else ("templates", lumi)))
         for tagger, own in counts.working_points.items():
             if dict(cuts.setdefault(tagger, own)) != dict(own):
                 raise InputError(
@@ -129,6 +130,7 @@ def check(inputs: Sequence[TaggingInput], settings: TaggerMeasurementSettings) -
             else:
                 merged_edges(each.counts.pt, settings.templates.pt, "templates.pt")
                 mass_range(each.counts.mass, settings.templates.mass, "templates.mass")
+                _ungrouped(each.counts, settings)
                 for window in settings.windows:
                     mass_range(each.counts.mass, window, "windows")
         except InputError as error:
@@ -184,7 +186,7 @@ def measure(
         of_input = pulls([estimate.point for estimate in own], each.answer, counts, groups)
         compared |= {place for pull in of_input for place in _places(pull.point, groups)}
         found += of_input
-    notes = [*_notes(inputs), *_fit_notes(fits), *_answer_notes(inputs, compared)]
+    notes = [*_notes(inputs, settings), *_fit_notes(fits), *_answer_notes(inputs, compared)]
     return TaggerMeasurement(
         estimates=tuple(estimates),
         fits=tuple(fits),
@@ -284,10 +286,29 @@ def _agreement(found: Sequence[KnownPull], estimates: Sequence[Estimate]) -> dic
     return agreements
 
 
-def _notes(inputs: Sequence[TaggingInput]) -> list[str]:
+def _ungrouped(counts: Counts, settings: TaggerMeasurementSettings) -> list[str]:
+    """Tell which share of the simulated jets of each process is of no group; refuse one of which nothing is left."""
+    members = {name for names in settings.templates.groups.values() for name in names}
+    is_lost = np.array([name not in members for name in counts.categories])
+    notes = []
+    for process, jets in zip(counts.processes, counts.nominal.sum(axis=(1, 2, 3, 5, 6, 7)), strict=True):
+        lost = [name for name, number in zip(counts.categories, jets, strict=True) if number and name not in members]
+        if lost and not jets[~is_lost].any():
+            raise InputError(
+                f"templates.groups leave nothing of the simulation {process}, whose jets are {', '.join(lost)}; "
+                "add these to a group, or leave it out of the run"
+            )
+        if lost:
+            told = f"of the simulated jets of {process}, {' and '.join(lost)}, are in no group of templates.groups"
+            notes.append(f"{jets[is_lost].sum() / jets.sum():.2g} {told} and are left out")
+    return notes
+
+
+def _notes(inputs: Sequence[TaggingInput], settings: TaggerMeasurementSettings) -> list[str]:
     notes = []
     for each in inputs:
-        notes += [f"{each.folder}: {note}" for note in each.notes]
+        own = [] if each.probe == DIJET else _ungrouped(each.counts, settings)
+        notes += [f"{each.folder}: {note}" for note in (*each.notes, *own)]
         if not each.counts.is_absolute:
             notes.append(f"{each.folder}: without cross sections and luminosity simulation is scaled to data")
         if each.counts.empty:

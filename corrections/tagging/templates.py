@@ -155,7 +155,6 @@ def all_templates(counts: Counts, settings: TemplateSettings, fit: FitSettings) 
     return [
         _templates(counts, tagger, pt, settings, fit)
         for tagger, cuts in counts.working_points.items()
-        if cuts
         for pt in merged_edges(counts.pt, settings.pt, "templates.pt")
     ]
 
