@@ -20,6 +20,7 @@ import gzip
 import json
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 NOMINAL = "nominal"
 # Of an uncertainty where a file has no values any more.
 OUTSIDE = 2.0
+# Formulas of an absolute value.
+ABSOLUTE = ("abs(x)", "fabs(x)", "TMath::Abs(x)")
 # Of efficiencies that are the same.
 ROUNDING = 1e-9
 
@@ -64,7 +67,8 @@ class FromFile:
         """Values of n jets, (n,); `pt` in GeV.
 
         `systematic` is "nominal", "up", "down" or a source with _up or _down. Where the file refuses what lies outside
-        its bins, the nearest bin holds, and a variation is twice as far from the nominal value.
+        its bins, the nearest bin holds, and a variation is twice as far from the nominal value. Bins of eta without
+        negative edges are those of |eta|.
         """
         names = input_names(self.file, self.name)
         word = systematic_word(systematic, names)
@@ -77,6 +81,12 @@ class FromFile:
             found = np.where(inside, found, np.maximum(nominal + OUTSIDE * (found - nominal), 0.0))
         return np.asarray(np.broadcast_to(found, inside.shape), np.float64)
 
+    def has(self, systematic: str, working_point: str = "") -> bool:
+        """Whether the file has a variation of a working point."""
+        keys = tuple(sorted(self._keys(working_point).items()))
+        words = _words(self.file, self.name, _modified(self.file), keys)
+        return words is None or systematic_word(systematic, input_names(self.file, self.name)) in words
+
     def _clamped(self, eta: AnyArray, pt: AnyArray, working_point: str) -> tuple[AnyArray, dict[str, Float64Array]]:
         """Whether jets are inside of all bins, (n,), and values by the name of the input that the file has bins for."""
         values = {"eta": np.asarray(eta, np.float64), "pt": np.asarray(pt, np.float64)}
@@ -84,6 +94,8 @@ class FromFile:
         inside = np.ones(values["pt"].shape, bool)
         for name, (low, high) in limits(self.file, self.name, self._keys(working_point)).items():
             if name in values:
+                if name == "eta" and low >= 0:
+                    values[name] = values["abseta"]
                 highest = np.nextafter(high, low)
                 inside &= (values[name] >= low) & (values[name] <= highest)
                 values[name] = np.clip(values[name], low, highest)
@@ -113,10 +125,14 @@ def limits(path: str, name: str, keys: Mapping[str, str | int] | None = None) ->
     """Range of each input whose bins refuse what lies outside, by its name.
 
     With `keys`, values of further inputs, it is that of their branch; branches of other inputs, such as systematic,
-    share the range that all of them have.
+    share the range that all of them have. Bins of what a transform made of an input are no range of the input, unless
+    it is the absolute value.
     """
-    modified = existing_file(path, "correction file").stat().st_mtime_ns
-    return _limits(path, name, modified, tuple(sorted((keys or {}).items())))
+    return _limits(path, name, _modified(path), tuple(sorted((keys or {}).items())))
+
+
+def _modified(path: str) -> int:
+    return existing_file(path, "correction file").stat().st_mtime_ns
 
 
 @cache
@@ -126,39 +142,78 @@ def _limits(
     modified: int,  # noqa: ARG001  a changed file is another entry of the cache
     keys: tuple[tuple[str, str | int], ...],
 ) -> Mapping[str, tuple[float, float]]:
+    found: dict[str, tuple[float, float]] = {}
+    for node, replaced in _branch(_data(path, name), dict(keys)):
+        for variable, edges in _refusing(node):
+            if variable not in replaced:
+                low, high = found.get(variable, (edges[0], edges[-1]))
+                found[variable] = max(low, edges[0]), min(high, edges[-1])
+    return found
+
+
+@cache
+def _words(
+    path: str,
+    name: str,
+    modified: int,  # noqa: ARG001  a changed file is another entry of the cache
+    keys: tuple[tuple[str, str | int], ...],
+) -> frozenset[str] | None:
+    """Words of systematic in the branch of the keys; None where any word is taken."""
+    found: set[str] = set()
+    for node, _ in _branch(_data(path, name), dict(keys)):
+        if node["nodetype"] == "category" and node["input"] == "systematic":
+            if node.get("default") is not None:
+                return None
+            found |= {str(item["key"]) for item in node["content"]}
+    return frozenset(found)
+
+
+def _data(path: str, name: str) -> Any:
+    """Content of a correction as it is in the file."""
     content = Path(path).read_bytes()
     document = json.loads(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
     correction = next((each for each in document["corrections"] if each["name"] == name), None)
     if correction is None:
         raise InputError(f"{path} has no correction {name!r}")
-    found: dict[str, tuple[float, float]] = {}
-    for variable, edges in _refusing(correction["data"], dict(keys)):
-        low, high = found.get(variable, (edges[0], edges[-1]))
-        found[variable] = max(low, edges[0]), min(high, edges[-1])
-    return found
+    return correction["data"]
 
 
-def _refusing(node: Any, keys: Mapping[str, str | int]) -> Iterator[tuple[str, tuple[float, float]]]:
-    """First and last edge of each binning that raises outside of them, in the branch of the keys below a node."""
+def _branch(
+    node: Any, keys: Mapping[str, str | int], replaced: frozenset[str] = frozenset()
+) -> Iterator[tuple[dict[str, Any], frozenset[str]]]:
+    """A node and all below it in the branch of the keys, with the inputs that transforms above have replaced."""
     if not isinstance(node, dict):
         return
-    kind: Any = node.get("nodetype")
+    yield node, replaced
     content: Any = node.get("content")
-    if kind == "category":
+    below = content if isinstance(content, list) else [content]
+    if node["nodetype"] == "category":
         items = {item["key"]: item["value"] for item in content}
-        wanted = keys.get(node["input"])
-        other = node.get("default")
-        chosen = [*items.values(), other] if wanted is None else [items.get(wanted, other)]
-        for item in chosen:
-            yield from _refusing(item, keys)
+        wanted, other = keys.get(node["input"]), node.get("default")
+        below = [*items.values(), other] if wanted is None else [items.get(wanted, other)]
+    elif node["nodetype"] == "transform":
+        yield from _branch(node["rule"], keys, replaced)
+        if not _is_absolute(node["rule"]):
+            replaced = replaced | {node["input"]}
+    for item in [*below, node.get("flow")]:
+        yield from _branch(item, keys, replaced)
+
+
+def _is_absolute(rule: Any) -> bool:
+    """Whether a rule is the formula of an absolute value."""
+    is_formula = isinstance(rule, dict) and rule["nodetype"] == "formula"
+    return is_formula and rule["expression"].replace(" ", "") in ABSOLUTE
+
+
+def _refusing(node: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, float]]]:
+    """First and last edge of each binning of a node that raises outside of them."""
+    if node.get("flow") != "error":
         return
-    if kind == "binning" and node["flow"] == "error":
+    if node["nodetype"] == "binning":
         yield node["input"], _ends(node["edges"])
-    elif kind == "multibinning" and node["flow"] == "error":
+    elif node["nodetype"] == "multibinning":
         for name, edges in zip(node["inputs"], node["edges"], strict=True):
             yield name, _ends(edges)
-    for item in content if isinstance(content, list) else [content]:
-        yield from _refusing(item, keys)
 
 
 def _ends(edges: Any) -> tuple[float, float]:
@@ -183,7 +238,8 @@ def jet_weights(factors: AnyArray, efficiencies: AnyArray, level: AnyArray) -> F
     Raises
     ------
     ValueError
-        Where shapes differ, a level does not exist, or a working point has a larger efficiency than the one before it.
+        Where shapes differ, a level does not exist, an efficiency is not from 0 to 1, or a working point has a larger
+        one than the one before it.
     """
     factors, efficiencies = np.atleast_2d(factors), np.atleast_2d(efficiencies)
     n_points, n = factors.shape
@@ -193,6 +249,10 @@ def jet_weights(factors: AnyArray, efficiencies: AnyArray, level: AnyArray) -> F
         raise ValueError(message)
     if n and not (level.min() >= 0 and level.max() <= n_points):
         message = f"level must be from 0 to {n_points}, got {level.min()} to {level.max()}"
+        raise ValueError(message)
+    strange = ~((efficiencies >= 0) & (efficiencies <= 1 + ROUNDING))
+    if strange.any():
+        message = f"an efficiency must be from 0 to 1, got {efficiencies[strange][0]:g}"
         raise ValueError(message)
     rising = (efficiencies[1:] > (1 + ROUNDING) * efficiencies[:-1]).any(axis=1)
     if rising.any():
@@ -267,20 +327,38 @@ class TaggerWeights:
             )
 
     def events(self, jets: TaggedJets, systematic: str = NOMINAL) -> Float64Array:
-        """Weights of the events, (n_events,), in one variation of the scale factors."""
+        """Weights of the events, (n_events,), in one variation of the scale factors.
+
+        Where a category or a working point does not have it, and another one has, its nominal scale factors hold.
+        """
+        words = self._words(systematic)
         weights = np.ones(len(jets.pt))
         for category, of_factor in self.factors.items():
             chosen = np.flatnonzero(jets.category == category)
             if not len(chosen):
                 continue
             eta, pt = jets.eta[chosen], jets.pt[chosen]
-            factors = [of_factor.values(eta, pt, name, systematic) for name in self.working_points]
+            factors = [of_factor.values(eta, pt, name, words[category, name]) for name in self.working_points]
             shares = [self.efficiencies[category].values(eta, pt, name) for name in self.working_points]
             try:
                 weights[chosen] = jet_weights(np.stack(factors), np.stack(shares), jets.level[chosen])
             except ValueError as error:
                 raise InputError(f"{', '.join(self.working_points)} of category {category}: {error}") from None
         return product_by_event(weights, jets.counts)
+
+    def _words(self, systematic: str) -> dict[tuple[int, str], str]:
+        """The variation, or the nominal value where there is none, of each category and working point."""
+        places = list(product(self.factors, self.working_points))
+        if systematic == NOMINAL:
+            return dict.fromkeys(places, NOMINAL)
+        found = {
+            (category, name): systematic if self.factors[category].has(systematic, name) else NOMINAL
+            for category, name in places
+        }
+        if places and systematic not in found.values():
+            told = ", ".join(dict.fromkeys(f"{each.name} of {each.file}" for each in self.factors.values()))
+            raise InputError(f"no scale factor has the variation {systematic!r}: neither {told}")
+        return found
 
     def add_to(self, weights: Any, jets: TaggedJets, name: str, sources: Sequence[str] = ()) -> None:
         """Add them to `coffea.analysis_tools.Weights` under `name`, with the total variation or that of each source."""

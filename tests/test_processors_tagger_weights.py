@@ -195,6 +195,14 @@ def test_the_sum_of_weights_stays_up_to_a_pass_rate_of_one_and_grows_beyond() ->
         assert got @ shares == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("share", [1.2, 80.0, -0.1, np.nan])
+def test_an_efficiency_that_is_no_share_is_refused_with_its_value(share: float) -> None:
+    with pytest.raises(ValueError, match=f"an efficiency must be from 0 to 1, got {share:g}"):
+        jet_weights(np.full(2, 0.9), np.array([0.5, share]), np.array([0, 0]))
+
+    assert jet_weights(np.array([0.9]), np.array([1 + 1e-12]), np.array([1])) == pytest.approx([0.9])
+
+
 def test_levels_beyond_the_working_points_are_refused() -> None:
     with pytest.raises(ValueError, match="level must be from 0 to 1, got 0 to 2"):
         jet_weights(np.ones(2), np.full(2, 0.5), np.array([0, 2]))
@@ -257,6 +265,44 @@ def test_coffea_takes_the_weights_with_their_variations(jme: str) -> None:
     assert up == pytest.approx(tagger.events(jets(), "up"))
 
 
+def both(jme: str, of_mistags: FromFile) -> tuple[TaggerWeights, TaggedJets]:
+    """Weights of W and of mistags in one event with a jet of each, both of which pass the tight cut."""
+    shares = {W: "w", QCD: "mistag"}
+    efficiencies = {number: FromFile(jme, "toy_efficiency", {"category": name}) for number, name in shares.items()}
+    tagger = TaggerWeights(("tight",), {W: FromFile(jme, "toy_w"), QCD: of_mistags}, efficiencies)
+    each = np.array([1, 1])
+    return tagger, TaggedJets(np.array([2]), np.array([0.5, 0.5]), np.array([250.0, 250]), each, np.array([W, QCD]))
+
+
+def test_every_source_of_a_tagger_may_be_asked_of_all_its_categories(jme: str) -> None:
+    from coffea.analysis_tools import Weights
+
+    tagger, pair = both(jme, FromFile(jme, "toy_mistag"))
+    of_events = Weights(1)
+
+    tagger.add_to(of_events, pair, "tagger", ["jes", "stat"])
+
+    # mistags have no jes: 1.3 stays; both have stat, of which the W has 0.03 and mistags 0.1
+    assert of_events.weight() == pytest.approx([0.8 * 1.3])
+    assert of_events.weight("tagger_jesUp") == pytest.approx([0.84 * 1.3])
+    assert of_events.weight("tagger_jesDown") == pytest.approx([0.76 * 1.3])
+    assert of_events.weight("tagger_statUp") == pytest.approx([0.83 * 1.4])
+    assert of_events.weight("tagger_statDown") == pytest.approx([0.77 * 1.2])
+    corrections = correctionlib.CorrectionSet.from_file(jme)
+    assert corrections["toy_mistag"].evaluate(0.5, 250.0, "jes_up", "tight") == pytest.approx(1.3)
+
+
+def test_a_variation_that_one_file_lacks_is_nominal_there_and_one_that_none_has_is_refused(
+    jme: str, tmp_path: Path
+) -> None:
+    tagger, pair = both(jme, FromFile(pog_file(tmp_path), "W_MD", working_points={"tight": "0p5"}))
+
+    assert tagger.events(pair, "jes_up") == pytest.approx([0.84 * 0.9])
+    assert tagger.events(pair, "up") == pytest.approx([(0.8 + TOTAL) * 0.95])
+    with pytest.raises(InputError, match="no scale factor has the variation 'jer_up': neither toy_w of"):
+        tagger.events(pair, "jer_up")
+
+
 def pog_file(folder: Path, **ranges: tuple[float, float]) -> str:
     """A map as JME publishes it: bins of eta and pt that refuse what lies outside; ranges of pt by working point."""
     values = {"nom": 0.9, "up": 0.95, "down": 0.84}
@@ -285,6 +331,45 @@ def pog_file(folder: Path, **ranges: tuple[float, float]) -> str:
     document = cs.CorrectionSet(schema_version=2, corrections=[correction])
     path.write_bytes(gzip.compress(document.model_dump_json(exclude_unset=True).encode()))
     return str(path)
+
+
+def absolute_file(folder: Path, rule: str, edges: list[float]) -> str:
+    """A map in bins of what a formula makes of eta, which refuse what lies outside."""
+    by_systematic = [
+        cs.Category(
+            nodetype="category",
+            input="systematic",
+            content=[cs.CategoryItem(key="nom", value=value), cs.CategoryItem(key="up", value=value + 0.1)],
+        )
+        for value in (0.8, 0.9)
+    ]
+    data: Any = cs.Binning(nodetype="binning", input="eta", edges=edges, content=by_systematic, flow="error")
+    if rule:
+        formula = cs.Formula(nodetype="formula", expression=rule, parser="TFormula", variables=["eta"])
+        data = cs.Transform(nodetype="transform", input="eta", rule=formula, content=data)
+    inputs = [cs.Variable(name="eta", type="real"), cs.Variable(name="systematic", type="string")]
+    weight = cs.Variable(name="weight", type="real")
+    correction = cs.Correction(name="map", version=1, inputs=inputs, output=weight, data=data)
+    path = folder / "absolute.json"
+    path.write_text(cs.CorrectionSet(schema_version=2, corrections=[correction]).model_dump_json(exclude_unset=True))
+    return str(path)
+
+
+@pytest.mark.parametrize("rule", ["abs(x)", ""])
+def test_bins_of_absolute_eta_hold_on_both_sides(tmp_path: Path, rule: str) -> None:
+    source = FromFile(absolute_file(tmp_path, rule, [0.0, 1.0, 2.5]), "map")
+    eta = np.array([-1.5, 1.5, -0.5, -3.0])
+
+    assert source.values(eta, np.full(4, 300.0)) == pytest.approx([0.9, 0.9, 0.8, 0.9])
+    # and beyond the last edge a variation is twice as far
+    assert source.values(eta, np.full(4, 300.0), "", "up") == pytest.approx([1.0, 1.0, 0.9, 1.1])
+
+
+def test_bins_of_something_else_that_a_formula_makes_of_eta_are_no_range_of_it(tmp_path: Path) -> None:
+    file = absolute_file(tmp_path, "x+10", [10.0, 11.0, 12.5])
+
+    assert limits(file, "map") == {}
+    assert FromFile(file, "map").values(np.array([1.5]), np.array([300.0]), "", "up") == pytest.approx([1.0])
 
 
 def test_a_file_that_refuses_jets_outside_its_bins_is_clamped_with_twice_the_uncertainty(tmp_path: Path) -> None:

@@ -308,7 +308,7 @@ def _without_cuts(cuts: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def _without_truth(name: str, jets: FloatArray, unlabelled: int) -> list[str]:
-    """Tell which share of a simulated dataset, (tagger, working point, result, category, pt, eta, mass), is unlabelled."""
+    """Tell which share of a simulated dataset is unlabelled, of (tagger, working point, result, category, ...)."""
     by_category = jets.sum(axis=(0, 1, 2, 4, 5, 6))
     lost = float(by_category[unlabelled])
     if not lost:

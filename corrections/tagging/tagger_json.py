@@ -3,7 +3,8 @@
     jme   {tagger}_{category}    (eta, pt, systematic, workingpoint)             nom, up, down, {source}_up, ...
     btv   {tagger}               (systematic, working_point, flavor, abseta, pt) central, up, down, up_{source}, ...
 
-All words of systematic give values, not shifts. pT beyond the measured range, and a bin that could not be measured,
+All words of systematic give values, not shifts; all categories and working points of a tagger have the same words, with
+the nominal value where a source was not evaluated. pT beyond the measured range, and a bin that could not be measured,
 have the value of the nearest measured bin with twice its uncertainty; |eta| is clamped. Nothing raises in a job.
 """
 
@@ -114,7 +115,7 @@ def _by_category(
     for tagger, category in _unique((each.tagger, each.category) for each in usable):
         own = [each for each in usable if (each.tagger, each.category) == (tagger, category)]
         of_all = [each for each in points if (each.tagger, each.category) == (tagger, category)]
-        content = _working_points(own, of_all, "jme")
+        content = _working_points(own, of_all, _sources(usable, tagger), "jme")
         told = _description(own, of_all, meanings)
         inputs = ("eta", "pt", "systematic", "workingpoint")
         found.append(_correction(factors_name(tagger, category, "jme"), told, inputs, content))
@@ -132,7 +133,8 @@ def _by_flavor(
         items = []
         for category in _unique(each.category for each in own):
             chosen = [each for each in own if each.category == category]
-            content = _working_points(chosen, [each for each in of_all if each.category == category], "btv")
+            points_there = [each for each in of_all if each.category == category]
+            content = _working_points(chosen, points_there, _sources(usable, tagger), "btv")
             items.append(cs.CategoryItem(key=numbers[category], value=content))
         told = ", ".join(f"{number} {name}" for name, number in numbers.items())
         description = f"{_description(own, of_all, meanings)} Flavors: {told}."
@@ -172,19 +174,27 @@ def places_in(
     return FromFile(str(path), factors, flavor), FromFile(str(path), efficiencies, flavor)
 
 
-def _working_points(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], order: Order) -> cs.Category:
+def _sources(usable: Sequence[TaggerPoint], tagger: str) -> list[str]:
+    """Those of all categories and working points of a tagger, so that weights of an event have each of them."""
+    return _unique(shift.source for each in usable if each.tagger == tagger for shift in each.shifts)
+
+
+def _working_points(
+    usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], sources: Sequence[str], order: Order
+) -> cs.Category:
     """A content for each working point that was measured in some bin."""
     items = []
     for name in _unique(each.working_point for each in usable):
         own = [each for each in usable if each.working_point == name]
         of_all = [each for each in points if each.working_point == name]
-        items.append(cs.CategoryItem(key=name, value=_over_eta(own, of_all, order)))
+        items.append(cs.CategoryItem(key=name, value=_over_eta(own, of_all, sources, order)))
     return cs.Category(nodetype="category", input=_NAMES[order][1], content=items)
 
 
-def _over_eta(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], order: Order) -> Any:
+def _over_eta(
+    usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], sources: Sequence[str], order: Order
+) -> Any:
     etas = sorted({each.eta for each in points}, key=lambda eta: eta.low)
-    sources = _unique(shift.source for each in usable for shift in each.shifts)
     content = []
     for eta in etas:
         edges, cells = covered(usable, points, eta)
@@ -251,8 +261,8 @@ def _description(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], m
         told = "".join(f"{pt} GeV" for pt in ranges.values())
     return (
         f"Scale factor data/simulation of the efficiency of a tagger.{meaning} up and down hold all sources in "
-        f"quadrature, each of them has variations of its own: {sources}. Not below 0. Measured for pt {told}; "
-        f"outside the nearest bin holds with twice its uncertainty. |eta| is clamped."
+        f"quadrature, each of them has variations of its own: {sources}. Those of other categories leave it nominal. "
+        f"Not below 0. Measured for pt {told}; outside the nearest bin holds with twice its uncertainty. |eta| is clamped."
         f"{note if lacking else ''}"
     )
 
