@@ -83,11 +83,11 @@ def run(
         measurement = measure(inputs, settings, _with_progress(pool.map, "fits"))
         measured = time.monotonic()
         written = _write(measurement, settings, output)
+        drawings = list(_drawings(measurement, output / "plots", settings.report))
+        list(_with_progress(pool.map, "figures")(_drawn, drawings))
         closure = close_loop(inputs, measurement, settings, output / "corrections" / FILE, pool.map)
         tables.write_closure(closure.again, output / tables.CLOSURE)
         tables.write_spectra(closure.spectra, output / tables.SPECTRA)
-        drawings = list(_drawings(measurement, output / "plots", settings.report))
-        list(_with_progress(pool.map, "figures")(_drawn, drawings))
     finally:
         stop_pool(pool)
     seconds = {"measure": measured - began, "write": time.monotonic() - measured}
@@ -156,8 +156,9 @@ def _write(measurement: TaggerMeasurement, settings: TaggerRunSettings, output: 
     if measurement.pulls:
         tables.write_known(measurement.pulls, output / tables.KNOWN)
     path = output / "corrections" / FILE
+    groups = {**settings.templates.groups, MISTAG: settings.mistag.multijet}
     return write_tagger_json(
-        points, measurement.efficiencies, measurement.cuts, path, settings.json.order, _meanings(settings)
+        points, measurement.efficiencies, measurement.cuts, path, settings.json.order, _meanings(settings), groups
     )
 
 

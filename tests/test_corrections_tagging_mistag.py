@@ -41,12 +41,12 @@ def yields(**changes: object) -> Yields:
 
 
 def test_other_processes_are_subtracted_from_data() -> None:
-    point = mistag(yields(), EMPTY, 1, background=0.3).point
+    point = mistag(yields(), EMPTY, 1, subtraction=0.3).point
 
     # (120 - 20) / (1000 - 100) over 50 / 1000
     assert point.value == pytest.approx(100 / 900 / 0.05)
     assert point.efficiency == pytest.approx(0.05)
-    shift = point.shift("background")
+    shift = point.shift("subtraction")
     assert shift is not None
     assert shift.up == pytest.approx(94 / 870 / 0.05 - point.value)
     assert shift.down == pytest.approx(106 / 930 / 0.05 - point.value)

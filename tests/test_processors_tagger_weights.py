@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,33 @@ def test_scale_factors_have_the_order_of_arguments_of_btv(btv: str) -> None:
     assert factors.evaluate("up_jes", "tight", W, 1.5, 350.0) == pytest.approx(0.89)
     assert factors.evaluate("down", "loose", TOP, 1.5, 250.0) == pytest.approx(1.1 - TOTAL)
     assert factors.evaluate("central", "tight", QCD, 1.5, 250.0) == pytest.approx(1.2)
+
+
+def test_in_the_order_of_btv_a_group_is_found_by_the_number_of_each_of_its_categories(tmp_path: Path) -> None:
+    path = tmp_path / "sf.json.gz"
+    names = ("unmatched", "heavy")
+    points = [point(name, "loose", place) for name, place in product(names, range(3))]
+    maps = [replace(MAPS[0], category=name) for name in names]
+    groups = {"unmatched": ("unmatched", "qcd"), "heavy": ("top", "w"), "mistag": ("qcd",)}
+    unmatched, other = CATEGORIES.index("unmatched"), CATEGORIES.index("other")
+
+    write_tagger_json(points, maps, CUTS, path, "btv", groups=groups)
+
+    alone = correctionlib.CorrectionSet.from_file(str(path))
+    for flavor in (unmatched, QCD, 10, TOP, W):
+        assert alone["toy"].evaluate("central", "loose", flavor, 0.5, 250.0) == pytest.approx(1.0)
+        assert alone["toy_efficiency"].evaluate("loose", flavor, 0.5, 250.0) == pytest.approx(0.5)
+    with pytest.raises(IndexError):
+        alone["toy"].evaluate("central", "loose", other, 0.5, 250.0)
+    assert (
+        f"Flavors: {unmatched} unmatched, {QCD} unmatched, 10 heavy, {TOP} heavy, {W} heavy."
+        in alone["toy"].description
+    )
+    # mistags, which multijets are, and W, which are a category of their own, keep their numbers
+    write_tagger_json([*points, *POINTS, *MISTAGS], maps, CUTS, path, "btv", groups=groups)
+    beside = correctionlib.CorrectionSet.from_file(str(path))["toy"]
+    assert beside.evaluate("central", "tight", QCD, 0.5, 250.0) == pytest.approx(1.3)
+    assert beside.evaluate("central", "loose", W, 0.5, 250.0) == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize(("pt", "place"), [(50.0, 0), (1500.0, 2), (1e6, 2)])
@@ -333,7 +361,7 @@ def pog_file(folder: Path, **ranges: tuple[float, float]) -> str:
     return str(path)
 
 
-def absolute_file(folder: Path, rule: str, edges: list[float]) -> str:
+def absolute_file(folder: Path, rule: str, edges: tuple[float, ...]) -> str:
     """A map in bins of what a formula makes of eta, which refuse what lies outside."""
     by_systematic = [
         cs.Category(
@@ -343,7 +371,9 @@ def absolute_file(folder: Path, rule: str, edges: list[float]) -> str:
         )
         for value in (0.8, 0.9)
     ]
-    data: Any = cs.Binning(nodetype="binning", input="eta", edges=edges, content=by_systematic, flow="error")
+    data: Any = cs.Binning(
+        nodetype="binning", input="eta", edges=list(edges), content=list(by_systematic), flow="error"
+    )
     if rule:
         formula = cs.Formula(nodetype="formula", expression=rule, parser="TFormula", variables=["eta"])
         data = cs.Transform(nodetype="transform", input="eta", rule=formula, content=data)
@@ -357,7 +387,7 @@ def absolute_file(folder: Path, rule: str, edges: list[float]) -> str:
 
 @pytest.mark.parametrize("rule", ["abs(x)", ""])
 def test_bins_of_absolute_eta_hold_on_both_sides(tmp_path: Path, rule: str) -> None:
-    source = FromFile(absolute_file(tmp_path, rule, [0.0, 1.0, 2.5]), "map")
+    source = FromFile(absolute_file(tmp_path, rule, (0.0, 1.0, 2.5)), "map")
     eta = np.array([-1.5, 1.5, -0.5, -3.0])
 
     assert source.values(eta, np.full(4, 300.0)) == pytest.approx([0.9, 0.9, 0.8, 0.9])
@@ -366,7 +396,7 @@ def test_bins_of_absolute_eta_hold_on_both_sides(tmp_path: Path, rule: str) -> N
 
 
 def test_bins_of_something_else_that_a_formula_makes_of_eta_are_no_range_of_it(tmp_path: Path) -> None:
-    file = absolute_file(tmp_path, "x+10", [10.0, 11.0, 12.5])
+    file = absolute_file(tmp_path, "x+10", (10.0, 11.0, 12.5))
 
     assert limits(file, "map") == {}
     assert FromFile(file, "map").values(np.array([1.5]), np.array([300.0]), "", "up") == pytest.approx([1.0])

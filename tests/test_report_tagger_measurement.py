@@ -249,6 +249,21 @@ def test_a_scale_factor_that_is_not_measured_again_is_told_and_ends_with_4(
     assert "spectra of pass and fail beside data: chi2 100 of 10 bins, with weights of the file 9" in done.lines
 
 
+def test_a_loop_that_stops_leaves_the_figures_of_what_was_published(
+    dijets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise InputError("a file that changed")
+
+    monkeypatch.setattr("report.tagger_measurement.close_loop", stop)
+
+    with pytest.raises(InputError, match="a file that changed"):
+        measure_into([dijets], tmp_path, TaggerRunSettings(report=ReportSettings(formats=("png",))), workers=1)
+
+    assert (tmp_path / "corrections" / "tagger_sf.json.gz").is_file()
+    assert (tmp_path / "plots" / "scale_factors_mistag.png").is_file()
+
+
 @pytest.mark.parametrize(("left", "is_closed"), [(0.25, True), (0.35, False)])
 def test_what_is_left_ends_with_4_beyond_three_tenths_of_its_uncertainty(
     dijets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: float, *, is_closed: bool
@@ -274,11 +289,14 @@ def test_the_loop_is_closed_with_mistags_and_told(dijets: Path, tmp_path: Path) 
     assert [float(row["chi2_with_weights"]) > 0 for row in rows_of(tmp_path / "closure_spectra.csv")] == [True] * 6
 
 
-def test_lost_input_ends_with_3(tmp_path: Path) -> None:
-    facts = {**make_facts(DIJETS, probe="dijet"), "complete": False}
-    folder = write_run(tmp_path / "in", make_passing(DIJETS, np.random.default_rng(3)), facts)
+def test_lost_input_ends_with_3(dijets: Path, tmp_path: Path) -> None:
+    toys = {"dijet": DIJETS["dijet"]}
+    facts = {**make_facts(toys, ("another",), probe="dijet"), "complete": False}
+    folder = write_run(tmp_path / "in", make_passing(toys, np.random.default_rng(3), ("another",)), facts)
 
     assert run("--input", folder, "-o", tmp_path / "out", "-j", 1) == 3
+    # and so does that of one of two
+    assert run("--input", dijets, "--input", folder, "-o", tmp_path / "both", "-j", 1) == 3
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from corrections.tagging.settings import MistagSettings
 
 CATEGORY = "mistag"
-BACKGROUND = "background_dijet"
+# The source of what the yield of other processes does.
+SUBTRACTION = "subtraction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def mistag_rates(counts: Counts, settings: MistagSettings) -> list[Estimate]:
                 pt=Interval(float(counts.pt[pt[0]]), float(counts.pt[pt[1]])),
                 eta=Interval(float(counts.eta[eta[0]]), float(counts.eta[eta[1]])),
             )
-            found.append(mistag(yields, empty, first, settings.background))
+            found.append(mistag(yields, empty, first, settings.subtraction))
     return found
 
 
@@ -129,23 +130,23 @@ def likely_variance(jets: FloatArray, variance: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(variance, mean * np.maximum(jets, 0.0)))
 
 
-def mistag(yields: Yields, empty: TaggerPoint, first: int, background: float) -> Estimate:
+def mistag(yields: Yields, empty: TaggerPoint, first: int, subtraction: float) -> Estimate:
     """The scale factor of one bin; jets pass from the cell `first` on.
 
-    `empty` says which bin, `background` is the relative uncertainty of the others.
+    `empty` says which bin, `subtraction` is the relative uncertainty of the others.
     """
-    found = _estimate(yields, empty, first, background)
+    found = _estimate(yields, empty, first, subtraction)
     if found.point.status != "ok":
         return found
     # of few jets the number also is their uncertainty: to look at what is found would keep what is too large
-    expected = _estimate(yields.expected(), empty, first, background).point
+    expected = _estimate(yields.expected(), empty, first, subtraction).point
     if expected.status == "ok" and expected.total <= LARGEST_EXPECTED_ERROR:
         return found
     known = {"efficiency": found.point.efficiency, "efficiency_error": found.point.efficiency_error}
     return Estimate(_with(empty, status="imprecise", **known))
 
 
-def _estimate(yields: Yields, empty: TaggerPoint, first: int, background: float) -> Estimate:
+def _estimate(yields: Yields, empty: TaggerPoint, first: int, subtraction: float) -> Estimate:
     """The same, however little is known of it."""
     two = yields.at(first)
     multijet = two.multijet
@@ -165,7 +166,7 @@ def _estimate(yields: Yields, empty: TaggerPoint, first: int, background: float)
         **_by_cell("multijet", of_multijet, yields.multijet_variance),
         **_by_cell("other", -slopes, yields.other_variance),
     }
-    shifts = _shifts(two, value, background)
+    shifts = _shifts(two, value, subtraction)
     size = float(np.linalg.norm(list(template.values())))
     stat = sqrt(float(slopes**2 @ yields.data_variance))
     point = _with(empty, value=value, stat=stat, shifts=(*shifts, Shift(TEMPLATE, size, -size)), **known)
@@ -213,16 +214,16 @@ def _ratio(data: FloatArray, other: FloatArray, multijet: FloatArray) -> float:
     return float(subtracted[PASS] / subtracted.sum() / (multijet[PASS] / multijet.sum()))
 
 
-def _shifts(yields: Yields, value: float, background: float) -> list[Shift]:
+def _shifts(yields: Yields, value: float, subtraction: float) -> list[Shift]:
     found = []
     for source, (multijet, other) in yields.varied.items():
         up, down = (_ratio(yields.data, other[side], multijet[side]) - value for side in (0, 1))
         if np.isfinite(up) and np.isfinite(down):
             found.append(Shift(source, up, down))
-    if yields.other.any() and background:
-        sides = [_ratio(yields.data, (1 + sign * background) * yields.other, yields.multijet) for sign in (1, -1)]
+    if yields.other.any() and subtraction:
+        sides = [_ratio(yields.data, (1 + sign * subtraction) * yields.other, yields.multijet) for sign in (1, -1)]
         if np.isfinite(sides).all():
-            found.append(Shift("background", sides[0] - value, sides[1] - value))
+            found.append(Shift(SUBTRACTION, sides[0] - value, sides[1] - value))
     return found
 
 
@@ -233,7 +234,7 @@ def _by_parameter(shift: Shift) -> dict[str, float]:
     """
     mean_square = 0.5 * (shift.up**2 + shift.down**2)
     scale = shift.size / sqrt(mean_square) if mean_square > 0 else 0.0
-    name = BACKGROUND if shift.source == "background" else shift.source
+    name = shift.source
     parts = {name: 0.5 * scale * (shift.up - shift.down), f"{name}_even": 0.5 * scale * (shift.up + shift.down)}
     return {part: size for part, size in parts.items() if size}
 

@@ -108,7 +108,7 @@ class MistagSettings:
         Categories of truth that count as multijets.
     pt, eta
         Edges of bins, each of them one of the histogram; empty for all of these.
-    background
+    subtraction
         Relative uncertainty of the yield of all others, which is subtracted from data.
     lumi
         Of the dijets, in 1/fb; None for that of the datasets.
@@ -117,14 +117,15 @@ class MistagSettings:
     multijet: tuple[str, ...] = ("qcd",)
     pt: tuple[float, ...] = ()
     eta: tuple[float, ...] = ()
-    background: float = 0.3
+    subtraction: float = 0.3
     lumi: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse unknown categories, and what is no luminosity."""
         unknown = sorted(set(self.multijet) - set(CATEGORIES))
         _check(not unknown, f"mistag.multijet has {', '.join(unknown)}, categories are {', '.join(CATEGORIES)}")
-        _check(0 <= self.background < 1, f"mistag.background must be 0 or more and below 1, got {self.background:g}")
+        told = f"mistag.subtraction must be 0 or more and below 1, got {self.subtraction:g}"
+        _check(0 <= self.subtraction < 1, told)
         _check(self.lumi is None or self.lumi > 0, f"mistag.lumi must be above 0, got {self.lumi}")
 
 

@@ -80,19 +80,26 @@ def write_tagger_json(
     path: Path,
     order: Order = "jme",
     meanings: Mapping[str, str] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> WrittenTaggers:
     """Write what could be measured to `path` (.json.gz), read back before it is put in place.
 
-    `meanings` say by category what its jets are, for descriptions. What is not finite is refused by name, the rest is
+    `meanings` say by category what its jets are, for descriptions, and `groups` what categories of truth it is made of,
+    for their flavors; one that is not named is made of itself. What is not finite is refused by name, the rest is
     written. Where nothing was measured at all, the cuts and the efficiencies are written alone.
     """
     refused = {
         each.name: each.status if each.status != "ok" else "not finite" for each in points if not each.is_measured
     }
     usable = [each for each in points if each.is_measured]
+    by_order = (
+        _by_category(usable, points, meanings or {})
+        if order == "jme"
+        else _by_flavor(usable, points, meanings or {}, groups or {})
+    )
     corrections = [
-        *(_by_category if order == "jme" else _by_flavor)(usable, points, meanings or {}),
-        *_efficiencies(efficiencies, order),
+        *by_order,
+        *_efficiencies(efficiencies, order, groups or {}),
         *_cuts(cuts, order),
     ]
     made = {each.name for each in corrections}
@@ -123,20 +130,23 @@ def _by_category(
 
 
 def _by_flavor(
-    usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], meanings: Mapping[str, str]
+    usable: Sequence[TaggerPoint],
+    points: Sequence[TaggerPoint],
+    meanings: Mapping[str, str],
+    groups: Mapping[str, Sequence[str]],
 ) -> list[cs.Correction]:
     found = []
     for tagger in _unique(each.tagger for each in usable):
         own = [each for each in usable if each.tagger == tagger]
         of_all = [each for each in points if each.tagger == tagger]
-        numbers = flavors(each.category for each in of_all)
+        numbers = all_flavors([each.category for each in of_all], groups)
         items = []
         for category in _unique(each.category for each in own):
             chosen = [each for each in own if each.category == category]
             points_there = [each for each in of_all if each.category == category]
             content = _working_points(chosen, points_there, _sources(usable, tagger), "btv")
-            items.append(cs.CategoryItem(key=numbers[category], value=content))
-        told = ", ".join(f"{number} {name}" for name, number in numbers.items())
+            items += [cs.CategoryItem(key=number, value=content) for number in numbers[category]]
+        told = ", ".join(f"{number} {name}" for name, own_ones in numbers.items() for number in own_ones)
         description = f"{_description(own, of_all, meanings)} Flavors: {told}."
         inputs = ("systematic", "working_point", "flavor", "abseta", "pt")
         content = cs.Category(nodetype="category", input="flavor", content=items)
@@ -151,6 +161,18 @@ def flavors(categories: Iterable[str]) -> dict[str, int]:
     known = {name: CATEGORIES.index(name) for name in names if name in CATEGORIES}
     mistags = {MISTAG: CATEGORIES.index("qcd")} if MISTAG in names else {}
     return known | mistags | {name: FIRST_OTHER_FLAVOR + place for place, name in enumerate(others)}
+
+
+def all_flavors(categories: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+    """Numbers under which each category is found: its own, and those of its members that no other one has."""
+    own = flavors(categories)
+    taken = set(own.values())
+    found = {}
+    for name, number in own.items():
+        members = [CATEGORIES.index(member) for member in groups.get(name, ())]
+        found[name] = [number, *(member for member in members if member not in taken)]
+        taken |= set(members)
+    return found
 
 
 def factors_name(tagger: str, category: str, order: Order) -> str:
@@ -262,8 +284,8 @@ def _description(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], m
     return (
         f"Scale factor data/simulation of the efficiency of a tagger.{meaning} up and down hold all sources in "
         f"quadrature, each of them has variations of its own: {sources}. Those of other categories leave it nominal. "
-        f"Not below 0. Measured for pt {told}; outside the nearest bin holds with twice its uncertainty. |eta| is clamped."
-        f"{note if lacking else ''}"
+        f"Not below 0. Measured for pt {told}; outside the nearest bin holds with twice its uncertainty. "
+        f"|eta| is clamped.{note if lacking else ''}"
     )
 
 
@@ -271,12 +293,14 @@ def _pt_range(points: Sequence[TaggerPoint]) -> str:
     return f"{min(each.pt.low for each in points):g} to {max(each.pt.high for each in points):g}"
 
 
-def _efficiencies(efficiencies: Sequence[EfficiencyMap], order: Order) -> list[cs.Correction]:
+def _efficiencies(
+    efficiencies: Sequence[EfficiencyMap], order: Order, groups: Mapping[str, Sequence[str]]
+) -> list[cs.Correction]:
     """The maps of each tagger, over categories and working points."""
     found = []
     for tagger in _unique(each.tagger for each in efficiencies):
         own = [each for each in efficiencies if each.tagger == tagger and filled(each) is not None]
-        numbers = flavors(each.category for each in efficiencies)
+        numbers = all_flavors([each.category for each in efficiencies], groups)
         by_category = []
         for category in _unique(each.category for each in own):
             items = [
@@ -285,8 +309,8 @@ def _efficiencies(efficiencies: Sequence[EfficiencyMap], order: Order) -> list[c
                 if each.category == category
             ]
             content = cs.Category(nodetype="category", input=_NAMES[order][1], content=items)
-            key = category if order == "jme" else numbers[category]
-            by_category.append(cs.CategoryItem(key=key, value=content))
+            keys = [category] if order == "jme" else numbers[category]
+            by_category += [cs.CategoryItem(key=key, value=content) for key in keys]
         if by_category:
             name = "category" if order == "jme" else "flavor"
             content = cs.Category(nodetype="category", input=name, content=by_category)
