@@ -13,7 +13,7 @@ from corrections.results import Interval
 from corrections.tagging import cross_check
 from corrections.tagging.closure import chi2, closure_of_fits, closure_of_mistags, weighted
 from corrections.tagging.counts import PASS, Counts, counts_of
-from corrections.tagging.efficiency import efficiency_maps
+from corrections.tagging.efficiency import EfficiencyMap, efficiency_maps, filled
 from corrections.tagging.fit import BinFit, fit
 from corrections.tagging.mistag import mistag_rates
 from corrections.tagging.points import estimates_of
@@ -268,3 +268,48 @@ def test_the_probability_in_a_range_of_mass_is_that_of_the_fit(fitted: BinFit) -
     model = cross_check.likelihood(fitted.templates, SETTINGS)
 
     assert p_value(model, cross_check.minimum(model)) == pytest.approx(fitted.p_value, rel=1e-3)
+
+
+def test_chi2_without_a_known_yield_is_that_of_the_best_one(fitted: BinFit) -> None:
+    model = cross_check.likelihood(replace(fitted.templates, is_absolute=False), SETTINGS)
+    n = len(model.data)
+    data = model.expected(model.start) * np.linspace(1.5, 1.1, n)
+
+    found = chi2(replace(model, data=data))
+
+    scale = data.sum() / model.expected(model.start).sum()
+    expected = scale * model.expected(model.start)
+    slopes = scale * model.derivatives(model.start)[len(model.factors) :]
+    inverse = np.linalg.inv(np.diag(expected + (model.errors * expected) ** 2) + slopes.T @ slopes)
+    difference = data - expected
+    # the least over all factors f of the yield of (d - f e) V^-1 (d - f e)
+    with_yield = difference @ inverse @ difference
+    best = with_yield - (expected @ inverse @ difference) ** 2 / (expected @ inverse @ expected)
+    assert found == pytest.approx(best, rel=1e-3)
+    assert with_yield > 1.005 * best
+
+
+def test_a_range_of_mass_is_fitted_without_a_group_that_data_lack() -> None:
+    rng = np.random.default_rng(5)
+    passing = make_passing(TOYS, rng)
+    no_top = {name: jets for name, jets in top_pairs().expected.items() if name != "top"}
+    lacking = make_passing({"ttbar": Toy(no_top), "wjets": w_and_jets()}, rng)
+    passing.view(flow=True)[-1] = lacking.view(flow=True)[-1]
+    settings = TaggerMeasurementSettings(templates=COARSE, windows=(COARSE.mass,))
+    counts = counts_of(passing, make_facts(TOYS))
+
+    found = {(each.category, each.working_point): each for each in in_windows(counts, settings, [])}
+
+    assert np.isnan(found["top", "loose"].value)
+    assert found["w", "tight"].value == pytest.approx(1, abs=4 * found["w", "tight"].error)
+
+
+def test_efficiencies_of_a_bin_without_jets_are_those_of_another_pt_before_another_eta() -> None:
+    values = np.array([[np.nan, np.nan, 0.3], [0.1, 0.15, 0.2]])
+    one = EfficiencyMap("toy", "loose", "w", np.array([0.0, 1, 2]), np.array([200.0, 300, 500, 800]), values)
+
+    found = filled(one)
+
+    assert found is not None
+    assert found.tolist() == [[0.3, 0.3, 0.3], [0.1, 0.15, 0.2]]
+    assert filled(replace(one, values=np.full((2, 3), np.nan))) is None

@@ -26,6 +26,7 @@ from corrections.tagging.fit import (
     uncertainty,
     widths,
 )
+from corrections.tagging.points import shifts_by_source
 from corrections.tagging.samples import factor_limits, samples_of, states_of
 from corrections.tagging.settings import FitSettings, TemplateSettings
 from corrections.tagging.templates import Templates, all_templates
@@ -283,6 +284,13 @@ def test_a_shift_is_what_a_fit_with_that_auxiliary_measurement_moved_finds(fitte
     shift = next(each for each in fitted.points if (each.group, each.working_point) == ("top", "tight")).shifts[source]
     # the response is linear to a few per cent, and a minimum is known to some 1e-5
     assert (found[0] - found[1]) / 2 == pytest.approx(shift, rel=0.1, abs=1e-4)
+
+
+def test_a_source_of_several_parameters_has_the_sign_of_the_largest_at_its_upper_side() -> None:
+    jms, jes = shifts_by_source({"jms_top": 0.03, "jms_w": -0.04, "jes": -0.1})
+
+    assert (jms.source, jms.up, jms.down) == ("jms", pytest.approx(-0.05), pytest.approx(0.05))
+    assert (jes.source, jes.up, jes.down) == ("jes", pytest.approx(-0.1), pytest.approx(0.1))
 
 
 def auxiliary_place(model: Any, source: str) -> int:

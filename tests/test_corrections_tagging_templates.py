@@ -261,6 +261,19 @@ def test_a_variation_that_changes_nothing_stays_the_nominal_template_where_bins_
         assert region.varied["pu"] == pytest.approx(np.stack([region.yields] * 2), abs=1e-9)
 
 
+def test_negative_bins_of_weighted_data_count_as_zero() -> None:
+    passing = make_passing(TOYS, np.random.default_rng(1))
+    view: Any = passing.view(flow=True)
+    # fewer than none fail the loose cut at one mass, at any pT and |eta|
+    view.value[-1, 0, 0, 0, FAIL, :, :, :, 10] = -20.0
+
+    fine = TemplateSettings(min_effective=1, min_expected=0)
+    each = all_templates(counts_of(passing, make_facts(TOYS)), fine, FitSettings())[0]
+
+    assert each.jets.min() == 0
+    assert all(region.data.min() >= 0 for region in each.regions)
+
+
 def test_weighted_data_are_counted_as_effective_ones() -> None:
     passing = make_passing(TOYS, np.random.default_rng(1))
     plain = all_templates(counts_of(passing, make_facts(TOYS)), TemplateSettings(), FitSettings())[0]

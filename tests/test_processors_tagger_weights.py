@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from corrections.results import Interval, Shift
+from corrections.schema import NotWritableError
 from corrections.tagging.efficiency import EfficiencyMap
 from corrections.tagging.results import TaggerPoint
 from corrections.tagging.tagger_json import write_tagger_json
@@ -176,6 +177,28 @@ def test_what_is_not_finite_is_refused_by_name_and_the_rest_written(tmp_path: Pa
     stretched = factors.evaluate(0.0, 400.0, "up", "tight") - factors.evaluate(0.0, 400.0, "nom", "tight")
     assert stretched == pytest.approx(2 * TOTAL)
     assert "toy tight w at pt 300-500" in factors.description
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_file_with_a_number_that_is_not_finite_is_not_put_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    path = tmp_path / "sf.json.gz"
+    monkeypatch.setattr("corrections.tagging.tagger_json.filled", lambda _: np.full((2, 3), bad))
+
+    with pytest.raises(NotWritableError, match="cannot be read back"):
+        write_tagger_json(POINTS, MAPS, CUTS, path)
+
+    assert not path.exists()
+
+
+def test_a_point_of_which_one_side_of_a_source_is_not_finite_is_refused_by_name(tmp_path: Path) -> None:
+    # the total, that of the larger side, is finite
+    strange = point("w", "loose", 0, shifts=(Shift("jes", 0.04, float("nan")),))
+
+    written = write_tagger_json([strange, *POINTS[1:]], MAPS, CUTS, tmp_path / "sf.json.gz")
+
+    assert written.refused == {strange.name: "not finite"}
 
 
 def test_cuts_and_efficiencies_are_in_the_file(jme: str) -> None:

@@ -76,7 +76,8 @@ class TaggerPoint:
     @property
     def is_measured(self) -> bool:
         """Whether it has a value and an uncertainty."""
-        return self.status == "ok" and isfinite(self.value) and isfinite(self.total)
+        sides = [side for shift in self.shifts for side in (shift.up, shift.down)]
+        return self.status == "ok" and all(map(isfinite, (self.value, self.stat, *sides)))
 
     @property
     def total(self) -> float:

@@ -385,7 +385,12 @@ def _category(values: Mapping[str, float]) -> cs.Category:
 
 def _read_back(text: str, corrections: Sequence[cs.Correction]) -> None:
     """Load the text with the evaluator and ask for every number that a category leads to."""
-    loaded = correctionlib.CorrectionSet.from_string(text)
+    try:
+        loaded = correctionlib.CorrectionSet.from_string(text)
+    except RuntimeError as error:
+        # numbers that are not finite become null
+        message = f"the corrections cannot be read back: {error}; a number in them may not be finite"
+        raise NotWritableError(message) from None
     for each in corrections:
         for words in _words(each.data):
             for eta, pt in ((-2.5, 1.0), (0.1, 250.0), (1.5, 700.0), (3.0, 1e5)):
