@@ -258,10 +258,18 @@ def test_a_range_of_mass_has_the_values_and_the_rules_of_a_fit_in_it() -> None:
 
     for window in settings.windows:
         (own,) = all_templates(counts, replace(COARSE, mass=window), rough)
-        points = {(each.group, each.working_point): each.value for each in fit(own, rough).points}
+        done = fit(own, rough)
+        points = {(each.group, each.working_point): each.value for each in done.points}
         values = {(each.category, each.working_point): each.value for each in found if each.window == window}
         assert np.isnan(list(points.values())).any()
         assert values == pytest.approx(points, abs=1e-3, nan_ok=True)
+        # and the uncertainties, which are those that are published, not those of the curvature
+        published = [each.point for each in estimates_of(done, Interval(0, 2))]
+        totals = {(each.category, each.working_point): each.total for each in published if each.is_measured}
+        errors = {(each.category, each.working_point): each.error for each in found if each.window == window}
+        for place, total in totals.items():
+            assert errors[place] == pytest.approx(total, rel=1e-3)
+            assert total <= rough.largest_error
 
 
 def test_the_probability_in_a_range_of_mass_is_that_of_the_fit(fitted: BinFit) -> None:
