@@ -169,7 +169,7 @@ def test_a_source_that_does_nothing_is_not_drawn(dijets: Path) -> None:
     legends = [draw_uncertainties("mistag", each, ReportSettings()).axes[0].get_legend() for each in (points, more)]
 
     named = [{text.get_text() for text in legend.get_texts()} for legend in legends]
-    assert named[0] == named[1] == {"total", "data", "jes", "jms", "template", "background"}
+    assert named[0] == named[1] == {"total", "data", "jes", "jms", "template", "subtraction"}
 
 
 def test_every_point_of_a_ratio_is_in_its_panel_up_to_3(fitted: BinFit) -> None:
