@@ -19,8 +19,9 @@ from tagger_toys import columns, write
 
 import analysis
 from models.card import ModelCard, card_path, write_card
-from models.features import offsets_of
+from models.features import RaggedConstituents, offsets_of
 from models.tagging.comparison import Jets, compare, read_candidates
+from models.tagging.tagger_table import JetTable, write_table
 from models.training.tagging.samples import TEST, read_sample
 from models.training.tagging.settings import ColumnSettings, FitSettings, TaggerSettings
 
@@ -345,6 +346,31 @@ def test_what_was_left_out_of_the_jets_is_told(tmp_path: Path) -> None:
         "300 jets left out: mass not finite",
         "400 jets with negative weights, which count as 0 in a training",
         "5 jets with x2 not finite, for which networks of ours take a median",
+    ]
+    assert all(f"note: {note}\n" in text for note in notes)
+
+
+def test_a_tagger_of_other_jets_than_those_of_a_table_is_told(table: Path, tmp_path: Path) -> None:
+    small, large = tmp_path / "small.parquet", tmp_path / "large.parquet"
+    for seed, (path, radius) in enumerate(((small, 0.8), (large, 1.0)), 2):
+        jets = JetTable(columns(N, seed), RaggedConstituents(np.zeros(N + 1, np.int64), np.zeros((0, 4), np.float32)))
+        write_table([jets], path, {"settings": {"large_jets": {"radius": radius, "grooming": "none"}}})
+    taggers = [tagger(tmp_path / name / "tagger.onnx", {"x2": 1.0}) for name in ("trimmed", "same", "silent")]
+    of_cards = ({"radius": 1.0, "grooming": "trimming"}, {"radius": 1.0, "grooming": "none"})
+    for path, of_card in zip(taggers, of_cards, strict=False):
+        card = ModelCard("tagger", ("x2",), gives="score", lowest=0, highest=1, training={"jets": of_card})
+        write_card(card, card_path(path))
+    tables = [word for path in (table, small, large) for word in ("--table", path)]
+
+    code, text = run(*tables, "-o", tmp_path / "out", *taggers)
+
+    assert code == 0, text
+    grooming = "grooming trimming is expected, none came"
+    notes = json.loads((tmp_path / "out" / "comparison.json").read_text())["notes"]
+    assert notes == [
+        f"trimmed was made for other jets than those of {small}: radius 1 is expected, 0.8 came; {grooming}",
+        f"trimmed was made for other jets than those of {large}: {grooming}",
+        f"same was made for other jets than those of {small}: radius 1 is expected, 0.8 came",
     ]
     assert all(f"note: {note}\n" in text for note in notes)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.tagging.comparison import Jets, compare, read_candidates, write_comparison
+from models.tagging.jet_definition import JETS, differences, jets_of_facts
 from models.tagging.robustness import binned_variables
-from models.tagging.tagger_table import joined, read_table
+from models.tagging.tagger_table import joined, read_facts, read_table
 from models.training.errors import RefusedError
 from models.training.tagging.samples import in_test_fold, read_sample
 
@@ -27,7 +28,8 @@ def run(tables: Sequence[Path], taggers: Sequence[Path], settings: TaggerSetting
     """Compare taggers on tables and write the comparison; returns what the console tells.
 
     Jets that one of the taggers was trained on do not count: where it knows a table, only jets of its test fold are
-    used, which follow from the settings on its card.
+    used, which follow from the settings on its card. Jets of another radius or grooming than those that a tagger was
+    made for are a note.
 
     Raises
     ------
@@ -47,12 +49,13 @@ def run(tables: Sequence[Path], taggers: Sequence[Path], settings: TaggerSetting
     edges = np.linspace(evaluation.low, evaluation.high, evaluation.bins + 1)
     jets = _jets(sample, _constituents(tables, sample, candidates))
     try:
+        notes = (*sample.notes, *_other_jets(tables, candidates))
         found = compare(candidates, jets, edges, evaluation.replicas)
     except ValueError as error:
         raise RefusedError(str(error)) from error
-    write_comparison(found, output, sample.notes)
+    write_comparison(found, output, notes)
     told = "jets of the test fold, as a tagger was trained on this table" if knowing else "jets"
-    lines = [f"{len(sample):,} {told}", *(f"note: {note}" for note in sample.notes)]
+    lines = [f"{len(sample):,} {told}", *(f"note: {note}" for note in notes)]
     lines += [_line(name, each) for name, each in found.numbers.items()]
     return [*lines, f"Written: {output}, with tables and plots"]
 
@@ -89,6 +92,18 @@ def _knowing(tables: Sequence[Path], candidates: Sequence[Candidate]) -> list[Ca
         with path.open("rb") as file:
             there.add(hashlib.file_digest(file, "sha256").hexdigest())
     return [each for each in candidates if there & set(dict(each.card.training.get("tables", {})).values())]
+
+
+def _other_jets(tables: Sequence[Path], candidates: Sequence[Candidate]) -> list[str]:
+    """What differs between the jets of a table and those that a tagger was made for, as far as both tell it."""
+    came = {path: jets_of_facts(read_facts(path)) for path in tables}
+    expected = {each.name: dict(each.card.training.get(JETS) or {}) for each in candidates}
+    return [
+        f"{name} was made for other jets than those of {path}: {'; '.join(told)}"
+        for name, jets in expected.items()
+        for path, there in came.items()
+        if (told := differences(jets, there))
+    ]
 
 
 def _check_range(sample: TaggerSample, evaluation: EvaluationSettings, name: str) -> None:
