@@ -78,6 +78,14 @@ def test_a_missing_column_is_named_with_its_option_and_the_nearest_name(
     assert "\n" not in str(error.value)
 
 
+def test_a_table_without_weights_is_told_how_to_take_equal_ones(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=r"no column 'weight' for --weight; it has .*; --weight none takes equal"):
+        read(tmp_path, weight=None)
+    with pytest.raises(RefusedError) as error:
+        read(tmp_path, pt=None)
+    assert "none takes equal" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -160,6 +168,19 @@ def test_the_fold_of_a_jet_does_not_depend_on_its_place(tmp_path: Path) -> None:
         first = read(tmp_path, **lacking)
         second = read(tmp_path, **{k: v[shuffled] for k, v in columns(N).items() if k not in lacking}, **lacking)
         np.testing.assert_array_equal(first.fold[shuffled], second.fold)
+
+
+def test_jets_whose_identity_is_one_text_share_a_fold(tmp_path: Path) -> None:
+    texts = np.array([f"event {i // 2}" for i in range(N)])
+
+    fold = read(tmp_path, identity=texts).fold
+
+    np.testing.assert_array_equal(fold[::2], fold[1::2])
+    for which, share in ((TEST, 0.15), (VALIDATION, 0.15), (TRAINING, 0.7)):
+        assert np.mean(fold == which) == pytest.approx(share, abs=0.03)  # four deviations of 2000 events
+    values = columns(N) | {"identity": texts}
+    backwards = write(tmp_path / "backwards.parquet", {name: each[::-1] for name, each in values.items()})
+    np.testing.assert_array_equal(read_sample([backwards], SETTINGS).fold[::-1], fold)
 
 
 def test_folds_have_their_shares(tmp_path: Path) -> None:

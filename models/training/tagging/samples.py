@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -358,7 +359,8 @@ def _missing(path: Path, purpose: str, name: str, there: Sequence[str]) -> str:
     option = {"label": "--label", "protected": "--protect", "condition": "--condition", "weight": "--weight"}
     near = difflib.get_close_matches(name, there, 1)
     hint = f"; did you mean {near[0]!r}" if near else f"; it has {', '.join(there)}"
-    return f"{path} has no column {name!r} for {option.get(purpose, '--features')}{hint}"
+    way_out = "; --weight none takes equal weights" if purpose == "weight" else ""
+    return f"{path} has no column {name!r} for {option.get(purpose, '--features')}{hint}{way_out}"
 
 
 def _numbers(column: Any, path: Path, name: str, purpose: str) -> NDArray[Any]:
@@ -373,7 +375,7 @@ def _numbers(column: Any, path: Path, name: str, purpose: str) -> NDArray[Any]:
 
 
 def _identity(path: Path, name: str) -> NDArray[np.uint64]:
-    """What tells the jets of a file apart, (n,); without such a column a hash of all its columns of numbers.
+    """What tells the jets of a file apart, (n,), of text a hash; without such a column one of all columns of numbers.
 
     So it is the same wherever a row stands, and whatever is asked for.
     """
@@ -385,6 +387,8 @@ def _identity(path: Path, name: str) -> NDArray[np.uint64]:
         column = pq.read_table(path, columns=[name])[name]
         if pa.types.is_integer(column.type) and not column.null_count:
             return np.asarray(column.to_numpy()).astype(np.uint64)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            return _of_text(column)
         return _numbers(column, path, name, "identity").view(np.uint64)
     tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
     names = sorted(field.name for field in schema if any(is_kind(field.type) for is_kind in tests))
@@ -394,6 +398,13 @@ def _identity(path: Path, name: str) -> NDArray[np.uint64]:
         bits: NDArray[np.uint64] = _numbers(table[each], path, each, "identity").view(np.uint64)
         result = _mixed(np.bitwise_xor(result, bits))
     return result
+
+
+def _of_text(column: Any) -> NDArray[np.uint64]:
+    """A number for each text, (n,), the same for the same one; 0 for null."""
+    texts, place = np.unique(["" if text is None else text for text in column.to_pylist()], return_inverse=True)
+    digests = [hashlib.blake2b(str(text).encode(), digest_size=8).digest() if text else bytes(8) for text in texts]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)[place]
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -36,7 +36,7 @@ class ColumnSettings:
     condition
         Positive; an adversary knows it, and efficiencies are told in its bins.
     identity
-        Decides the fold of a jet; a hash of all columns of numbers where the table has no such column.
+        Number or text that decides the fold of a jet; a hash of all columns of numbers where there is no such column.
     simulation
         1 for simulation, 0 for data, which need no label; used by domain adaptation.
     """
