@@ -17,7 +17,7 @@ import numpy as np
 from models.shipped import shipped_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -85,7 +85,7 @@ class OnnxModel:
         jets, parts, output = names
         wanted = output or session.get_outputs()[0].name
         result = np.empty((len(matrix), self.n_outputs_of(output)), np.float32)
-        for chosen, padded in _batches(constituents, length):
+        for chosen, padded in _padded(constituents, length):
             feed = {jets: np.ascontiguousarray(matrix[chosen], np.float32), parts: padded}
             result[chosen] = session.run([wanted], feed)[0].reshape(len(chosen), -1)
         return result
@@ -139,37 +139,45 @@ class OnnxModel:
         return _opened(self.path, Path(self.path).stat().st_mtime_ns, int(os.environ.get(THREADS) or 1), os.getpid())
 
 
-def _batches(constituents: RaggedConstituents, length: int | None) -> list[tuple[NDArray[np.intp], FloatArray]]:
-    """Indices of jets and their padded constituents, from the jets with fewest constituents on."""
-    counts = constituents.counts
-    order = np.argsort(counts, kind="stable") if length is None else np.arange(len(counts))
-    rows = np.concatenate(
-        [constituents.values, np.zeros_like(constituents.values, shape=(1, constituents.values.shape[1]))]
-    )
-    batches, start = [], 0
+def batches(
+    order: NDArray[np.intp], length_of: Callable[[int], int], most: int = BATCH_CONSTITUENTS
+) -> Iterator[NDArray[np.intp]]:
+    """Indices of jets that are given together, in an order in which their lengths do not fall.
+
+    A batch, filled up to its longest jet, has at most `BATCH_CONSTITUENTS` and `most` jets, or is one jet alone.
+    """
+    start = 0
     while start < len(order):
-        stop = _end_of_batch(counts, order, start, length)
-        chosen = order[start:stop]
-        width = max(int(counts[chosen[-1]]), 1) if length is None else length
-        batches.append((chosen, _padded(constituents, rows, chosen, width)))
+        shortest = max(length_of(order[start]), 1)
+        stop = min(start + max(min(BATCH_CONSTITUENTS // shortest, most), 1), len(order))
+        while stop - start > 1 and (stop - start) * length_of(order[stop - 1]) > BATCH_CONSTITUENTS:
+            stop = start + max((stop - start) * 7 // 8, 1)
+        yield order[start:stop]
         start = stop
-    return batches
 
 
-def _padded(constituents: RaggedConstituents, rows: FloatArray, chosen: NDArray[np.intp], width: int) -> FloatArray:
-    """Constituents of some jets filled up to `width`, (n, width, n_columns); the last of `rows` is zero."""
-    places = constituents.offsets[chosen, np.newaxis] + np.arange(width)
+def filled_up(
+    constituents: RaggedConstituents, rows: NDArray[Any], chosen: NDArray[np.intp], length: int
+) -> NDArray[Any]:
+    """Rows of the constituents of some jets, (n, length, n_columns), as many as they have; the last row fills up."""
+    places = constituents.offsets[chosen, np.newaxis] + np.arange(length)
     places[places >= constituents.offsets[chosen + 1, np.newaxis]] = len(rows) - 1
     return np.take(rows, places, axis=0)
 
 
-def _end_of_batch(counts: NDArray[np.int64], order: NDArray[np.intp], start: int, length: int | None) -> int:
-    """Where the batch ends that begins at `start`: its padded size stays below `BATCH_CONSTITUENTS`."""
-    low = length or max(int(counts[order[start]]), 1)
-    stop = min(start + max(BATCH_CONSTITUENTS // low, 1), len(order))
-    while length is None and stop - start > 1 and (stop - start) * counts[order[stop - 1]] > BATCH_CONSTITUENTS:
-        stop = start + max((stop - start) * 7 // 8, 1)
-    return stop
+def _padded(
+    constituents: RaggedConstituents, length: int | None
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+    """Indices of jets and their constituents with zeros, from the jets with fewest constituents on."""
+    counts, values = constituents.counts, constituents.values
+    order = np.argsort(counts, kind="stable") if length is None else np.arange(len(counts))
+    rows = np.concatenate([values, np.zeros_like(values, shape=(1, values.shape[1]))])
+
+    def length_of(jet: int) -> int:
+        return max(int(counts[jet]), 1) if length is None else length
+
+    for chosen in batches(order, length_of):
+        yield chosen, filled_up(constituents, rows, chosen, length_of(chosen[-1]))
 
 
 @cache

@@ -105,3 +105,17 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"broken\.onnx is not an ONNX network"):
         OnnxModel(str(path))(np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize("most", [1, 50, 10_000])
+def test_a_batch_is_as_large_as_its_longest_jet_allows(most: int) -> None:
+    counts = np.sort(np.random.default_rng(1).integers(0, 400, 3000))
+
+    found = list(session.batches(np.arange(len(counts)), lambda jet: int(counts[jet]), most))
+
+    np.testing.assert_array_equal(np.concatenate(found), np.arange(len(counts)))
+    sizes = np.array([len(each) for each in found])
+    filled = np.array([len(each) * counts[each[-1]] for each in found])
+    assert sizes.max() <= most
+    assert filled.max() <= session.BATCH_CONSTITUENTS
+    assert np.all((filled > 0.7 * session.BATCH_CONSTITUENTS)[:-1] | (sizes == most)[:-1])

@@ -11,7 +11,6 @@ from models.tagging.distance_correlation import (
     correlation_above_chance,
     correlation_gradient,
     distance_correlation,
-    distance_covariance,
 )
 
 FloatArray = np.ndarray
@@ -60,7 +59,6 @@ def test_it_equals_dcor_without_weights() -> None:
     x, y, _ = toy(1000)
 
     assert distance_correlation(x, y) == pytest.approx(float(dcor.distance_correlation_sqr(x, y)), rel=1e-9)
-    assert distance_covariance(x, y) == pytest.approx(float(dcor.distance_covariance_sqr(x, y)), rel=1e-9)
 
 
 @pytest.mark.parametrize("above_chance", [None, np.linspace(1.0, 2.0, 60)])

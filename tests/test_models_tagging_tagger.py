@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from models import session
 from models.card import ModelCard, write_card
 from models.features import RaggedConstituents, offsets_of
 from models.tagging import tagger as module
@@ -93,7 +94,7 @@ def test_constituents_are_given_in_batches_of_like_size_and_come_back_in_order(
         tmp_path / "t.json",
     )
     columns, constituents = jets(200)
-    monkeypatch.setattr(module, "BATCH_CONSTITUENTS", 40)
+    monkeypatch.setattr(session, "BATCH_CONSTITUENTS", 40)
     monkeypatch.setattr(module, "BLOCK_JETS", 70)
 
     scores, _ = load_tagger(path).scores(columns, constituents)

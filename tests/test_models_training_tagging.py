@@ -249,15 +249,15 @@ def adversary(method: Method, logit: Any, told: dict[str, Any], **changed: Any) 
     penalty: Any = make_penalty(replace(SETTINGS.decorrelation, method=method, adversary_units=(16,), **changed))
     optimizer = keras.optimizers.Adam(0.03)
 
-    @tf.function
     def step() -> None:
         with tf.GradientTape() as tape:
             loss, _ = penalty.term(logit, told, tf.constant(1.0))
         optimizer.apply(tape.gradient(loss, penalty.variables), penalty.variables)
 
     optimizer.build(penalty.variables)
+    compiled = tf.function(step)
     for _ in range(100):
-        step()
+        compiled()
     return penalty
 
 

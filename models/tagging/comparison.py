@@ -24,6 +24,7 @@ from models.tagging.robustness import (
     draw_bins,
     in_bins,
     n_judged,
+    plain,
     write_ticks,
 )
 from models.tagging.tagger import load_tagger
@@ -180,11 +181,9 @@ def write_comparison(found: Comparison, folder: Path, notes: Sequence[str] = ())
     `notes` say what was left out of the jets or changed; they stand beside the numbers in JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plain = {
-        name: {k: v if math.isfinite(v) else None for k, v in each.items()} for name, each in found.numbers.items()
-    }
+    numbers = {name: plain(each) for name, each in found.numbers.items()}
     bins = {name: {word: as_plain(each) for word, each in told.items()} for name, told in found.bins.items()}
-    comparison = {"notes": list(notes), "taggers": plain}
+    comparison = {"notes": list(notes), "taggers": numbers}
     documents: dict[str, Mapping[str, Any]] = {"comparison": comparison, "robustness": bins}
     for name, document in documents.items():
         (folder / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -240,10 +239,6 @@ def _save(figure: Any, path: Path) -> None:
     for ending in ("png", "pdf"):
         metadata = {"CreationDate": None} if ending == "pdf" else None
         figure.savefig(path.with_suffix(f".{ending}"), metadata=metadata)
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _written(value: float) -> str:

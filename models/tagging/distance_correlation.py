@@ -125,20 +125,6 @@ def _shares(weights: Float64Array) -> Float64Array:
     return np.asarray(weights / total)
 
 
-def distance_covariance(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Squared distance covariance in units of x times y; arguments as for `distance_correlation`."""
-    x, y, weights = _checked(x, y, weights)
-    used = weights > 0
-    if np.count_nonzero(used) < _MIN_ENTRIES:
-        return 0.0
-    shares = weights[used] / weights[used].sum()
-    first, scale = _standardised(x[used], shares)
-    second, other = _standardised(y[used], shares)
-    if scale <= 0 or other <= 0:
-        return 0.0
-    return float(first @ _covariance_gradient(first, second, shares)) * scale * other
-
-
 def _checked(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None) -> tuple[Float64Array, Float64Array, Float64Array]:
     first, second = (np.asarray(each, np.float64) for each in (x, y))
     given = np.ones(first.shape) if weights is None else np.asarray(weights, np.float64)

@@ -206,7 +206,7 @@ class Sculpting:
     @property
     def inverse(self) -> float:
         """1/JSD."""
-        return _inverse(self.jsd)
+        return inverse(self.jsd)
 
     @property
     def inverse_error(self) -> float:
@@ -216,7 +216,7 @@ class Sculpting:
     @property
     def ceiling(self) -> float:
         """1/JSD of a random selection of the same size."""
-        return _inverse(self.random)
+        return inverse(self.random)
 
     @property
     def share_of_ceiling(self) -> float:
@@ -229,7 +229,7 @@ class Sculpting:
 
         inf where no divergence is seen, nan where it is not defined, as for a cut that all jets pass.
         """
-        return _inverse(self.jsd_sub + self.jsd_error)
+        return inverse(self.jsd_sub + self.jsd_error)
 
     def told(self) -> dict[str, float]:
         """Numbers by name, for tables and JSON."""
@@ -414,7 +414,8 @@ def _relative_entropy(first: Float64Array, second: Float64Array) -> float:
     return float(np.sum(first[there] * np.log2(first[there] / second[there])))
 
 
-def _inverse(value: float) -> float:
+def inverse(value: float) -> float:
+    """1 over a value that is not negative: inf for 0 and below, nan for nan."""
     if math.isnan(value):
         return math.nan
     return 1.0 / value if value > 0 else math.inf
@@ -456,4 +457,4 @@ def _in_bin(
     within = passing[~is_signal][spectrum.within]
     share = float(spectrum.weight @ within / spectrum.weight.sum())
     random = float(np.mean(spectrum.random(share, draws, rng)))
-    return efficiency, _inverse(passed), spectrum.divergence(within), random
+    return efficiency, inverse(passed), spectrum.divergence(within), random

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.tagging.metrics import MASS_EDGES, NPV_EDGES, PT_EDGES, robustness
+from models.tagging.metrics import MASS_EDGES, NPV_EDGES, PT_EDGES, inverse, robustness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,7 +68,12 @@ def in_bins(
 
 def as_plain(bins: Sequence[BinOfVariable]) -> list[dict[str, float | None]]:
     """The same for JSON; what is not finite is null."""
-    return [{k: float(v) if math.isfinite(v) else None for k, v in asdict(each).items()} for each in bins]
+    return [plain(asdict(each)) for each in bins]
+
+
+def plain(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Numbers for JSON; what is not finite is null."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
 
 
 def n_judged(bins: Sequence[BinOfVariable]) -> int:
@@ -83,9 +88,9 @@ def draw_bins(axes: Sequence[Any], taggers: Mapping[str, Sequence[BinOfVariable]
         middle = [0.5 * (each.low + each.high) for each in told]
         half = [0.5 * (each.high - each.low) for each in told]
         axes[0].errorbar(middle, [each.rejection for each in told], xerr=half, fmt="o-", ms=3, label=name)
-        drawn = axes[1].errorbar(middle, [_inverse(each.jsd) for each in told], xerr=half, fmt="o-", ms=3, label=name)
+        drawn = axes[1].errorbar(middle, [inverse(each.jsd) for each in told], xerr=half, fmt="o-", ms=3, label=name)
         colour = drawn.lines[0].get_color()
-        axes[1].plot(middle, [_inverse(each.random) for each in told], "--", lw=1, color=colour)
+        axes[1].plot(middle, [inverse(each.random) for each in told], "--", lw=1, color=colour)
     for axis, word in zip(axes, ("1 / background efficiency", "1/JSD, dashed: random selections"), strict=True):
         axis.set(xlabel=label, ylabel=word)
         if any(line.get_ydata().size for line in axis.lines):
@@ -101,7 +106,3 @@ def write_ticks(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     is_long = high > _MANY_DECADES * low
     axis.set_minor_formatter(NullFormatter() if is_long else LogFormatter(minor_thresholds=(2.0, 1.0)))
-
-
-def _inverse(value: float) -> float:
-    return 1 / value if value > 0 else math.nan

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.card import card_path, read_card
-from models.session import BATCH_CONSTITUENTS, BATCH_ROWS, OnnxModel
+from models.session import BATCH_ROWS, OnnxModel, batches, filled_up
 from models.tagging.columns import COLUMNS, CONSTITUENT_COLUMNS
 
 if TYPE_CHECKING:
@@ -218,15 +218,11 @@ class Tagger:
         parts = [given for given in self.inputs.values() if given.constituents]
         if parts:
             jets = jets[np.argsort(counts[jets], kind="stable")]
-        step = 1 if _fixed_batch(self.model) == 1 else BATCH_ROWS
-        start = 0
-        while start < len(jets):
-            stop = min(start + step, len(jets))
-            for given in parts:
-                while stop - start > 1 and (stop - start) * _length(given, counts[jets[stop - 1]]) > BATCH_CONSTITUENTS:
-                    stop = start + max((stop - start) * 7 // 8, 1)
-            yield jets[start:stop]
-            start = stop
+
+        def length_of(jet: int) -> int:
+            return max((_length(given, int(counts[jet])) for given in parts), default=1)
+
+        return batches(jets, length_of, 1 if _fixed_batch(self.model) == 1 else BATCH_ROWS)
 
     def _score(self, rows: Float32Array) -> Float32Array:
         values = rows.astype(np.float64)
@@ -442,9 +438,7 @@ def _filled(
     if constituents is None or not given.constituents:
         return rows[jets]
     length = _length(given, int(constituents.counts[jets].max()))
-    places = constituents.offsets[jets, np.newaxis] + np.arange(length)
-    places[places >= constituents.offsets[jets + 1, np.newaxis]] = len(rows) - 1
-    filled = rows[places]
+    filled = filled_up(constituents, rows, jets, length)
     return np.ascontiguousarray(filled.transpose(0, 2, 1)) if given.columns_first else filled
 
 

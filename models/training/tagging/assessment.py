@@ -28,6 +28,7 @@ from models.tagging.robustness import (
     draw_bins,
     in_bins,
     n_judged,
+    plain,
 )
 from models.training.assessment import figure_of, save_figure
 from models.training.tagging.samples import domains
@@ -109,8 +110,8 @@ def working_points(sample: TaggerSample, score: Float64Array) -> dict[str, float
 def write_metrics(found: Assessment, path: Path) -> None:
     """Numbers, curve and bins as JSON; what is not finite becomes null."""
     document = {
-        "numbers": {name: _plain(value) for name, value in found.numbers.items()},
-        "against_efficiency": [_plain_of(asdict(each)) for each in found.curve],
+        "numbers": plain(found.numbers),
+        "against_efficiency": [plain(asdict(each)) for each in found.curve],
         "bins": as_plain(found.bins),
         "pileup": as_plain(found.pileup),
     }
@@ -186,11 +187,3 @@ def _bump(score: Float64Array, threshold: float, sample: TaggerSample, edges: Fl
     except (ValueError, np.linalg.LinAlgError):
         return {}
     return {"bump": found.significance, "bump_share": found.share}
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _plain_of(values: Mapping[str, Any]) -> dict[str, float | None]:
-    return {name: _plain(value) for name, value in values.items()}
