@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +18,7 @@ from models.tagging.distance_correlation import (
 )
 
 FloatArray = np.ndarray
+ROOT = Path(__file__).parents[1]
 
 
 def of_all_pairs(x: FloatArray, y: FloatArray, weights: FloatArray, *, above_chance: FloatArray | None = None) -> float:
@@ -189,3 +194,14 @@ def test_any_entries_agree_with_the_definition(entries: list[tuple[int, float, f
 
     assert found.value == pytest.approx(of_all_pairs(x, y, weights), abs=1e-7)
     assert np.isfinite(found.gradient).all()
+
+
+@pytest.mark.slow
+def test_the_benchmark_finds_the_value_of_all_pairs_and_its_gradient() -> None:
+    pytest.importorskip("tensorflow")
+    script = ROOT / "benchmarks" / "distance_correlation.py"
+
+    printed = subprocess.run([sys.executable, script, "--largest", "1024"], capture_output=True, text=True, check=True)
+
+    differences = [float(word) for word in printed.stdout.splitlines()[-1].split()[-2:]]
+    assert max(differences) < 1e-5
