@@ -62,7 +62,11 @@ def read_histograms(folder: Path) -> dict[str, hist.Hist[Any]]:
     if not path.is_file():
         message = f"expected {path} with the histograms of a run; name the output folder of a run"
         raise InputError(message)
-    with zipfile.ZipFile(path) as archive:
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile:
+        raise InputError(f"{path} is damaged, perhaps cut off; make it again") from None
+    with archive:
         names = [entry.removesuffix(".json") for entry in archive.namelist() if entry.endswith(".json")]
         return {name: hist.Hist(uhi.io.zip.read(archive, name)) for name in names}
 

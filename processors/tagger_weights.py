@@ -301,6 +301,13 @@ class TaggedJets:
     level: Int64Array
     category: Int64Array
 
+    def __post_init__(self) -> None:
+        """Refuse jets that have no place in any bin."""
+        lost = int(np.count_nonzero(np.isnan(self.eta) | np.isnan(self.pt)))
+        if lost:
+            message = f"{lost} of {len(self.pt)} jets have an eta or pt that is nan"
+            raise ValueError(message)
+
 
 @dataclass(frozen=True, slots=True)
 class TaggerWeights:

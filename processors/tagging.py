@@ -315,7 +315,7 @@ def facts_of(job: Job, outcome: Outcome, settings: TaggingSettings, notes: Seque
                 "process": d.process,
                 "role": d.role,
                 "xsec": d.xsec,
-                "lumi": d.lumi,
+                "lumi": None if settings.execution.maxchunks else d.lumi,
                 "normalisation": factors[d.name],
             }
             for d in job.datasets
@@ -325,8 +325,13 @@ def facts_of(job: Job, outcome: Outcome, settings: TaggingSettings, notes: Seque
         "lost": lost_lines(outcome),
         "excluded": {name: dict(named.excluded) for name, named in outcome.output.named.items()},
         "warnings": list(outcome.warnings),
-        "notes": list(notes),
+        "notes": [*notes, *_of_part(settings)],
     }
+
+
+def _of_part(settings: TaggingSettings) -> list[str]:
+    n = settings.execution.maxchunks
+    return [f"at most {n} chunks of each dataset were read (--maxchunks): the luminosity is not known"] if n else []
 
 
 def fill_record(

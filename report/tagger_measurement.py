@@ -38,7 +38,7 @@ FACTS_FILE = "tagger_measurement.json"
 TABLES = (tables.POINTS, tables.FITS, tables.KNOWN, tables.CLOSURE, tables.SPECTRA, tables.WINDOWS)
 CONTENT = (*TABLES, "covariance.npz", "workspaces", "corrections", "plots")
 # Of what is measured again from 1, in uncertainties: of the same jets, so that chance has no part in it.
-LARGEST_LEFT = 0.3
+LARGEST_LEFT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def _drawn(drawing: Callable[[], list[Path]]) -> list[Path]:
 
 def _is_closed(measurement: TaggerMeasurement, closure: Closure) -> bool:
     """Whether the known answer was found, and weights leave scale factors of 1, each of them."""
-    left = closure.largest_left < LARGEST_LEFT and not closure.lost
+    left = not closure.left_beyond(LARGEST_LEFT) and not closure.lost
     return left and measurement.p_value >= FAILED_BELOW
 
 
@@ -135,8 +135,11 @@ def _open(output: Path, *, overwrite: bool) -> None:
     is_used = output.is_dir() and any(output.iterdir())
     if is_used and not (overwrite and (output / FACTS_FILE).is_file()):
         raise InputError(f"--output {output} is not empty; say --overwrite for an earlier measurement, or name another")
-    output.mkdir(parents=True, exist_ok=True)
-    _write_json({"is_finished": False}, output / FACTS_FILE)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        _write_json({"is_finished": False}, output / FACTS_FILE)
+    except OSError as error:
+        raise InputError(f"--output {output} cannot be written ({error.strerror}); name another folder") from None
     for name in CONTENT:
         path = output / name
         if path.is_dir():
@@ -187,7 +190,11 @@ def _write_facts(
         "corrections": list(written.names),
         "refused": dict(written.refused),
         "known_answer": as_plain(measurement.agreement),
-        "closure": {"largest_left": closure.largest_left, "lost": [each.point.name for each in closure.lost]},
+        "closure": {
+            "largest_left": closure.largest_left,
+            "left": [each.point.name for each in closure.left_beyond(LARGEST_LEFT)],
+            "lost": [each.point.name for each in closure.lost],
+        },
         "notes": list(measurement.notes),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
@@ -243,6 +250,11 @@ def _closure_lines(closure: Closure) -> Iterator[str]:
         yield (
             f"measured again with weights of the file: {n_again} of {len(closure.again)} scale factors, at most "
             f"{closure.largest_left:.2f} uncertainties from 1"
+        )
+    for each in closure.left_beyond(LARGEST_LEFT):
+        yield (
+            f"the loop does not close: {each.point.name} is {each.value:.3f} ± {each.error:.3f} again, more than "
+            f"{LARGEST_LEFT:g} uncertainties from 1"
         )
     yield from (f"not measured again with weights of the file: {each.point.name}" for each in closure.lost)
     if closure.spectra:

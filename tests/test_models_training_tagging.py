@@ -763,6 +763,13 @@ def test_the_command_writes_network_card_side_car_metrics_and_plots(table: Path,
         command.run([table], SETTINGS, output, scan=False, resume=False, overwrite=False)
 
 
+def test_an_output_folder_below_a_file_is_refused_before_the_table_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(RefusedError, match=r"file/a/b cannot be made, .*file is a file; name another folder"):
+        command.run([tmp_path / "none"], SETTINGS, tmp_path / "file/a/b", scan=False, resume=False, overwrite=False)
+
+
 @pytest.mark.parametrize(("method", "is_told"), [("none", False), ("planing", False), ("disco", True)])
 def test_a_strength_is_told_of_methods_that_have_one(method: Method, *, is_told: bool) -> None:
     row = dict.fromkeys(("steps", "loss", "validation_loss", "rejection", "jsd", "strength"), 1.0)

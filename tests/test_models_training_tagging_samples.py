@@ -91,6 +91,7 @@ def test_a_table_without_weights_is_told_how_to_take_equal_ones(tmp_path: Path) 
     [
         ({"label": np.ones(N)}, "has no background"),
         ({"label": np.zeros(N)}, "has no signal"),
+        ({"x1": np.full(N, np.nan)}, "x1 has no finite value in the jets to train with"),
         ({"mass": np.full(N, np.nan)}, "has no jets to use; 4,000 jets left out: mass not finite"),
         ({"label": np.full(N, 2)}, "1 for signal and 0 for background, got 2 in 4,000 jets"),
         ({"label": np.full(N, np.nan)}, "got nan"),
@@ -372,3 +373,9 @@ def test_a_missing_column_is_told_before_tensorflow_is_imported(tmp_path: Path) 
 
     assert ended.returncode == 2
     assert "has no column 'x9' for --features" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["label", "weight", "is_mc"])
+def test_a_column_that_tells_what_a_jet_is_is_no_feature(name: str) -> None:
+    with pytest.raises(ValueError, match=f"features must not tell what a jet is, got {name}"):
+        ColumnSettings(features=("x1", name))

@@ -199,6 +199,15 @@ def test_means_are_refused_because_root_has_no_three_dimensional_place_for_them(
         write_histograms({"profile": profile}, tmp_path)
 
 
+def test_a_damaged_file_of_histograms_is_refused_with_its_name(tmp_path: Path) -> None:
+    write_histograms({"one": hist.Hist(axes()["eta"])}, tmp_path)
+    path = tmp_path / "histograms.zip"
+    path.write_bytes(path.read_bytes()[:-30])
+
+    with pytest.raises(InputError, match=r"histograms\.zip is damaged"):
+        read_histograms(tmp_path)
+
+
 def test_reading_a_folder_without_histograms_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"histograms\.zip"):
         read_histograms(tmp_path)

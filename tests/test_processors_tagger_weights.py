@@ -151,7 +151,7 @@ def test_in_a_range_of_eta_that_was_not_measured_its_neighbour_holds_with_twice_
     assert [factors.evaluate(eta, 350.0, "up", "tight") for eta in (0.5, -1.5)] == pytest.approx([1.4, 1.5])
     # and not four times where pT is outside too
     assert factors.evaluate(1.5, 2000.0, "stat_down", "tight") == pytest.approx(1.1)
-    assert "toy tight mistag at pt 200-300, |eta| 1-2" in factors.description
+    assert "tight mistag at pt 200-300, |eta| 1-2" in factors.description
 
 
 def test_what_is_not_finite_is_refused_by_name_and_the_rest_written(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_what_is_not_finite_is_refused_by_name_and_the_rest_written(tmp_path: Pa
     assert factors.evaluate(0.0, 400.0, "nom", "tight") in (0.8, 0.9)
     stretched = factors.evaluate(0.0, 400.0, "up", "tight") - factors.evaluate(0.0, 400.0, "nom", "tight")
     assert stretched == pytest.approx(2 * TOTAL)
-    assert "toy tight w at pt 300-500" in factors.description
+    assert "tight w at pt 300-500" in factors.description
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -481,6 +481,12 @@ def test_the_measured_range_is_that_of_each_category(tmp_path: Path) -> None:
 
     assert "Measured for pt 300 to 800 GeV (w); 200 to 300 GeV (mistag); outside" in both
     assert "Measured for pt 300 to 800 GeV; outside" in own
+
+
+def test_jets_without_a_place_are_refused() -> None:
+    one = np.ones(2, np.int64)
+    with pytest.raises(ValueError, match="1 of 2 jets have an eta or pt that is nan"):
+        TaggedJets(one, np.array([0.5, np.nan]), np.array([250.0, 300.0]), one, one)
 
 
 def test_words_of_variations_follow_the_order_of_the_file() -> None:

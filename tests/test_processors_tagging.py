@@ -409,6 +409,30 @@ def test_a_trigger_without_threshold_owns_events_without_jets() -> None:
     assert np.isnan(trigger_pt(jets, "dijet")).all()
 
 
+@pytest.mark.parametrize(("maxchunks", "lumi"), [(None, 2.5), (1, None)])
+def test_of_a_part_of_the_files_no_luminosity_is_known(
+    tmp_path: Path, maxchunks: int | None, lumi: float | None
+) -> None:
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT] * 3, is_mc=False)
+    execution = Execution(executor="iterative", maxchunks=maxchunks)
+
+    _, facts = tagged(tmp_path, {"data": (path, {"is_mc": False, "lumi": 2.5})}, execution=execution)
+
+    assert facts["datasets"][0]["lumi"] == lumi
+    assert any("--maxchunks" in note for note in facts["notes"]) == (maxchunks is not None)
+
+
+@pytest.mark.parametrize("cut", [np.nan, np.inf])
+def test_a_working_point_that_is_no_number_is_refused(tmp_path: Path, cut: float) -> None:
+    path = write_large_jets(tmp_path / "d.root", [QCD_EVENT], is_mc=False)
+    taggers = {"toy": TaggerChoice(save_tagger(tmp_path), working_points={"tight": cut})}
+
+    with pytest.raises(
+        InputError, match=f"taggers.toy: working points are numbers that a score can reach, got tight={cut}"
+    ):
+        tagged(tmp_path, {"data": (path, {"is_mc": False})}, taggers=taggers)
+
+
 def test_files_without_muons_are_refused_where_a_muon_is_asked_for(tmp_path: Path) -> None:
     path = write_large_jets(tmp_path / "d.root", [QCD_EVENT], is_mc=False, without=("Muon",))
 

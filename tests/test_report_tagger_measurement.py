@@ -264,8 +264,8 @@ def test_a_loop_that_stops_leaves_the_figures_of_what_was_published(
     assert (tmp_path / "plots" / "scale_factors_mistag.png").is_file()
 
 
-@pytest.mark.parametrize(("left", "is_closed"), [(0.25, True), (0.35, False)])
-def test_what_is_left_ends_with_4_beyond_three_tenths_of_its_uncertainty(
+@pytest.mark.parametrize(("left", "is_closed"), [(0.45, True), (-0.45, True), (0.55, False), (-0.55, False)])
+def test_what_is_left_ends_with_4_beyond_half_of_its_uncertainty_and_is_told(
     dijets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: float, *, is_closed: bool
 ) -> None:
     one = TaggerPoint("scale_factor", "toy", "loose", "w", Interval(200, 300), ETA)
@@ -274,6 +274,19 @@ def test_what_is_left_ends_with_4_beyond_three_tenths_of_its_uncertainty(
     done = measure_into([dijets], tmp_path, TaggerRunSettings(report=ReportSettings(formats=("png",))), workers=1)
 
     assert done.is_closed == is_closed
+    lines = [line for line in done.lines if line.startswith("the loop does not close: ")]
+    again = f"{1 + 0.1 * left:.3f} ± 0.100 again, more than 0.5 uncertainties from 1"
+    told = f"the loop does not close: toy loose w at pt 200-300, |eta| 0-2 is {again}"
+    assert lines == [told] * (not is_closed)
+    facts = json.loads((tmp_path / "tagger_measurement.json").read_text())
+    assert facts["closure"]["left"] == [one.name] * (not is_closed)
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused(dijets: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(InputError, match=r"--output .*file/out cannot be written \(Not a directory\)"):
+        measure_into([dijets], tmp_path / "file" / "out", TaggerRunSettings(), workers=1)
 
 
 def test_the_loop_is_closed_with_mistags_and_told(dijets: Path, tmp_path: Path) -> None:

@@ -83,6 +83,10 @@ class Closure:
         """Largest distance from 1, in uncertainties, of what is measured again; 0 without any."""
         return max((abs(each.distance) for each in self.again if each.is_measured), default=0.0)
 
+    def left_beyond(self, largest: float) -> tuple[Again, ...]:
+        """What is further from 1 than so many uncertainties."""
+        return tuple(each for each in self.again if each.is_measured and not abs(each.distance) < largest)
+
     @property
     def lost(self) -> tuple[Again, ...]:
         """What was measured once, and not again with weights applied."""

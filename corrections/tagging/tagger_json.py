@@ -271,12 +271,16 @@ def _word(name: str, order: Order) -> str:
 
 
 def _description(usable: Sequence[TaggerPoint], points: Sequence[TaggerPoint], meanings: Mapping[str, str]) -> str:
-    lacking = [each.name for each in points if not each.is_measured]
+    lacking: dict[str, list[str]] = {}
+    for each in points:
+        if not each.is_measured:
+            lacking.setdefault(f"{each.working_point} {each.category}", []).append(each.where)
     sources = ", ".join(["stat", *_unique(shift.source for each in usable for shift in each.shifts)])
-    note = f" Not measured, so with their neighbour's value and twice its uncertainty: {'; '.join(lacking)}."
+    note = " Not measured, so with their neighbour's value and twice its uncertainty: "
+    note += "; ".join(f"{name} at {' and '.join(places)}" for name, places in lacking.items()) + "."
     categories = _unique(each.category for each in usable)
     meaning = "".join(f" {name}: {meanings[name]}." for name in categories if name in meanings)
-    ranges = {name: _pt_range([each for each in points if each.category == name]) for name in categories}
+    ranges = {name: _pt_range([each for each in usable if each.category == name]) for name in categories}
     if len(ranges) > 1:
         told = "; ".join(f"{pt} GeV ({name})" for name, pt in ranges.items())
     else:

@@ -253,6 +253,8 @@ def load_tagger(
     model = OnnxModel(onnx_path)
     model.check_exists()
     tagger = _of_card(model, read_card(card_path(onnx_path))) if foreign is None else _of_foreign(model, foreign)
+    if strange := [f"{name}={cut}" for name, cut in (working_points or {}).items() if not math.isfinite(cut)]:
+        raise ValueError(f"working points are numbers that a score can reach, got {', '.join(strange)}")
     if working_points:
         tagger = replace(tagger, working_points=dict(working_points))
     return _checked(tagger)

@@ -59,6 +59,9 @@ def _check(settings: TaggerSettings, output: Path, *, scan: bool, resume: bool, 
         raise RefusedError(f"--scan needs a method with a strength, {settings.decorrelation.method} has none")
     if resume and overwrite:
         raise RefusedError("--overwrite starts anew and --resume goes on; give one of the two")
+    above = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not above.is_dir():
+        raise RefusedError(f"--output {output} cannot be made, {above} is a file; name another folder")
     if not output.is_dir() or not any(output.iterdir()):
         return
     is_ours = any(_is_training(folder) for folder in (output, *output.iterdir()))

@@ -511,6 +511,9 @@ def _check_folds(sample: TaggerSample, settings: TaggerSettings, where: str) -> 
                     f"be above 0"
                 )
     _check_range(sample, settings.evaluation, named.protect, where)
+    known = np.isfinite(sample.features[sample.fold == TRAINING]).any(axis=0)
+    if unknown := [name for name, is_known in zip(sample.names, known, strict=True) if not is_known]:
+        raise RefusedError(f"{where}: {', '.join(unknown)} has no finite value in the jets to train with; leave it out")
     if settings.decorrelation.method == "domain" and (sample.is_simulation.all() or not sample.is_simulation.any()):
         raise RefusedError(f"{where}: domain adaptation needs simulation and data, 1 and 0 in {named.simulation!r}")
 

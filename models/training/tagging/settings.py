@@ -53,6 +53,8 @@ class ColumnSettings:
         """Refuse a network without inputs."""
         if not self.features or len(set(self.features)) < len(self.features):
             raise ValueError(f"features are at least one name, each once, got {', '.join(self.features) or 'none'}")
+        if told := [name for name in self.features if name in {self.label, self.weight, self.simulation}]:
+            raise ValueError(f"features must not tell what a jet is, got {', '.join(told)}; leave it out")
 
 
 class Sizes(NamedTuple):
