@@ -29,6 +29,8 @@ PANEL_WIDTH = 4.4
 HEADROOM = 1.2
 # Of a ratio from 1, at least and at most.
 REACH = (0.25, 2.0)
+# Of its error bars, which may be longer than what else is there to see.
+REACH_OF_BARS = 1.0
 
 
 def write_fit(fitted: BinFit, folder: Path, settings: ReportSettings) -> list[Path]:
@@ -87,8 +89,10 @@ def _scale_of_jets(region: Region, total: FloatArray, errors: FloatArray) -> Sca
 
 
 def scale_of_ratio(region: Region, total: FloatArray) -> Scale:
-    """As long as the points of data over expectation need, from 0 to 3 at most."""
-    reach = float(np.clip(1.15 * np.abs(region.data / total - 1).max(), *REACH))
+    """As long as the points of data over expectation need, from 0 to 3 at most, with error bars as far as 0 and 2."""
+    distance = np.abs(region.data / total - 1)
+    bars = 1.05 * float((distance + np.sqrt(region.data) / total).max())
+    reach = float(np.clip(max(1.15 * float(distance.max()), min(bars, REACH_OF_BARS)), *REACH))
     return Scale(max(1 - reach, 0.0), 1 + reach, n_ticks=4)
 
 

@@ -178,6 +178,8 @@ def test_every_point_of_a_ratio_is_in_its_panel_up_to_3(fitted: BinFit) -> None:
             scale = scale_of_ratio(region, total)
             assert scale.low <= (region.data / total).min()
             assert (region.data / total).max() <= scale.high
+            bars = region.data + np.sqrt(region.data)
+            assert min((bars / total).max(), 2.0) <= scale.high
         assert scale_of_ratio(region, 0.1 * total).high == pytest.approx(3)
 
 
