@@ -175,11 +175,7 @@ def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | N
         of a simulated dataset has a truth, or alternative simulation is of a process that there is not.
     """
     datasets = {str(each["name"]): each for each in facts["datasets"]}
-    simulated = [name for name, each in datasets.items() if each["is_mc"] and each.get("role") != "alternative"]
-    others = [name for name, each in datasets.items() if each["is_mc"] and name not in simulated]
-    measured = [name for name, each in datasets.items() if not each["is_mc"]]
-    if not simulated or not measured:
-        raise InputError(f"expected data and simulation, got the datasets {', '.join(datasets) or 'none'}")
+    simulated, others, measured = _by_role(datasets)
     cuts = _cuts(facts)
     view: Any = passing.view(flow=True)
     if not all(cuts.values()):
@@ -192,10 +188,9 @@ def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | N
     )
     categories = [name for name in passing.axes["category"] if name != UNLABELLED]
     kept = [list(passing.axes["category"]).index(name) for name in categories]
-    notes = _without_cuts(cuts)
     unlabelled = list(passing.axes["category"]).index(UNLABELLED)
-    for name in (*simulated, *others):
-        notes += _without_truth(name, view[places.index(name), nominal]["value"], unlabelled)
+    jets = {name: view[places.index(name), nominal]["value"] for name in (*simulated, *others)}
+    lost = [note for name, each in jets.items() for note in _without_truth(name, each, unlabelled)]
     processes = tuple(dict.fromkeys(_process(datasets[name]) for name in simulated))
     factors, is_absolute = _factors(datasets, simulated, measured, lumi)
 
@@ -236,8 +231,18 @@ def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | N
         varied=varied,
         is_absolute=is_absolute,
         empty=tuple(name for name in datasets if not view[places.index(name), nominal]["value"].any()),
-        notes=tuple(notes),
+        notes=(*_without_cuts(cuts), *lost),
     )
+
+
+def _by_role(datasets: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[str], list[str]]:
+    """Names of nominal simulation, of alternative simulation and of data."""
+    simulated = [name for name, each in datasets.items() if each["is_mc"] and each.get("role") != "alternative"]
+    others = [name for name, each in datasets.items() if each["is_mc"] and name not in simulated]
+    measured = [name for name, each in datasets.items() if not each["is_mc"]]
+    if not simulated or not measured:
+        raise InputError(f"expected data and simulation, got the datasets {', '.join(datasets) or 'none'}")
+    return simulated, others, measured
 
 
 def _process(dataset: Mapping[str, Any]) -> str:
