@@ -177,9 +177,7 @@ def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | N
     datasets = {str(each["name"]): each for each in facts["datasets"]}
     simulated, others, measured = _by_role(datasets)
     cuts = _cuts(facts)
-    view: Any = passing.view(flow=True)
-    if not all(cuts.values()):
-        view = view[:, :, [place for place, own in enumerate(cuts.values()) if own]]
+    view: Any = passing.view(flow=True)[:, :, [place for place, own in enumerate(cuts.values()) if own]]
     places, variations = list(passing.axes["dataset"]), list(passing.axes["variation"])
     nominal = variations.index(NOMINAL)
     data, data_variance = (
@@ -189,18 +187,14 @@ def counts_of(passing: hist.Hist[Any], facts: Mapping[str, Any], lumi: float | N
     categories = [name for name in passing.axes["category"] if name != UNLABELLED]
     kept = [list(passing.axes["category"]).index(name) for name in categories]
     unlabelled = list(passing.axes["category"]).index(UNLABELLED)
-    jets = {name: view[places.index(name), nominal]["value"] for name in (*simulated, *others)}
-    lost = [note for name, each in jets.items() for note in _without_truth(name, each, unlabelled)]
+    nominal_jets = {name: view[places.index(name), nominal]["value"] for name in (*simulated, *others)}
+    lost = [note for name, jets in nominal_jets.items() for note in _without_truth(name, jets, unlabelled)]
     processes = tuple(dict.fromkeys(_process(datasets[name]) for name in simulated))
     factors, is_absolute = _factors(datasets, simulated, measured, lumi)
 
     def by_process(names: Sequence[str], kind: str) -> FloatArray:
-        """Sum over datasets, (process, variation, tagger, ...)."""
-        found = np.zeros((len(processes), len(variations), *view.shape[2:5], len(kept), *view.shape[6:]))
-        for name in names:
-            own = view[places.index(name)][kind][..., kept, :, :, :]
-            found[processes.index(_process(datasets[name]))] += factors[name] ** (1 + (kind == "variance")) * own
-        return found
+        rows = [(places.index(name), processes.index(_process(datasets[name])), factors[name]) for name in names]
+        return _by_process(view[kind][..., kept, :, :, :], rows, len(processes), 1 + (kind == "variance"))
 
     values, variances = by_process(simulated, "value"), by_process(simulated, "variance")
     if not is_absolute:
@@ -243,6 +237,17 @@ def _by_role(datasets: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list
     if not simulated or not measured:
         raise InputError(f"expected data and simulation, got the datasets {', '.join(datasets) or 'none'}")
     return simulated, others, measured
+
+
+def _by_process(jets: FloatArray, rows: Sequence[tuple[int, int, float]], n_processes: int, power: int) -> FloatArray:
+    """Sum over datasets, (process, variation, ...), of jets (dataset, variation, ...).
+
+    `rows` are the places of a dataset and of its process, and the factor whose `power` scales it.
+    """
+    found = np.zeros((n_processes, *jets.shape[1:]))
+    for row, process, factor in rows:
+        found[process] += factor**power * jets[row]
+    return found
 
 
 def _process(dataset: Mapping[str, Any]) -> str:
